@@ -1,0 +1,62 @@
+"""`python -m cnnbench [command] [key=value ...]`: which command, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean
+
+COMMANDS = {  # name: (module, function); imported when it is called
+    "evaluate": ("cnnbench.evaluate", "main"),
+    "predict": ("cnnbench.predict", "main"),
+    "list": ("cnnbench.listing", "main"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _command(arguments) or 0
+    except CnnbenchError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(_red(f"cnnbench: {error}"), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(_red("cnnbench: interrupted"), file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _command(arguments: list[str]) -> int | None:
+    first = arguments[0] if arguments else ""
+    if first in COMMANDS:
+        return _load(*COMMANDS[first])(arguments[1:])
+    if first in ("--help", "-h", "help") or "--help" in arguments or "-h" in arguments:
+        return _load("cnnbench.listing", "usage")(arguments)
+    if first == "--version":
+        return _load("cnnbench.listing", "version")(arguments)
+    if first and "=" not in first and not first.startswith(("-", "+", "~")):
+        raise ConfigError(
+            f"{first}: no such command{did_you_mean(first, COMMANDS) or ';'} commands: {', '.join(COMMANDS)}, or key=value to train"
+        )
+    return _load("cnnbench.command", "main")(arguments, shlex.join(["python", "-m", "cnnbench", *arguments]))
+
+
+def _load(module: str, function: str) -> Callable[..., int | None]:
+    return getattr(import_module(module), function)
+
+
+def _red(text: str) -> str:
+    return f"\033[31m{text}\033[0m" if sys.stderr.isatty() and "NO_COLOR" not in os.environ else text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

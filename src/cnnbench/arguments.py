@@ -1,0 +1,23 @@
+"""An argument parser whose mistakes are one line, like everybody's."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from cnnbench.errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """`python -m cnnbench COMMAND`'s arguments; flags may stand among the others."""
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(prog=f"python -m cnnbench {command}", description=description, allow_abbrev=False)
+
+    def parse_args(self, arguments: Any = None, namespace: Any = None) -> Any:
+        """The arguments, positional ones before or after flags."""
+        return self.parse_intermixed_args(arguments, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of exiting."""
+        raise ConfigError(f"{message}; type {self.prog} --help")

@@ -1,0 +1,85 @@
+"""TensorBoard: one event file a run, a point an epoch, the final numbers beside the hyperparameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from cnnbench.callbacks.history import History
+from cnnbench.classifier import Classifier
+from cnnbench.config import Config
+from cnnbench.rundir import RunDir
+
+FINAL = ("best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss")
+LAYOUT = {
+    "train over validation": {
+        "loss": ["Multiline", ["train/loss", "val/loss"]],
+        "accuracy": ["Multiline", ["train/acc", "val/acc"]],
+    }
+}
+
+
+class Board(Callback):
+    """`train/ val/ lr samples_per_s` with the epoch as step; `best/ last/ test/` once; hyperparameters.
+
+    The hyperparameters have the same keys and types in every run, so that TensorBoard's table has numeric columns.
+    """
+
+    def __init__(self, directory: RunDir, history: History, config: Config) -> None:
+        self.directory, self.history, self.config = directory, history, config
+        self._writer: SummaryWriter | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Opens the event file; a resumed run's points from here on are purged, and written again."""
+        earlier = list(self.directory.path.glob("events.out.tfevents.*"))
+        done = len(self.history.epochs)
+        if not done:  # nothing in an earlier file counts
+            for path in earlier:
+                path.unlink()
+        self._writer = SummaryWriter(str(self.directory.path), purge_step=done + 1 if done else None)
+        if not done:
+            experiment, start, _ = self._hyperparameters()
+            for summary in (experiment, start):
+                self._writer.file_writer.add_summary(summary)
+            self._writer.add_custom_scalars(LAYOUT)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Adds the epoch's point."""
+        assert self._writer is not None
+        record = self.history.epochs[-1]
+        for name in ("train/loss", "train/acc", "val/loss", "val/acc", "lr", "samples_per_s"):
+            if record[name] is not None:
+                self._writer.add_scalar(name, record[name], record["epoch"])
+        if self.config.log == "full":
+            for name, parameter in pl_module.net.named_parameters():
+                self._writer.add_histogram(f"weights/{name}", parameter, record["epoch"])
+        self._writer.flush()
+
+    def finish(self, metrics: dict[str, float]) -> None:
+        """Adds the final numbers and closes the file."""
+        assert self._writer is not None
+        for name in FINAL:
+            self._writer.add_scalar(name, metrics[name], len(self.history.epochs))
+        self._writer.file_writer.add_summary(self._hyperparameters()[2])
+        self._writer.close()
+
+    def _hyperparameters(self) -> tuple[Any, Any, Any]:
+        return hparams(hyperparameters(self.config), dict.fromkeys(FINAL, 0.0))
+
+
+def hyperparameters(config: Config) -> dict[str, str | float]:
+    """The flat keys of TensorBoard's table: choices and init as strings, the others as floats, whatever the run."""
+    groups = ("model", "data", "optimizer", "scheduler", "recipe", "trainer")
+    return {
+        **{group: config.choices.get(group, "none") for group in groups},
+        "init": config.init,
+        "lr": config.optimizer.lr,
+        "weight_decay": config.optimizer.weight_decay,
+        "batch_size": float(config.batch_size),
+        "epochs": float(config.epochs),
+        "image_size": float(config.data.image_size),
+        "seed": float(config.seed),
+    }

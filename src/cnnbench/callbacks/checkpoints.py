@@ -1,0 +1,115 @@
+"""Saves the best weights, and all that a run needs to go on; resumes from it."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, Trainer
+
+from cnnbench.callbacks.history import History
+from cnnbench.classifier import Classifier
+from cnnbench.rundir import RunDir
+
+
+class Checkpoints(Callback):
+    """`best.ckpt` after each validation that is the best so far; `last.ckpt` after each epoch and every so many seconds.
+
+    Both hold tensors and plain types alone (they load with `weights_only=True`), and are renamed into place once they
+    are whole on disk. `best.ckpt` is `{schema, state_dict of the net, epoch, step, val/acc, val/loss, config, data}`.
+
+    Args:
+        directory: where they go.
+        history: says when a validation is the best.
+        every_s: at least so often, in seconds, `last.ckpt` is saved in the midst of an epoch.
+        origin: the `config` and `data` that `best.ckpt` shall hold, so that the net can be rebuilt from it.
+    """
+
+    def __init__(self, directory: RunDir, history: History, every_s: float, origin: dict[str, Any]) -> None:
+        self.directory, self.history, self.every_s, self.origin = directory, history, every_s, origin
+        self.position = {"epoch": 0, "batch": 0}  # where training goes on: the next batch
+        self._saved_at = time.monotonic()
+        self._resumed: dict[str, Any] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Takes up the state of a resumed run: the order of its images, its random numbers, its sums."""
+        self._saved_at = time.monotonic()
+        if self._resumed is not None:
+            loader: Any = trainer.train_dataloader
+            loader.seek(**self._resumed["position"])
+            pl_module.train_sums.copy_(torch.tensor(self._resumed["train_sums"]))
+            set_random_state(self._resumed["random"])
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Saves the best weights."""
+        if self.history.improved:
+            content = {"schema": 1, "state_dict": pl_module.net.state_dict(), **self.history.best, **self.origin}
+            save_atomic(self.directory.best, lambda path: torch.save(content, path))
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, outputs: Any, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        """Saves when it is time; after an epoch's last batch the epoch's end does it, once it has validated."""
+        self.position = {"epoch": trainer.current_epoch, "batch": batch_idx + 1}
+        if time.monotonic() - self._saved_at > self.every_s and not trainer.is_last_batch:
+            self.save(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Saves."""
+        self.position = {"epoch": trainer.current_epoch + 1, "batch": 0}
+        self.save(trainer, pl_module)
+
+    def save(self, trainer: Trainer, pl_module: Classifier) -> None:
+        """Writes `last.ckpt`."""
+        self._state = {
+            "position": self.position,
+            "train_sums": pl_module.train_sums.tolist(),
+            "random": random_state(),
+        }
+        save_atomic(self.directory.last, lambda path: trainer.save_checkpoint(path, weights_only=False))
+        self._saved_at = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position, sums and random states of the last `save`."""
+        return self._state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Kept until training starts."""
+        self._resumed = state_dict
+        self.position = state_dict["position"]
+
+
+def save_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a file beside `path`, puts it on disk, renames it to `path`."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    write(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def random_state() -> dict[str, Any]:
+    """The states of Python's, NumPy's and PyTorch's global generators, as plain types and tensors."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Puts `random_state` back."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,146 @@
+"""What a fit has shown so far: a record an epoch, a record a validation, and which validation was best."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+
+from cnnbench.classifier import Classifier
+from cnnbench.errors import Diverged
+from cnnbench.rundir import RunDir, write_atomic
+
+COLUMNS = (
+    "epoch", "step", "train/loss", "train/acc", "val/loss", "val/acc", "lr", "epoch_s", "samples_per_s",
+)  # fmt: skip
+
+
+class History(Callback):
+    """Keeps the records, writes metrics.csv, ends a run that diverges.
+
+    Attributes:
+        epochs: a row of `COLUMNS` an epoch; its validation is the epoch's last, or None.
+        validations: `epoch step val/loss val/acc`; the epoch may be a fraction.
+        best: the validation with the highest accuracy, the first of equals.
+        fit_s: seconds of training and validating, over all sittings; train_s: without validating; waited_s: the part of
+            train_s that went into cutting batches.
+        images: how many images were trained on, repeats counted.
+    """
+
+    def __init__(self, directory: RunDir) -> None:
+        self.directory = directory
+        self.epochs: list[dict[str, Any]] = []
+        self.validations: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {}
+        self.fit_s = self.train_s = self.waited_s = 0.0
+        self.images = 0
+        self._lr = math.nan  # of the last step
+        self._earlier_s = self._earlier_train_s = 0.0  # of this epoch, before it was resumed
+        self._begun = self._validation_begun = time.perf_counter()
+        self._validated_s = 0.0  # since _begun
+
+    @property
+    def improved(self) -> bool:
+        """The last validation is the best one."""
+        return bool(self.validations) and self.best is self.validations[-1]
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of this epoch."""
+        return self._earlier_s + time.perf_counter() - self._begun
+
+    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Starts the clock, also of an epoch that is resumed in its midst."""
+        self._begun = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Classifier, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        """Notes the learning rate that the step uses."""
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
+        """Has Lightning validate after the last step, which `val_every_steps` may not hit."""
+        if trainer.global_step == trainer.estimated_stepping_batches:
+            trainer.should_stop = True
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Starts the other clock."""
+        self._validation_begun = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Adds the validation."""
+        record = {
+            "epoch": round(trainer.global_step / trainer.num_training_batches, 6),
+            "step": trainer.global_step,
+            "val/loss": pl_module.scores["loss"],
+            "val/acc": pl_module.scores["acc"],
+        }
+        self.validations.append(record)
+        if not self.best or record["val/acc"] > self.best["val/acc"]:
+            self.best = record
+        self._validated_s += time.perf_counter() - self._validation_begun
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Adds the epoch and writes metrics.csv."""
+        loss, correct, images = pl_module.train_sums.tolist()
+        epoch_s = self.elapsed_s
+        train_s = self._earlier_train_s + time.perf_counter() - self._begun - self._validated_s
+        of_epoch = [record for record in self.validations if record["epoch"] > trainer.current_epoch]
+        validation = of_epoch[-1] if of_epoch else {}
+        self.epochs.append(
+            {
+                "epoch": trainer.current_epoch + 1,
+                "step": trainer.global_step,
+                "train/loss": loss / images,
+                "train/acc": correct / images,
+                "val/loss": validation.get("val/loss"),
+                "val/acc": validation.get("val/acc"),
+                "lr": self._lr,
+                "epoch_s": epoch_s,
+                "samples_per_s": images / train_s,
+            }
+        )
+        self.fit_s += epoch_s
+        self.train_s += train_s
+        self.images += round(images)
+        self._take_waited(trainer)
+        self._earlier_s = self._earlier_train_s = self._validated_s = 0.0
+        self._begun = time.perf_counter()
+        self.write()
+        if not math.isfinite(loss):
+            raise Diverged(f"the training loss is {loss} in epoch {trainer.current_epoch + 1} (by step {trainer.global_step}), lr {self._lr:g}")
+
+    def write(self) -> None:
+        """Writes metrics.csv anew, from the records."""
+        text = io.StringIO()
+        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.epochs)
+        write_atomic(self.directory.metrics, text.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, and how long the epoch in progress has taken."""
+        inside = time.perf_counter() - self._begun
+        return {
+            "epochs": self.epochs,
+            "validations": self.validations,
+            "best": self.validations.index(self.best) if self.best else None,
+            "times": [self.fit_s, self.train_s, self.waited_s],
+            "images": self.images,
+            "in_epoch": [self._earlier_s + inside, self._earlier_train_s + inside - self._validated_s],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from `state_dict`."""
+        self.epochs, self.validations = list(state_dict["epochs"]), list(state_dict["validations"])
+        self.best = {} if state_dict["best"] is None else self.validations[state_dict["best"]]
+        self.fit_s, self.train_s, self.waited_s = state_dict["times"]
+        self.images = state_dict["images"]
+        self._earlier_s, self._earlier_train_s = state_dict["in_epoch"]
+
+    def _take_waited(self, trainer: Trainer) -> None:
+        loader: Any = trainer.train_dataloader
+        self.waited_s, loader.waited_s = self.waited_s + loader.waited_s, 0.0

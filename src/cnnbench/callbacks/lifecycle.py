@@ -1,0 +1,67 @@
+"""Keeps the run's status fresh while it trains, and ends it in good order when a signal asks for that."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+
+from cnnbench.callbacks.checkpoints import Checkpoints
+from cnnbench.classifier import Classifier
+from cnnbench.errors import Interrupted
+from cnnbench.rundir import HEARTBEAT_S, RunDir
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+class Lifecycle(Callback):
+    """The first SIGINT, SIGTERM or SIGUSR1 finishes the step, saves and raises `Interrupted`; the second ends at once."""
+
+    def __init__(self, directory: RunDir, checkpoints: Checkpoints) -> None:
+        self.directory, self.checkpoints = directory, checkpoints
+        self._received = 0
+        self._beat_at = 0.0
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """Takes over the signals from Lightning, whose own handling loses the work since the last checkpoint."""
+        self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
+        """Between two steps: beats, and stops if that was asked for."""
+        now = time.monotonic()
+        if now - self._beat_at > HEARTBEAT_S:
+            self._beat_at = now
+            self.directory.write_status("running", epoch=trainer.current_epoch + 1, step=trainer.global_step)
+        if self._received and not trainer.is_last_batch:
+            self.checkpoints.save(trainer, pl_module)
+            self._stop()
+
+    def on_validation_batch_end(self, *_: Any) -> None:  # type: ignore[override]
+        """Validation is not waited for: what it scores is scored again."""
+        if self._received:
+            self._stop()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        """The epoch was saved just now."""
+        if self._received:
+            self._stop()
+
+    def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
+        """Gives the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._received:
+            self.directory.write_status("interrupted", reason=signal.Signals(number).name)
+            os._exit(128 + number)
+        self._received = number
+
+    def _stop(self) -> None:
+        raise Interrupted(f"stopped by {signal.Signals(self._received).name}", self._received)

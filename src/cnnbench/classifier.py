@@ -1,0 +1,127 @@
+"""The LightningModule around any net: one training step, one loss, the same metrics for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
+
+from cnnbench.data.store import Batch
+
+
+class Classifier(LightningModule):
+    """Trains `net`, (N, C, H, W) -> logits (N, num_classes), with cross-entropy.
+
+    Every architecture is wrapped by this one class, so that no training step differs between two arms of a comparison.
+    Training keeps three sums on the device, and logs nothing in a step: a logged metric would take a third of one.
+
+    Args:
+        net: the network.
+        num_classes: how many classes the metrics count.
+        optimizer: parameters -> optimizer; needed for fitting only.
+        scheduler: (optimizer, total steps) -> learning rate schedule, stepped per batch; needed for fitting only.
+
+    Attributes:
+        train_sums: (3,) since the epoch's begin: loss × images, correct answers, images.
+        scores: the last validation's or test's `loss acc per_class confusion ece`, as plain numbers and lists.
+        outputs: the last test's (logits, labels), on the CPU.
+    """
+
+    train_sums: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        num_classes: int,
+        optimizer: Callable[..., Optimizer] | None = None,
+        scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.register_buffer("train_sums", torch.zeros(3), persistent=False)
+        self.val_loss, self.val_metrics = MeanMetric(), metrics(num_classes)
+        self.test_loss, self.test_metrics = MeanMetric(), metrics(num_classes)
+        self.scores: dict[str, float | list] = {}
+        self.outputs: tuple[Tensor, Tensor] | None = None
+        self._collected: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch of normalised images."""
+        return self.net(x)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The batch's mean loss."""
+        x, y = batch
+        logits = self.net(x)
+        loss = F.cross_entropy(logits, y)
+        with torch.no_grad():
+            correct = (logits.argmax(1) == y).sum()
+            self.train_sums += torch.stack([loss.detach() * len(y), correct, correct.new_tensor(len(y))])
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Begins the sums."""
+        self.train_sums.zero_()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Scores a batch."""
+        x, y = batch
+        self._score(self.net(x), y, self.val_loss, self.val_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Makes `scores`."""
+        self._conclude(self.val_loss, self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Scores a batch and keeps its logits."""
+        x, y = batch
+        logits = self.net(x)
+        self._score(logits, y, self.test_loss, self.test_metrics)
+        self._collected.append((logits.float().cpu(), y.cpu()))
+
+    def on_test_epoch_end(self) -> None:
+        """Makes `scores` and `outputs`."""
+        self._conclude(self.test_loss, self.test_metrics)
+        logits, labels = zip(*self._collected, strict=True)
+        self.outputs = torch.cat(logits), torch.cat(labels)
+        self._collected.clear()
+
+    def configure_optimizers(self):  # type: ignore[no-untyped-def]
+        """The optimizer over the net's parameters, its schedule stepped per batch."""
+        if self.make_optimizer is None or self.make_scheduler is None:
+            raise RuntimeError("this Classifier was made for evaluation: it has no optimizer and scheduler")
+        optimizer = self.make_optimizer(self.net.parameters())
+        scheduler = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _score(self, logits: Tensor, y: Tensor, loss: MeanMetric, collection: MetricCollection) -> None:
+        loss.update(F.cross_entropy(logits.float(), y, reduction="none"))
+        collection.update(logits.float(), y)
+
+    def _conclude(self, loss: MeanMetric, collection: MetricCollection) -> None:
+        self.scores = {name: value.tolist() for name, value in collection.compute().items()}
+        images = sum(map(sum, self.scores["confusion"]))  # type: ignore[arg-type]
+        self.scores["acc"] = round(self.scores["acc"] * images) / images  # k / n, which float32 does not hold
+        self.scores["loss"] = loss.compute().item()
+        loss.reset()
+        collection.reset()
+
+
+def metrics(num_classes: int) -> MetricCollection:
+    """Accuracy over all images, accuracy of each class, confusion matrix (rows: truth), calibration error (15 bins, L1)."""
+    return MetricCollection(
+        {
+            "acc": MulticlassAccuracy(num_classes, average="micro"),
+            "per_class": MulticlassAccuracy(num_classes, average="none"),
+            "confusion": MulticlassConfusionMatrix(num_classes),
+            "ece": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1"),
+        }
+    )

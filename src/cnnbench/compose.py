@@ -1,0 +1,132 @@
+"""The command line and the YAML files of `conf/` to a checked `Config`; Hydra's errors to one clear line each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from cnnbench.config import Config
+
+UNCHOSEN = "none"  # the label of a group without a choice
+
+
+@cache
+def conf_dir() -> Path:
+    """`conf/`: inside the package in a wheel, beside `src/` in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parents[1] / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError(f"cnnbench's conf/ folder is neither in {package} nor beside its sources; reinstall cnnbench")
+
+
+def groups(extra: Path | None = None) -> dict[str, dict[str, Path]]:
+    """Every config group with its choices and their files; a user's conf folder `extra` adds to them."""
+    found: dict[str, dict[str, Path]] = {}
+    for root in filter(None, (conf_dir(), extra)):
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            choices = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+            if choices:
+                found.setdefault(folder.name, {}).update(choices)
+    return found
+
+
+def compose(overrides: Iterable[str], config_dir: Path | None = None) -> Config:
+    """The `Config` of `key=value` overrides on top of `conf/config.yaml` and of a user's own conf folder.
+
+    Raises:
+        ConfigError: one line that says what is wrong and what to type instead.
+    """
+    overrides = list(overrides)
+    if config_dir is not None and not config_dir.is_dir():
+        raise ConfigError(f"--config-dir {config_dir}: no such folder")
+    _check_choices(overrides, groups(config_dir))  # before Hydra is imported: a misspelt model is the commonest mistake
+    from cnnbench.config import Config
+
+    values, choices = _compose_with_hydra(overrides, config_dir)
+    return Config.check({**values, "choices": choices})
+
+
+def _check_choices(overrides: list[str], known: dict[str, dict[str, Path]]) -> None:
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not override.startswith("~") and not (key.strip("+") and equals):
+            raise ConfigError(f"{override}: expected key=value, as in seed=1")
+        choices = known.get(key.lstrip("+"))
+        if choices is None or value in choices or "/" in value:
+            continue
+        if "," in value:
+            raise ConfigError(f"{override}: one run takes one {key}, as in {key}={value.split(',')[0]}")
+        raise ConfigError(
+            f"{override}: no such {key}{did_you_mean(value, choices) or ';'} choices: {', '.join(choices) or 'none yet'}"
+        )
+
+
+def _compose_with_hydra(overrides: list[str], config_dir: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            composed = hydra_compose("config", overrides=search + overrides, return_hydra_config=True)
+        chosen = composed.hydra.runtime.choices
+        keys = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        values: Any = OmegaConf.to_container(keys, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, overrides, config_dir)) from error
+    return values, {group: chosen[group] or UNCHOSEN for group in sorted(groups(config_dir)) if group in chosen}
+
+
+def _explain(error: Exception, overrides: list[str], config_dir: Path | None) -> str:
+    """Hydra's complaint in one line: what came, and what to type."""
+    text = " ".join(str(error).split())
+    unreadable = getattr(error, "override", None)
+    if unreadable:
+        return f"{unreadable}: cannot be read; expected key=value, with quotes around a value that holds = or brackets"
+    if "requires --multirun" in text:
+        sweep = next((item for item in overrides if item in text), overrides[0])
+        key, _, value = sweep.partition("=")
+        return f"{sweep}: one run takes one value, as in {key}={value.split(',')[0]}; a list stands in brackets: {key}=[{value}]"
+    if "Missing mandatory value" in text:
+        return f"{getattr(error, 'full_key', None) or text}: a value is missing; for a net of your own: model._target_=mypkg.MyNet"
+    unknown = re.search(r"Could not (override|append|delete)[^']*'([^']+)'", text)
+    if unknown:
+        key = unknown.group(2).split("=")[0].lstrip("+~")
+        if unknown.group(1) == "append":
+            return f"+{key}: exists already; type {key}=... without the +"
+        return _unknown_key(key, groups(config_dir))
+    return text
+
+
+def _unknown_key(key: str, known_groups: dict[str, dict[str, Path]]) -> str:
+    group, _, rest = key.partition(".")
+    near = did_you_mean(key, [known for known in _known_keys() if known != key and known.startswith(f"{group}.") == bool(rest)])
+    if group in ("model", "optimizer", "scheduler", "data") and rest:
+        return f"{key}: the chosen {group} has no {rest}{near or ';'} an argument that its YAML does not list takes a plus: +{key}=..."
+    if near:
+        return f"{key}: no such key{near}"
+    return f"{key}: no such key; `python -m cnnbench --help` lists them"
+
+
+def _known_keys() -> set[str]:
+    """Dotted keys of the default config and of every choice in every group."""
+    import yaml
+
+    def keys_of(path: Path) -> list[str]:
+        return [key for key in yaml.safe_load(path.read_text(encoding="utf-8")) or {} if key not in ("defaults", "_target_")]
+
+    root, known_groups = conf_dir(), groups()
+    known = {*keys_of(root / "config.yaml"), *known_groups, *(f"data.{key}" for key in keys_of(root / "data_keys.yaml"))}
+    for group in known_groups.keys() - {"recipe", "experiment"}:
+        known |= {f"{group}.{key}" for path in known_groups[group].values() for key in keys_of(path)}
+    return known

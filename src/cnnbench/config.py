@@ -1,0 +1,226 @@
+"""The typed schema of a run's keys, the checks across keys, and a run's identity.
+
+`Config` is what `conf/` composes to. A *frozen* config has every `auto` resolved; it is what `config.yaml` in a run
+directory holds, and all that a run is made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from cnnbench.errors import ConfigError
+
+Count = Annotated[int, Field(gt=0)]
+Range = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
+Size = Count | Range | None
+PerChannel = Literal["auto"] | float | list[float]
+INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+def key(expected: str, example: Any, **limits: Any) -> Any:
+    """A field whose errors say what was `expected` and give an `example`."""
+    return Field(description=expected, examples=[example], **limits)
+
+
+class Keys(BaseModel):
+    """A group of keys; a key that it does not have is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+
+
+class Node(Keys):
+    """What a `_target_` is built from: the dotted name of a class or function, and its arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, protected_namespaces=())
+    target: str = Field(alias="_target_", examples=["mypkg.MyNet"])
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Everything but the target, and but what only freezing fills in."""
+        return {key: value for key, value in self if key not in ("target", "fingerprint")}
+
+
+class DataKeys(Node):
+    """Which images, and how they are split; a data set may have keys of its own besides."""
+
+    root: str = key("a folder", "auto")
+    image_size: Literal["auto"] | Count = key("auto or pixels a side, an integer above 0", 32)
+    mean: PerChannel = key("auto, a number or one for each channel", "[0.5]")
+    std: PerChannel = key("auto, a number above 0 or one for each channel", "[0.5]")
+    train_size: Size = key("a count, a range [a,b] with a below b, or null", 1000)
+    val_size: Size = key("a count, a range [a,b] with a below b, or null", "[50000,50200]")
+    test_size: Size = key("a count, a range [a,b] with a below b, or null", 200)
+    fraction: float = key("a number above 0, at most 1", 0.5, gt=0, le=1)
+    split_seed: int = key("an integer from 0 to 4294967295", 0, ge=0, lt=2**32)
+    pipeline: Literal["auto", "device", "memory"] = key("auto, device or memory", "auto")
+    fingerprint: str | None = None  # of the set's files; filled when the config is frozen
+
+    @field_validator("train_size", "val_size", "test_size")
+    @classmethod
+    def _range_goes_up(cls, size: Size) -> Size:
+        if isinstance(size, list) and size[0] >= size[1]:
+            raise ValueError("range")
+        return size
+
+    @field_validator("std")
+    @classmethod
+    def _std_is_positive(cls, std: PerChannel) -> PerChannel:
+        if std != "auto" and not min(std if isinstance(std, list) else [float(std)]) > 0:
+            raise ValueError("not positive")
+        return std
+
+
+class OptimizerKeys(Node):
+    """A torch.optim class and its arguments."""
+
+    lr: float = key("a number above 0", 0.01, gt=0, allow_inf_nan=False)
+    weight_decay: float = key("a number, at least 0", 0.0005, default=0.0, ge=0, allow_inf_nan=False)
+
+
+class TrainerKeys(Keys):
+    """Where a run happens, and how often it validates and saves."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = key("auto, cpu or gpu", "auto")
+    devices: int = key("an integer above 0", 1, gt=0)
+    num_nodes: int = key("an integer above 0", 1, gt=0)
+    max_steps: Count | None = key("an integer above 0, or null", 100)
+    val_every_steps: Count | None = key("an integer above 0, or null", 15)
+    checkpoint_every_s: float = key("seconds, a number above 0", 30, gt=0)
+
+
+class Config(Keys):
+    """All keys of one run. Errors are `ConfigError`s that name the key, what was expected, and an example."""
+
+    model: Node
+    data: DataKeys
+    optimizer: OptimizerKeys
+    scheduler: Node
+    trainer: TrainerKeys
+    seed: int = key("an integer from 0 to 4294967295", 0, ge=0, lt=2**32)
+    epochs: int = key("an integer above 0", 10, gt=0)
+    batch_size: int = key("an integer above 0", 64, gt=0)
+    init: Literal[INITS] = key(f"one of {', '.join(INITS)}", "torch")  # type: ignore[valid-type]
+    init_std: float = key("a number above 0", 0.01, gt=0, allow_inf_nan=False)
+    precision: Literal["auto", "32", "bf16", "16"] = key("auto, 32, bf16 or 16", "auto")
+    compile: bool = key("true or false", "true")
+    deterministic: Literal["auto"] | bool = key("auto, true or false", "true")
+    threads: Literal["auto"] | Count = key("auto or an integer above 0", 2)
+    name: str = key("at most 80 letters, digits, '.', '_', '-'", "my_run")
+    runs_dir: str = key("a folder", "runs")
+    resume: str = key("never, auto or a run directory", "auto")
+    log: Literal["normal", "full"] = key("normal or full", "full")
+    choices: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_may_be_a_number(cls, precision: Any) -> Any:
+        return str(precision) if isinstance(precision, int) else precision
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_file_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("not a file name")
+        return name
+
+    @model_validator(mode="after")
+    def _devices_share_the_batch(self) -> Config:
+        ranks = self.trainer.devices * self.trainer.num_nodes
+        if self.batch_size % ranks:
+            below = self.batch_size // ranks * ranks
+            raise ValueError(
+                f"batch_size={self.batch_size}: it is global, and {ranks} devices cannot share it evenly; "
+                f"type batch_size={below or ranks} or batch_size={below + ranks}"
+            )
+        return self
+
+    @classmethod
+    def check(cls, values: dict[str, Any]) -> Config:
+        """The typed form of composed `values`."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, values)) from error
+
+    @classmethod
+    def load(cls, path: Path) -> Config:
+        """The frozen config of a run directory's `config.yaml`."""
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: not a readable config.yaml ({error})") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: not the config.yaml of a run")
+        return cls.check(values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types only, keys as in `conf/`."""
+        return self.model_dump(by_alias=True)
+
+    def dump(self) -> str:
+        """The text of `config.yaml`."""
+        return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True)
+
+    def identity(self) -> str:
+        """The hash of what decides a frozen run's numbers (SHA-256, hex).
+
+        Left out: names and places (`runs_dir name resume log choices data.root`), and what must not change a number
+        beyond its last bits (`threads trainer.devices trainer.num_nodes`). The data enter by their fingerprint.
+        """
+        values = self.as_dict()
+        for key in ("runs_dir", "name", "resume", "log", "choices", "threads"):
+            del values[key]
+        for key in ("devices", "num_nodes"):
+            del values["trainer"][key]
+        del values["data"]["root"]
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _explain(error: ValidationError, values: dict[str, Any]) -> str:
+    """The first complaint, in one line: key, what came, what was expected, an example."""
+    first = error.errors()[0]
+    if not first["loc"]:
+        return first["msg"].removeprefix("Value error, ")
+    dotted, field, came = _at(first["loc"], values)
+    if first["type"] == "extra_forbidden":
+        return f"{dotted}: no such key; `python -m cnnbench --help` lists them"
+    example = f"; for instance {dotted}={field.examples[0]}" if field and field.examples else ""
+    if first["type"] == "missing":
+        return f"{dotted}: a value is missing{example}"
+    expected = (field and field.description) or first["msg"]
+    return f"{dotted}={as_typed(came)}: expected {expected}{example}"
+
+
+def _at(location: tuple[int | str, ...], values: Any) -> tuple[str, FieldInfo | None, Any]:
+    """The dotted key, the schema's field and the value that an error's location leads to."""
+    keys: type[BaseModel] = Config
+    dotted, field = [], None
+    for part in location:
+        dotted.append(str(part))
+        field = {info.alias or name: info for name, info in keys.model_fields.items()}.get(str(part))
+        values = values.get(part) if isinstance(values, dict) else None
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            break
+        keys = field.annotation
+    return ".".join(dotted), field, values
+
+
+def as_typed(value: Any) -> str:
+    """A value as one would type it on the command line."""
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(as_typed(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name}:{as_typed(item)}" for name, item in value.items()) + "}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)

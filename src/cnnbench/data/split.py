@@ -1,0 +1,110 @@
+"""Which images train, validate and test: index arrays from labels and sizes, the same on every machine and version.
+
+A size that is a number takes the first n of the official order, `[a, b]` that range of it. An absent `val_size` is a
+share of every class, drawn by `split_seed`. Draws come from `numpy.random.RandomState`, whose streams NumPy has frozen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from cnnbench.errors import DataError
+
+Size = int | list[int] | None
+
+
+def split_train(
+    labels: np.ndarray,
+    *,
+    train_size: Size = None,
+    val_size: Size = None,
+    val_share: float = 0.1,
+    fraction: float = 1.0,
+    split_seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (train, val) into the official train split, disjoint, each ascending.
+
+    Args:
+        labels: (N,) class of each image of the official train split.
+        train_size: a count, a range, or None for all that is not validation.
+        val_size: a range; a count: the first n that are not in an explicit `train_size`; None: `val_share` of the
+            N images, stratified, of those that are not in an explicit `train_size`.
+        val_share: see `val_size`.
+        fraction: keeps this share of the train images, stratified.
+        split_seed: seeds the two stratified draws.
+
+    Raises:
+        DataError: a size exceeds the split, or train and validation overlap.
+    """
+    total = len(labels)
+    wanted = None if train_size is None else take(train_size, total, "data.train_size")
+    free = np.setdiff1d(np.arange(total), wanted if wanted is not None else [])
+    if isinstance(val_size, list):
+        val = take(val_size, total, "data.val_size")
+    elif val_size is not None:
+        val = _first(free, val_size, f"data.val_size={val_size}")
+    else:
+        count = max(1, round(total * val_share))
+        if count > len(free):
+            raise DataError(
+                f"data.train_size={_typed(train_size)}: leaves {len(free)} of {total} images for validation, which takes "
+                f"{count}; type data.train_size={total - count} or a data.val_size"
+            )
+        val = free[stratified(labels[free], count, split_seed)]
+    train = np.setdiff1d(np.arange(total), val) if wanted is None else wanted
+    overlap = np.intersect1d(train, val)
+    if len(overlap):
+        raise DataError(
+            f"data.val_size={_typed(val_size)}: overlaps data.train_size={_typed(train_size)} in {len(overlap)} images of the "
+            "train split; choose ranges that do not"
+        )
+    if fraction < 1:
+        train = train[stratified(labels[train], max(1, round(len(train) * fraction)), split_seed)]
+    if not len(train):
+        raise DataError(f"data.val_size={_typed(val_size)}: leaves no image to train on")
+    return train, val
+
+
+def take(size: Size, total: int, key: str) -> np.ndarray:
+    """The indices that a count, a range or None (all) names among `total` images."""
+    start, stop = (0, total) if size is None else (0, size) if isinstance(size, int) else size
+    if stop > total:
+        raise DataError(f"{key}={_typed(size)}: the split has {total} images; type at most {total}")
+    return np.arange(start, stop)
+
+
+def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """`count` ascending indices into `labels`, every class in proportion (largest remainders; ties to lower classes).
+
+    For one seed a smaller draw is, class by class, part of a larger one.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    exact = sizes * count / len(labels)
+    counts = np.floor(exact).astype(int)
+    order = np.argsort(-(exact - counts), kind="stable")
+    counts[order[: count - counts.sum()]] += 1
+    random = np.random.RandomState(seed)
+    chosen = [random.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(classes, counts, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def split_hash(*indices: np.ndarray) -> str:
+    """Sixteen hex digits that stand for the index arrays, in their order."""
+    digest = hashlib.sha256()
+    for array in indices:
+        digest.update(f"{len(array)}:".encode())
+        digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _first(free: np.ndarray, count: int, given: str) -> np.ndarray:
+    if count > len(free):
+        raise DataError(f"{given}: only {len(free)} images are not in data.train_size; type at most {len(free)}")
+    return free[:count]
+
+
+def _typed(size: int | Sequence[int] | None) -> str:
+    return "null" if size is None else str(size) if isinstance(size, int) else f"[{size[0]},{size[1]}]"

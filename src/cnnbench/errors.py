@@ -1,0 +1,51 @@
+"""What can end a command: each exception carries the exit code and, where one can go on, the command to type.
+
+0 done · 1 a check said no, or a bug · 2 configuration or data are wrong and nothing ran · 3 a run failed or diverged
+· 130 / 143 after Ctrl-C / SIGTERM.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CnnbenchError(Exception):
+    """An end that is shown as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(CnnbenchError):
+    """Configuration, files or arguments are wrong; nothing ran. The message says what to type instead."""
+
+    exit_code = 2
+
+
+class DataError(ConfigError):
+    """The files of a data set are absent, corrupt, or do not hold what was asked for."""
+
+
+class RunFailed(CnnbenchError):
+    """A run that had started ended before its result."""
+
+    exit_code = 3
+
+
+class Diverged(RunFailed):
+    """The training loss is no longer a finite number."""
+
+
+class Interrupted(CnnbenchError):
+    """A signal ended the run; what was trained so far is saved."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum
+        self.exit_code = 128 + signum
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """`'; did you mean lenet5?'`, or nothing when no choice is near."""
+    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""

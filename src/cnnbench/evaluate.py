@@ -1,0 +1,131 @@
+"""`python -m cnnbench evaluate RUN_DIR`: scores a saved run again, also on another split or data set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from cnnbench.arguments import Parser
+from cnnbench.compose import compose
+from cnnbench.config import Config
+from cnnbench.errors import ConfigError
+from cnnbench.report.stats import wilson
+from cnnbench.rundir import RunDir
+
+
+def main(arguments: list[str]) -> None:
+    """Prints the scores."""
+    options = _parse(arguments)
+    directory = RunDir.open(options.run_dir)
+    config = with_overrides(Config.load(directory.config), options.overrides)
+
+    scores = evaluate(directory, config, options.split)
+    if options.json:
+        print(json.dumps(scores, indent=2))
+    else:
+        _show(scores)
+
+
+def evaluate(directory: RunDir, config: Config, split: str) -> dict[str, Any]:
+    """Scores the net of a run on a split of the data that `config` names.
+
+    Returns:
+        `schema run data split n acc interval loss ece classes per_class confusion`; the interval covers 95 %, `per_class`
+        is null where a class has no image, `confusion[truth][answer]` counts images.
+    """
+    import torch
+
+    from cnnbench.classifier import Classifier
+    from cnnbench.prepare import build_data, resolve_hardware
+    from cnnbench.restore import load_net
+    from cnnbench.train import make_trainer
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    net, facts = load_net(directory.path)
+    data = build_data(config)
+    if (data.channels, data.num_classes) != (facts["channels"], len(facts["classes"])):
+        raise ConfigError(
+            f"data={data.name}: has {data.channels} channels and {data.num_classes} classes, this net takes "
+            f"{facts['channels']} and {len(facts['classes'])}"
+        )
+    trained_on = Config.load(directory.config).trainer.accelerator
+    accelerator = trained_on if trained_on == "gpu" and torch.cuda.is_available() else "cpu"
+    config = config.model_copy(
+        update={
+            "trainer": config.trainer.model_copy(update={"accelerator": accelerator, "devices": 1, "num_nodes": 1}),
+            "precision": config.precision if accelerator == trained_on else "32",
+        }
+    )
+    torch.set_num_threads(int(resolve_hardware(config)["threads"]))
+    data.prepare_data()
+    data.setup("test" if split == "test" else "fit")
+    classifier = Classifier(net, data.num_classes)
+    make_trainer(config, directory, []).test(classifier, dataloaders=data.loader(split, shuffle=False), verbose=False)  # type: ignore[arg-type]
+    confusion = classifier.scores["confusion"]
+    assert isinstance(confusion, list)
+    n = sum(map(sum, confusion))
+    acc, interval = wilson(sum(row[label] for label, row in enumerate(confusion)), n)
+    return {
+        "schema": 1,
+        "run": str(directory.path),
+        "data": data.name,
+        "split": split,
+        "n": n,
+        "acc": acc,
+        "interval": list(interval),
+        "loss": classifier.scores["loss"],
+        "ece": classifier.scores["ece"],
+        "classes": list(data.classes),
+        "per_class": [row[label] / sum(row) if sum(row) else None for label, row in enumerate(confusion)],
+        "confusion": confusion,
+    }
+
+
+def with_overrides(frozen: Config, overrides: list[str]) -> Config:
+    """A run's config with other data: `data=NAME` and `data.key=value`; size and normalisation stay the run's."""
+    other = next((o for o in overrides if not o.startswith(("data=", "data."))), None)
+    if other:
+        raise ConfigError(f"{other}: evaluate takes data=NAME and data.key=value; the rest is the run's")
+    if not overrides:
+        return frozen
+    kept = frozen.data.model_dump(by_alias=True, include={"image_size", "mean", "std"})
+    if not any(o.startswith("data=") for o in overrides):  # the run's own set, some keys changed
+        kept = frozen.data.model_dump(by_alias=True, exclude={"target", "fingerprint"})
+        overrides = [f"data={frozen.choices['data']}", *overrides]
+    given = {o.partition("=")[0].removeprefix("data.") for o in overrides}
+    composed = compose(overrides)
+    data = composed.data.model_copy(update={key: value for key, value in kept.items() if key not in given})
+    return frozen.model_copy(update={"data": data})
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser("evaluate", "Scores a saved run on a split of its data, or of other data of the same shape.")
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a folder that holds config.yaml and checkpoints/best.ckpt")
+    parser.add_argument("overrides", nargs="*", metavar="data=NAME data.key=value", help="other data; default: the run's own")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
+    parser.add_argument("--json", action="store_true", help="print the scores as JSON")
+    return parser.parse_args(arguments)
+
+
+def _show(scores: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    low, high = scores["interval"]
+    console = Console()
+    console.print(f"{scores['run']} on {scores['data']}, {scores['split']}, {scores['n']:,} images", style="bold", soft_wrap=True)
+    console.print(f"accuracy {scores['acc']:.4f} (95 % interval {low:.4f} to {high:.4f})  loss {scores['loss']:.4f}", highlight=False)
+    console.print(f"calibration error {scores['ece']:.4f}", highlight=False)
+    table = Table("class", "images", "accuracy", "most often taken for", box=None, padding=(0, 2, 0, 0))
+    for label, (name, acc) in enumerate(zip(scores["classes"], scores["per_class"], strict=True)):
+        row = scores["confusion"][label]
+        wrong = {other: count for other, count in enumerate(row) if other != label and count}
+        worst = max(wrong, key=wrong.__getitem__) if wrong else None
+        taken = f"{scores['classes'][worst]} ({wrong[worst]})" if worst is not None else ""
+        table.add_row(name, f"{sum(row):,}", "" if acc is None else f"{acc:.4f}", taken)
+    console.print(table)

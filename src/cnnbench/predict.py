@@ -1,0 +1,171 @@
+"""`python -m cnnbench predict RUN_DIR IMAGE ...`: what a trained net says of pictures from anywhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.arguments import Parser
+from cnnbench.errors import ConfigError
+from cnnbench.rundir import RunDir
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+
+def main(arguments: list[str]) -> None:
+    """Prints the top classes of each picture, and draws them if asked."""
+    options = _parse(arguments)
+    RunDir.open(options.run_dir)
+    absent = next((path for path in options.images if not path.is_file()), None)
+    if absent:
+        raise ConfigError(f"{absent}: no such picture")
+    pictures, predictions = predict(options.run_dir, options.images, options.top, options.invert)
+    if options.show:
+        draw(pictures, predictions, options.show)
+    if options.json:
+        print(json.dumps({"schema": 1, "run": str(options.run_dir), "predictions": predictions}, indent=2))
+    else:
+        _print(predictions, pictures, options)
+
+
+def predict(run_dir: Path, paths: list[Path], top: int = 3, invert: bool = False) -> tuple[list[Image.Image], list[dict[str, Any]]]:
+    """The pictures as the net saw them, and for each `{image, top: [{class, index, probability}, ...]}`, likeliest first."""
+    import torch
+
+    from cnnbench.restore import load_net
+
+    net, facts = load_net(run_dir)
+    pictures = [read_image(path, facts["channels"], invert) for path in paths]
+    batch = torch.stack([to_input(picture, facts) for picture in pictures])
+    with torch.no_grad():
+        probabilities = net(batch).softmax(1)
+    likeliest = probabilities.topk(min(top, len(facts["classes"])))
+    predictions = [
+        {
+            "image": str(path),
+            "top": [
+                {"class": facts["classes"][index], "index": index, "probability": probability}
+                for probability, index in zip(values, indices, strict=True)
+            ],
+        }
+        for path, values, indices in zip(paths, likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
+    ]
+    return pictures, predictions
+
+
+def read_image(path: Path, channels: int, invert: bool = False) -> Image.Image:
+    """A picture file of any size and mode as a square of grey (1 channel) or RGB (3), the whole picture in view.
+
+    Turned as its EXIF says; a transparent one lies on white; one that is not square is padded with its border's mean.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            image.load()
+    except UnidentifiedImageError as error:
+        raise ConfigError(f"{path}: not a picture that can be read; expected PNG, JPEG, or another format of Pillow's") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ConfigError(f"{path}: damaged, or not a picture ({error})") from error
+    image = _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if channels not in (1, 3):
+        raise ConfigError(f"{path}: this net takes images of {channels} channels, which no picture file has")
+    image = image.convert("L" if channels == 1 else "RGB")
+    if invert:
+        image = ImageOps.invert(image)
+    if image.width != image.height:
+        side = max(image.size)
+        image = ImageOps.pad(image, (side, side), color=_border_mean(image))
+    return image
+
+
+def to_input(image: Image.Image, facts: dict[str, Any]) -> Tensor:
+    """(C, H, W) floats, resized and normalised as the data that the net was trained on."""
+    import numpy as np
+    import torch
+    import torch.nn.functional as F
+
+    pixels = torch.from_numpy(np.asarray(image)).view(image.height, image.width, -1).permute(2, 0, 1).unsqueeze(0)
+    side = facts["image_size"]
+    if pixels.shape[-2:] != (side, side):
+        pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+    mean, std = (torch.tensor(facts[key]).view(-1, 1, 1) for key in ("mean", "std"))
+    return (pixels[0].float() / 255 - mean) / std
+
+
+def draw(pictures: list[Image.Image], predictions: list[dict[str, Any]], path: Path) -> None:
+    """Each picture, and beside it its likeliest classes as bars, to a PNG, PDF or SVG file."""
+    from matplotlib.figure import Figure
+
+    rows = len(pictures)
+    figure = Figure(figsize=(6, 0.4 + 2.0 * rows), layout="constrained")
+    for picture, prediction, (left, right) in zip(pictures, predictions, figure.subplots(rows, 2, squeeze=False), strict=True):
+        left.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        left.set_title(Path(prediction["image"]).name, fontsize=9, parse_math=False)
+        left.axis("off")
+        names = [answer["class"] for answer in prediction["top"]]
+        values = [answer["probability"] for answer in prediction["top"]]
+        bars = right.barh(range(len(names)), values, color=["#0072B2"] + ["#9ecae1"] * (len(names) - 1))
+        right.bar_label(bars, [f"{value:.3f}" for value in values], padding=3, fontsize=9)
+        right.set_yticks(range(len(names)), names, parse_math=False)
+        right.invert_yaxis()
+        right.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], xlabel="probability")
+        right.spines[["top", "right"]].set_visible(False)
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--show {path}: cannot be written ({error}); type a name that ends in .png") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Sixteen-bit grey scaled to eight; `convert` would clip it."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(image, dtype=np.float64)
+    largest = 1.0 if values.max() <= 1 else 255.0 if values.max() <= 255 else 65535.0
+    return Image.fromarray((values * (255 / largest)).clip(0, 255).astype(np.uint8))
+
+
+def _border_mean(image: Image.Image) -> tuple[int, ...] | int:
+    import numpy as np
+
+    pixels = np.asarray(image)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    mean = border.mean(axis=0).round().astype(int)
+    return int(mean) if mean.ndim == 0 else tuple(int(value) for value in mean)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser("predict", "Prints the likeliest classes of pictures of any size, grey or colour.")
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a folder that holds config.yaml and checkpoints/best.ckpt")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture files")
+    parser.add_argument("--top", type=int, default=3, help="how many classes to print; default: 3")
+    parser.add_argument("--invert", action="store_true", help="for dark on light, where the net learned light on dark")
+    parser.add_argument("--json", action="store_true", help="print the answers as JSON")
+    parser.add_argument("--show", type=Path, metavar="OUT.png", help="draw the pictures and the answers")
+    options = parser.parse_args(arguments)
+    if options.top < 1:
+        parser.error(f"--top {options.top}: expected at least 1")
+    return options
+
+
+def _print(predictions: list[dict[str, Any]], pictures: list[Image.Image], options: argparse.Namespace) -> None:
+    for prediction in predictions:
+        answers = "   ".join(f"{answer['class']} {answer['probability']:.3f}" for answer in prediction["top"])
+        print(f"{prediction['image']}:  {answers}")
+    light = [p for p in pictures if p.mode == "L" and _border_mean(p) > 127]  # type: ignore[operator]
+    if light and not options.invert:
+        print("The background is light. Where the net learned light on dark, as MNIST is, type --invert")
+    if options.show:
+        print(f"drawn: {options.show}")

@@ -1,0 +1,179 @@
+"""Everything that can be wrong with a run is found here, before anything is written: a config in, a frozen run out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnbench import accounting
+from cnnbench.build import construct, locate
+from cnnbench.config import Config
+from cnnbench.data.base import ImageData
+from cnnbench.data.fetch import default_root
+from cnnbench.errors import ConfigError
+from cnnbench.models.init import initialize
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is known to work: its frozen config, its data in memory, its net's size."""
+
+    config: Config
+    data: ImageData
+    params: int
+    macs: int
+
+
+def prepare(config: Config) -> Prepared:
+    """Resolves every `auto`, reads the train images, builds and runs the net once on the meta device.
+
+    Raises:
+        ConfigError: anything that would stop the run.
+    """
+    hardware = resolve_hardware(config)
+    model = locate(config.model, "model")
+    least, most = getattr(model, "min_image_size", 1), getattr(model, "max_image_size", None)
+    data = build_data(config, least, most)
+    _check_image_size(config, data, model.__name__, least, most)
+    data.prepare_data()
+    keys = {"root": str(data.root), "image_size": data.image_size, "mean": data.mean, "std": data.std}
+    pipeline = resolve_pipeline(config, hardware["accelerator"])
+    frozen = config.model_copy(
+        update={
+            "data": config.data.model_copy(update={**keys, "pipeline": pipeline, "fingerprint": data.fingerprint}),
+            "trainer": config.trainer.model_copy(update={"accelerator": hardware["accelerator"]}),
+            "precision": hardware["precision"],
+            "deterministic": hardware["deterministic"],
+            "threads": hardware["threads"],
+            "name": config.name if config.name != "auto" else default_name(config),
+        }
+    )
+    data.pipeline = pipeline
+    params, macs = check_net(frozen, data)
+    data.setup("fit")
+    check_optimizer(frozen, data)
+    return Prepared(frozen, data, params, macs)
+
+
+def resolve_hardware(config: Config) -> dict[str, Any]:
+    """Accelerator, precision, determinism and threads as they will be."""
+    cuda = torch.cuda.is_available()
+    accelerator = config.trainer.accelerator
+    if accelerator == "gpu" and not cuda:
+        raise ConfigError(f"trainer.accelerator=gpu: PyTorch {torch.__version__} sees no GPU; type trainer=cpu")
+    if accelerator == "auto":
+        accelerator = "gpu" if cuda else "cpu"
+    precision = config.precision
+    if precision == "auto":
+        precision = "32" if accelerator == "cpu" else "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
+    if precision == "16" and accelerator == "cpu":
+        raise ConfigError("precision=16: half precision needs a GPU; on a CPU type precision=bf16 or precision=32")
+    return {
+        "accelerator": accelerator,
+        "precision": precision,
+        "deterministic": accelerator == "cpu" if config.deterministic == "auto" else config.deterministic,
+        "threads": torch.get_num_threads() if config.threads == "auto" else config.threads,
+    }
+
+
+def resolve_pipeline(config: Config, accelerator: str) -> str:
+    """Where the images are kept."""
+    if config.data.pipeline == "device" and accelerator == "cpu":
+        raise ConfigError("data.pipeline=device: keeps the images on a GPU, and this run has none; type data.pipeline=memory")
+    if config.data.pipeline == "auto":
+        return "device" if accelerator == "gpu" else "memory"
+    return config.data.pipeline
+
+
+def build_data(config: Config, least: int = 1, most: int | None = None) -> ImageData:
+    """The data set that a config names; an `auto` size is the set's own, brought between `least` and `most`."""
+    keys = config.data.model_copy(update={"root": str(default_root()) if config.data.root == "auto" else config.data.root})
+    facts = {"batch_size": config.batch_size, "shuffle_seed": config.seed}
+    data = construct_data(keys, facts)
+    if keys.image_size == "auto":
+        side = min(max(data.size, least), most or max(data.size, least))
+        data = construct_data(keys.model_copy(update={"image_size": side}), facts)
+    return data
+
+
+def construct_data(keys: Any, facts: dict[str, int]) -> ImageData:
+    """The DataModule of `keys`."""
+    target = locate(keys, "data")
+    if not (isinstance(target, type) and issubclass(target, ImageData)):
+        raise ConfigError(f"data._target_={keys.target}: expected a subclass of cnnbench.data.base.ImageData")
+    return construct(keys, "data", **facts)
+
+
+def build_net(config: Config, data: ImageData) -> nn.Module:
+    """The net of a config for the images of `data`, on the current default device, with its initial weights."""
+    net = construct(
+        config.model, "model", in_channels=data.channels, num_classes=data.num_classes, image_size=data.image_size
+    )
+    if not isinstance(net, nn.Module):
+        raise ConfigError(f"model._target_={config.model.target}: makes a {type(net).__name__}, expected a torch.nn.Module")
+    initialize(net, config.init, config.init_std)
+    return net
+
+
+def check_net(config: Config, data: ImageData) -> tuple[int, int]:
+    """Parameters and MACs of the net; it must give one number a class for each image.
+
+    It is built on the meta device, which takes no memory; a net that cannot live there is run on the CPU.
+    """
+    try:
+        with torch.device("meta"):
+            net = build_net(config, data)
+            shape = _output_shape(net, torch.empty(2, *data.shape))
+    except ConfigError:
+        raise
+    except Exception:  # whatever a net of the user's own raises on a device that it does not know
+        net = build_net(config, data)
+        try:
+            shape = _output_shape(net, torch.zeros(2, *data.shape))
+        except Exception as error:
+            raise ConfigError(
+                f"model: {type(net).__name__} does not take images of {'×'.join(map(str, data.shape))} (C×H×W): "
+                f"{' '.join(str(error).split())}; change the net or data.image_size"
+            ) from error
+    expected = (2, data.num_classes)
+    if shape != expected:
+        raise ConfigError(
+            f"model: {type(net).__name__} gives {shape} for a batch of 2, expected logits of shape {expected}; "
+            f"end it with nn.Linear(..., {data.num_classes}), or take num_classes in its constructor"
+        )
+    if not any(p.requires_grad for p in net.parameters()):
+        raise ConfigError(f"model: {type(net).__name__} has no trainable parameters")
+    return accounting.parameters(net), accounting.macs(net, data.shape)
+
+
+def check_optimizer(config: Config, data: ImageData) -> None:
+    """Optimizer and scheduler must accept their arguments."""
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = construct(config.optimizer, "optimizer", [parameter])
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ConfigError(f"optimizer._target_={config.optimizer.target}: expected a torch.optim.Optimizer")
+    construct(config.scheduler, "scheduler", optimizer, total_steps=config.epochs * len(data.train_dataloader()))
+
+
+def default_name(config: Config) -> str:
+    """`<model>_<data>`, in letters that a folder may have."""
+    chosen = (config.choices.get("model", "model"), config.choices.get("data", "data"))
+    return re.sub(r"[^A-Za-z0-9._-]", "-", "_".join(chosen))[:80]
+
+
+def _check_image_size(config: Config, data: ImageData, model: str, least: int, most: int | None) -> None:
+    side = data.image_size
+    if side < least or (most is not None and side > most):
+        bounds = f"{least}×{least} pixels" if least == most else f"at least {least}×{least} pixels"
+        raise ConfigError(f"data.image_size={side}: {model} takes images of {bounds}; type data.image_size={least}, or leave it auto")
+
+
+def _output_shape(net: nn.Module, images: torch.Tensor) -> tuple[int, ...]:
+    net.eval()
+    with torch.no_grad():
+        output = net(images)
+    return tuple(output.shape) if isinstance(output, torch.Tensor) else (type(output).__name__,)  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""What runs show, and how sure one may be. Reads run directories only; loads no torch."""

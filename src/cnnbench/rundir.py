@@ -1,0 +1,161 @@
+"""A run's directory: claimed by one process, its files written whole or not at all, its state readable by any other.
+
+    runs/<name>/<job>/
+      config.yaml      resolved and frozen: exactly what ran
+      status.json      pending | running | done | failed | diverged | interrupted, and who owns the run
+      result.json      present only when done; written last
+      log.txt  metrics.csv  curves.png  predictions.npz  events.out.tfevents.*
+      checkpoints/     best.ckpt last.ckpt
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from cnnbench.errors import ConfigError
+
+State = Literal["pending", "running", "done", "failed", "diverged", "interrupted"]
+HEARTBEAT_S = 5.0  # how often a running process renews its status
+STALE_S = 120.0  # without a heartbeat for so long, a process on another machine counts as dead
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Writes a file so that a reader, or a crash, meets the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The frozen config."""
+        return self.path / "config.yaml"
+
+    @property
+    def result(self) -> Path:
+        """The result, once there is one."""
+        return self.path / "result.json"
+
+    @property
+    def log(self) -> Path:
+        """What the run said."""
+        return self.path / "log.txt"
+
+    @property
+    def metrics(self) -> Path:
+        """A row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def curves(self) -> Path:
+        """Loss and accuracy over epochs."""
+        return self.path / "curves.png"
+
+    @property
+    def predictions(self) -> Path:
+        """Test logits and targets."""
+        return self.path / "predictions.npz"
+
+    @property
+    def best(self) -> Path:
+        """The weights that were best on validation, and what a net is rebuilt from."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """All that a run needs to go on."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @classmethod
+    def claim(cls, folder: Path, job: str) -> RunDir:
+        """Makes `folder/job`, or the first of `job-2`, `job-3`, ... that no other process has."""
+        number = 1
+        while True:
+            path = folder / (job if number == 1 else f"{job}-{number}")
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                path.mkdir()
+                (path / "checkpoints").mkdir()
+                return cls(path)
+            except FileExistsError:
+                if not path.is_dir():  # `folder`, or one above it, is a file
+                    raise ConfigError(f"runs_dir: {folder} is not a folder; choose another with runs_dir=...") from None
+                number += 1
+            except OSError as error:
+                raise ConfigError(
+                    f"runs_dir: cannot write to {folder} ({error.strerror}); choose another with runs_dir=..."
+                ) from error
+
+    @classmethod
+    def open(cls, path: Path) -> RunDir:
+        """An existing run."""
+        if not (path / "config.yaml").is_file():
+            inside = sorted(path.glob("*/config.yaml")) + sorted(path.glob("*/*/config.yaml")) if path.is_dir() else []
+            near = f"; did you mean {inside[-1].parent}?" if inside else ""
+            raise ConfigError(f"{path}: not a run directory, it holds no config.yaml{near}")
+        return cls(path)
+
+    def write_status(self, state: State, reason: str | None = None, **progress: Any) -> None:
+        """Who owns the run, since when, and how it stands."""
+        process = psutil.Process()
+        status = {
+            "state": state,
+            "reason": reason,
+            "host": socket.gethostname(),
+            "pid": process.pid,
+            "pid_started": process.create_time(),
+            "heartbeat": time.time(),
+            **progress,
+        }
+        write_atomic(self.path / "status.json", json.dumps(status, indent=2) + "\n")
+
+    def status(self) -> dict[str, Any]:
+        """What `write_status` wrote; a directory without it was claimed and never begun: `pending`."""
+        try:
+            return json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {"state": "pending"}
+
+    def owner(self) -> str | None:
+        """`'pid 12 on host'` while a living process runs this, else None."""
+        status = self.status()
+        if status["state"] != "running":
+            return None
+        who = f"pid {status['pid']} on {status['host']}"
+        if status["host"] != socket.gethostname():
+            return who if time.time() - status["heartbeat"] < STALE_S else None
+        try:
+            alive = abs(psutil.Process(status["pid"]).create_time() - status["pid_started"]) < 1
+        except psutil.Error:
+            return None
+        return who if alive else None
+
+    def resume_command(self) -> str:
+        """What to type to go on with this run."""
+        return f"python -m cnnbench resume={shlex.quote(str(self.path))}"
+
+
+def runs_of(folder: Path, identity: str) -> Iterator[RunDir]:
+    """The runs of one identity in `runs/<name>`, newest first."""
+    found = [path for path in folder.glob(f"*{identity[:8]}*") if (path / "config.yaml").is_file()]
+    for path in sorted(found, key=lambda path: (path / "config.yaml").stat().st_mtime_ns, reverse=True):
+        yield RunDir(path)
