@@ -39,11 +39,13 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
     for key in node.arguments:
         if key not in free and not open_ended:
             raise ConfigError(
-                f"{group}.{key}: {target.__name__} takes no {key}{did_you_mean(key, free)}"
-                + (f" It takes: {', '.join(free)}" if free else "")
+                f"{group}.{key}: {target.__name__} takes no {key}{did_you_mean(key, free) or (";" if free else "")}"
+                + (f" it takes: {', '.join(free)}" if free else "")
             )
     wanted = {name: value for name, value in facts.items() if name in named}
-    lacking = [n for n in free if signature.parameters[n].default is inspect.Parameter.empty and n not in node.arguments]
+    lacking = [
+        n for n in free if signature.parameters[n].default is inspect.Parameter.empty and n not in node.arguments
+    ]
     if lacking:
         raise ConfigError(f"{group}.{lacking[0]}: {target.__name__} needs it; type +{group}.{lacking[0]}=...")
     try:

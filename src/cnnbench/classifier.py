@@ -109,7 +109,7 @@ class Classifier(LightningModule):
     def _conclude(self, loss: MeanMetric, collection: MetricCollection) -> None:
         self.scores = {name: value.tolist() for name, value in collection.compute().items()}
         images = sum(map(sum, self.scores["confusion"]))  # type: ignore[arg-type]
-        self.scores["acc"] = round(self.scores["acc"] * images) / images  # k / n, which float32 does not hold
+        self.scores["acc"] = round(float(self.scores["acc"]) * images) / images  # type: ignore[arg-type]  # k / n exactly
         self.scores["loss"] = loss.compute().item()
         loss.reset()
         collection.reset()

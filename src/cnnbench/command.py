@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.compose import compose
 from cnnbench.errors import ConfigError
+from cnnbench.rundir import RunDir
 
 if TYPE_CHECKING:
     from cnnbench.config import Config
-    from cnnbench.rundir import RunDir
 
 
 def main(arguments: list[str], command: str) -> None:
@@ -22,6 +23,11 @@ def main(arguments: list[str], command: str) -> None:
     from rich.console import Console
 
     console = Console()
+    earlier = RunDir(Path(config.resume))
+    if config.resume not in ("never", "auto") and earlier.result.is_file():
+        console.print(f"{earlier.path}: is done already", soft_wrap=True, highlight=False)
+        show(json.loads(earlier.result.read_text(encoding="utf-8")), earlier, console)
+        return
     with console.status("importing torch and Lightning") if console.is_terminal else _nothing():
         from cnnbench.train import run
     outcome = run(config, command, console)
@@ -43,7 +49,9 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
         raise ConfigError(f"{error}; type python -m cnnbench --help") from error
     unknown = [argument for argument in overrides if argument.startswith("-")]
     if unknown:
-        raise ConfigError(f"{unknown[0]}: no such flag; keys are typed as key=value, flags are --config-dir DIR and --help")
+        raise ConfigError(
+            f"{unknown[0]}: no such flag; keys are typed as key=value, flags are --config-dir DIR and --help"
+        )
     if flags.multirun:
         raise ConfigError("-m: this version trains one run at a time; type one command for each value")
     return overrides, flags.config_dir
@@ -51,14 +59,17 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
 
 def resumed_or_composed(overrides: list[str], config_dir: Path | None) -> Config:
     """The config of the overrides; with `resume=RUN_DIR` that of the run, which no other key may change."""
-    from_run = [o.partition("=")[2] for o in overrides if o.startswith("resume=") and o not in ("resume=auto", "resume=never")]
+    from_run = [
+        o.partition("=")[2] for o in overrides if o.startswith("resume=") and o not in ("resume=auto", "resume=never")
+    ]
     if not from_run:
         return compose(overrides, config_dir)
     if len(overrides) > 1:
         other = next(o for o in overrides if not o.startswith("resume="))
-        raise ConfigError(f"{other}: a resumed run keeps its own config; type resume={from_run[0]} alone, or start anew without it")
+        raise ConfigError(
+            f"{other}: a resumed run keeps its own config; type resume={from_run[0]} alone, or start anew without it"
+        )
     from cnnbench.config import Config
-    from cnnbench.rundir import RunDir
 
     directory = RunDir.open(Path(from_run[0].strip("'\"")))
     frozen = Config.load(directory.config)
@@ -75,11 +86,18 @@ def show(result: dict[str, Any], directory: RunDir, console: Any) -> None:
     _, (low, high) = wilson(round(metrics["test/acc"] * n["test"]), n["test"])
     table = Table("", "accuracy", "loss", "images", "95 % interval of the accuracy", box=None, padding=(0, 2, 0, 0))
     table.add_row("validation", f"{metrics['best/val/acc']:.4f}", f"{metrics['best/val/loss']:.4f}", f"{n['val']:,}")
-    table.add_row("test", f"{metrics['test/acc']:.4f}", f"{metrics['test/loss']:.4f}", f"{n['test']:,}", f"{low:.4f} to {high:.4f}", style="bold")
+    table.add_row(
+        "test",
+        f"{metrics['test/acc']:.4f}",
+        f"{metrics['test/loss']:.4f}",
+        f"{n['test']:,}",
+        f"{low:.4f} to {high:.4f}",
+        style="bold",
+    )
     console.print()
     console.print(table)
     console.print(
-        f"best epoch {result['best_epoch']:g}, {result['time']['fit_s']:.1f} s, {result['samples_per_s']:,.0f} images/s, "
+        f"best epoch {result['best_epoch']}, {result['time']['fit_s']:.1f} s, {result['samples_per_s']:,.0f} images/s, "
         f"{result['params']:,} parameters\n",
         soft_wrap=True,
         highlight=False,

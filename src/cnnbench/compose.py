@@ -80,7 +80,7 @@ def _compose_with_hydra(overrides: list[str], config_dir: Path | None) -> tuple[
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             composed = hydra_compose("config", overrides=search + overrides, return_hydra_config=True)
         chosen = composed.hydra.runtime.choices
-        keys = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        keys = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         values: Any = OmegaConf.to_container(keys, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, overrides, config_dir)) from error
@@ -110,7 +110,9 @@ def _explain(error: Exception, overrides: list[str], config_dir: Path | None) ->
 
 def _unknown_key(key: str, known_groups: dict[str, dict[str, Path]]) -> str:
     group, _, rest = key.partition(".")
-    near = did_you_mean(key, [known for known in _known_keys() if known != key and known.startswith(f"{group}.") == bool(rest)])
+    near = did_you_mean(
+        key, [known for known in _known_keys() if known != key and known.startswith(f"{group}.") == bool(rest)]
+    )
     if group in ("model", "optimizer", "scheduler", "data") and rest:
         return f"{key}: the chosen {group} has no {rest}{near or ';'} an argument that its YAML does not list takes a plus: +{key}=..."
     if near:
@@ -123,10 +125,16 @@ def _known_keys() -> set[str]:
     import yaml
 
     def keys_of(path: Path) -> list[str]:
-        return [key for key in yaml.safe_load(path.read_text(encoding="utf-8")) or {} if key not in ("defaults", "_target_")]
+        return [
+            key for key in yaml.safe_load(path.read_text(encoding="utf-8")) or {} if key not in ("defaults", "_target_")
+        ]
 
     root, known_groups = conf_dir(), groups()
-    known = {*keys_of(root / "config.yaml"), *known_groups, *(f"data.{key}" for key in keys_of(root / "data_keys.yaml"))}
+    known = {
+        *keys_of(root / "config.yaml"),
+        *known_groups,
+        *(f"data.{key}" for key in keys_of(root / "data_keys.yaml")),
+    }
     for group in known_groups.keys() - {"recipe", "experiment"}:
         known |= {f"{group}.{key}" for path in known_groups[group].values() for key in keys_of(path)}
     return known

@@ -173,15 +173,16 @@ class Config(Keys):
     def identity(self) -> str:
         """The hash of what decides a frozen run's numbers (SHA-256, hex).
 
-        Left out: names and places (`runs_dir name resume log choices data.root`), and what must not change a number
-        beyond its last bits (`threads trainer.devices trainer.num_nodes`). The data enter by their fingerprint.
+        Left out: names and places (`runs_dir name resume log choices data.root data.pipeline`), and what must not change
+        a number beyond its last bits (`threads trainer.devices trainer.num_nodes`). The data enter by their fingerprint.
         """
         values = self.as_dict()
         for key in ("runs_dir", "name", "resume", "log", "choices", "threads"):
             del values[key]
         for key in ("devices", "num_nodes"):
             del values["trainer"][key]
-        del values["data"]["root"]
+        for key in ("root", "pipeline"):
+            del values["data"][key]
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -43,7 +43,11 @@ def git_state() -> dict[str, Any] | None:
 def hardware() -> dict[str, Any]:
     """Processor, cores that may be used, memory, GPUs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    gpus = (
+        [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        if torch.cuda.is_available()
+        else []
+    )
     return {
         "cpu": _cpu_name(),
         "cores": cores,

@@ -105,8 +105,12 @@ def with_overrides(frozen: Config, overrides: list[str]) -> Config:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser("evaluate", "Scores a saved run on a split of its data, or of other data of the same shape.")
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a folder that holds config.yaml and checkpoints/best.ckpt")
-    parser.add_argument("overrides", nargs="*", metavar="data=NAME data.key=value", help="other data; default: the run's own")
+    parser.add_argument(
+        "run_dir", type=Path, metavar="RUN_DIR", help="a folder that holds config.yaml and checkpoints/best.ckpt"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="data=NAME data.key=value", help="other data; default: the run's own"
+    )
     parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     return parser.parse_args(arguments)
@@ -118,8 +122,13 @@ def _show(scores: dict[str, Any]) -> None:
 
     low, high = scores["interval"]
     console = Console()
-    console.print(f"{scores['run']} on {scores['data']}, {scores['split']}, {scores['n']:,} images", style="bold", soft_wrap=True)
-    console.print(f"accuracy {scores['acc']:.4f} (95 % interval {low:.4f} to {high:.4f})  loss {scores['loss']:.4f}", highlight=False)
+    console.print(
+        f"{scores['run']} on {scores['data']}, {scores['split']}, {scores['n']:,} images", style="bold", soft_wrap=True
+    )
+    console.print(
+        f"accuracy {scores['acc']:.4f} (95 % interval {low:.4f} to {high:.4f})  loss {scores['loss']:.4f}",
+        highlight=False,
+    )
     console.print(f"calibration error {scores['ece']:.4f}", highlight=False)
     table = Table("class", "images", "accuracy", "most often taken for", box=None, padding=(0, 2, 0, 0))
     for label, (name, acc) in enumerate(zip(scores["classes"], scores["per_class"], strict=True)):

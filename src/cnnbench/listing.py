@@ -61,7 +61,9 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     found = groups(options.config_dir)
     if options.group and options.group not in found:
-        raise ConfigError(f"list {options.group}: no such group{did_you_mean(options.group, found) or ';'} groups: {', '.join(found)}")
+        raise ConfigError(
+            f"list {options.group}: no such group{did_you_mean(options.group, found) or ';'} groups: {', '.join(found)}"
+        )
     for group in [options.group] if options.group else found:
         print(group)
         for choice, path in found[group].items():

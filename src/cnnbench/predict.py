@@ -32,7 +32,9 @@ def main(arguments: list[str]) -> None:
         _print(predictions, pictures, options)
 
 
-def predict(run_dir: Path, paths: list[Path], top: int = 3, invert: bool = False) -> tuple[list[Image.Image], list[dict[str, Any]]]:
+def predict(
+    run_dir: Path, paths: list[Path], top: int = 3, invert: bool = False
+) -> tuple[list[Image.Image], list[dict[str, Any]]]:
     """The pictures as the net saw them, and for each `{image, top: [{class, index, probability}, ...]}`, likeliest first."""
     import torch
 
@@ -69,7 +71,9 @@ def read_image(path: Path, channels: int, invert: bool = False) -> Image.Image:
             image = ImageOps.exif_transpose(file)
             image.load()
     except UnidentifiedImageError as error:
-        raise ConfigError(f"{path}: not a picture that can be read; expected PNG, JPEG, or another format of Pillow's") from error
+        raise ConfigError(
+            f"{path}: not a picture that can be read; expected PNG, JPEG, or another format of Pillow's"
+        ) from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ConfigError(f"{path}: damaged, or not a picture ({error})") from error
     image = _eight_bits(image)
@@ -107,7 +111,9 @@ def draw(pictures: list[Image.Image], predictions: list[dict[str, Any]], path: P
 
     rows = len(pictures)
     figure = Figure(figsize=(6, 0.4 + 2.0 * rows), layout="constrained")
-    for picture, prediction, (left, right) in zip(pictures, predictions, figure.subplots(rows, 2, squeeze=False), strict=True):
+    for picture, prediction, (left, right) in zip(
+        pictures, predictions, figure.subplots(rows, 2, squeeze=False), strict=True
+    ):
         left.imshow(picture, cmap="gray", vmin=0, vmax=255)
         left.set_title(Path(prediction["image"]).name, fontsize=9, parse_math=False)
         left.axis("off")
@@ -148,7 +154,9 @@ def _border_mean(image: Image.Image) -> tuple[int, ...] | int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser("predict", "Prints the likeliest classes of pictures of any size, grey or colour.")
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a folder that holds config.yaml and checkpoints/best.ckpt")
+    parser.add_argument(
+        "run_dir", type=Path, metavar="RUN_DIR", help="a folder that holds config.yaml and checkpoints/best.ckpt"
+    )
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture files")
     parser.add_argument("--top", type=int, default=3, help="how many classes to print; default: 3")
     parser.add_argument("--invert", action="store_true", help="for dark on light, where the net learned light on dark")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -40,11 +40,19 @@ def prepare(config: Config) -> Prepared:
     data = build_data(config, least, most)
     _check_image_size(config, data, model.__name__, least, most)
     data.prepare_data()
-    keys = {"root": str(data.root), "image_size": data.image_size, "mean": data.mean, "std": data.std}
-    pipeline = resolve_pipeline(config, hardware["accelerator"])
+    data.setup("fit")
+    data.pipeline = resolve_pipeline(config, data, hardware["accelerator"])
+    resolved_data = {
+        "root": str(data.root.resolve()),
+        "image_size": data.image_size,
+        "mean": data.mean,
+        "std": data.std,
+        "pipeline": data.pipeline,
+        "fingerprint": data.fingerprint,
+    }
     frozen = config.model_copy(
         update={
-            "data": config.data.model_copy(update={**keys, "pipeline": pipeline, "fingerprint": data.fingerprint}),
+            "data": config.data.model_copy(update=resolved_data),
             "trainer": config.trainer.model_copy(update={"accelerator": hardware["accelerator"]}),
             "precision": hardware["precision"],
             "deterministic": hardware["deterministic"],
@@ -52,9 +60,7 @@ def prepare(config: Config) -> Prepared:
             "name": config.name if config.name != "auto" else default_name(config),
         }
     )
-    data.pipeline = pipeline
     params, macs = check_net(frozen, data)
-    data.setup("fit")
     check_optimizer(frozen, data)
     return Prepared(frozen, data, params, macs)
 
@@ -63,13 +69,17 @@ def resolve_hardware(config: Config) -> dict[str, Any]:
     """Accelerator, precision, determinism and threads as they will be."""
     cuda = torch.cuda.is_available()
     accelerator = config.trainer.accelerator
+    if config.trainer.devices * config.trainer.num_nodes > 1:
+        raise ConfigError(
+            f"trainer.devices={config.trainer.devices}: this version trains on one device; type trainer.devices=1"
+        )
     if accelerator == "gpu" and not cuda:
         raise ConfigError(f"trainer.accelerator=gpu: PyTorch {torch.__version__} sees no GPU; type trainer=cpu")
     if accelerator == "auto":
         accelerator = "gpu" if cuda else "cpu"
-    precision = config.precision
+    precision: str = config.precision
     if precision == "auto":
-        precision = "32" if accelerator == "cpu" else "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
+        precision = "32" if accelerator == "cpu" else _half_precision()
     if precision == "16" and accelerator == "cpu":
         raise ConfigError("precision=16: half precision needs a GPU; on a CPU type precision=bf16 or precision=32")
     return {
@@ -80,18 +90,29 @@ def resolve_hardware(config: Config) -> dict[str, Any]:
     }
 
 
-def resolve_pipeline(config: Config, accelerator: str) -> str:
-    """Where the images are kept."""
+def _half_precision() -> str:
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
+
+
+def resolve_pipeline(config: Config, data: ImageData, accelerator: str) -> Literal["device", "memory"]:
+    """Where the images are kept; `auto`: on the GPU where they take less than half of its memory."""
     if config.data.pipeline == "device" and accelerator == "cpu":
-        raise ConfigError("data.pipeline=device: keeps the images on a GPU, and this run has none; type data.pipeline=memory")
-    if config.data.pipeline == "auto":
-        return "device" if accelerator == "gpu" else "memory"
-    return config.data.pipeline
+        raise ConfigError(
+            "data.pipeline=device: keeps the images on a GPU, and this run has none; type data.pipeline=memory"
+        )
+    if config.data.pipeline != "auto":
+        return config.data.pipeline
+    if accelerator == "cpu":
+        return "memory"
+    held = sum(images.pixels.numel() for images in data.images.values())
+    return "device" if held < torch.cuda.get_device_properties(0).total_memory / 2 else "memory"
 
 
 def build_data(config: Config, least: int = 1, most: int | None = None) -> ImageData:
     """The data set that a config names; an `auto` size is the set's own, brought between `least` and `most`."""
-    keys = config.data.model_copy(update={"root": str(default_root()) if config.data.root == "auto" else config.data.root})
+    keys = config.data.model_copy(
+        update={"root": str(default_root()) if config.data.root == "auto" else config.data.root}
+    )
     facts = {"batch_size": config.batch_size, "shuffle_seed": config.seed}
     data = construct_data(keys, facts)
     if keys.image_size == "auto":
@@ -114,7 +135,9 @@ def build_net(config: Config, data: ImageData) -> nn.Module:
         config.model, "model", in_channels=data.channels, num_classes=data.num_classes, image_size=data.image_size
     )
     if not isinstance(net, nn.Module):
-        raise ConfigError(f"model._target_={config.model.target}: makes a {type(net).__name__}, expected a torch.nn.Module")
+        raise ConfigError(
+            f"model._target_={config.model.target}: makes a {type(net).__name__}, expected a torch.nn.Module"
+        )
     initialize(net, config.init, config.init_std)
     return net
 
@@ -169,7 +192,9 @@ def _check_image_size(config: Config, data: ImageData, model: str, least: int, m
     side = data.image_size
     if side < least or (most is not None and side > most):
         bounds = f"{least}×{least} pixels" if least == most else f"at least {least}×{least} pixels"
-        raise ConfigError(f"data.image_size={side}: {model} takes images of {bounds}; type data.image_size={least}, or leave it auto")
+        raise ConfigError(
+            f"data.image_size={side}: {model} takes images of {bounds}; type data.image_size={least}, or leave it auto"
+        )
 
 
 def _output_shape(net: nn.Module, images: torch.Tensor) -> tuple[int, ...]:

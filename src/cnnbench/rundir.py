@@ -1,11 +1,11 @@
 """A run's directory: claimed by one process, its files written whole or not at all, its state readable by any other.
 
-    runs/<name>/<job>/
-      config.yaml      resolved and frozen: exactly what ran
-      status.json      pending | running | done | failed | diverged | interrupted, and who owns the run
-      result.json      present only when done; written last
-      log.txt  metrics.csv  curves.png  predictions.npz  events.out.tfevents.*
-      checkpoints/     best.ckpt last.ckpt
+runs/<name>/<job>/
+  config.yaml      resolved and frozen: exactly what ran
+  status.json      pending | running | done | failed | diverged | interrupted, and who owns the run
+  result.json      present only when done; written last
+  log.txt  metrics.csv  curves.png  predictions.npz  events.out.tfevents.*
+  checkpoints/     best.ckpt last.ckpt
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import random
 import warnings
 from collections.abc import Iterator
@@ -67,7 +68,8 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
     if directory.result.is_file():
         return Outcome(directory, json.loads(directory.result.read_text(encoding="utf-8")), fresh=False)
     with recorded(directory, console):
-        write_atomic(directory.config, prepared.config.dump())
+        if not directory.config.is_file():
+            write_atomic(directory.config, prepared.config.dump())
         console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False)
         result = fit_and_test(prepared, directory, console, resumed)
         write_atomic(directory.result, json.dumps({**result, "command": command}, indent=2, allow_nan=False) + "\n")
@@ -156,7 +158,9 @@ def find_directory(config: Config) -> tuple[RunDir, bool]:
         return RunDir.claim(folder, f"seed{config.seed}_{identity[:8]}"), False
     owner = earlier.owner()
     if owner:
-        raise ConfigError(f"{earlier.path}: this run is live ({owner}); wait for it, or type resume=never for a second one")
+        raise ConfigError(
+            f"{earlier.path}: this run is live ({owner}); wait for it, or type resume=never for a second one"
+        )
     return earlier, earlier.last.is_file()
 
 
@@ -221,8 +225,8 @@ def summarize(prepared: Prepared, history: History, classifier: Classifier) -> d
             "test/acc": classifier.scores["acc"],
             "test/loss": classifier.scores["loss"],
         },
-        "best_epoch": history.best["epoch"],
-        "n": {split: len(data.indices[split]) for split in ("train", "val", "test")},  # type: ignore[index]
+        "best_epoch": math.ceil(history.best["epoch"]),
+        "n": {split: len(data.indices[split]) for split in ("train", "val", "test")},
         "split_hash": data.split_hash,
         "params": prepared.params,
         "macs": prepared.macs,

@@ -32,7 +32,7 @@ class Board(Callback):
         self.directory, self.history, self.config = directory, history, config
         self._writer: SummaryWriter | None = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Opens the event file; a resumed run's points from here on are purged, and written again."""
         earlier = list(self.directory.path.glob("events.out.tfevents.*"))
         done = len(self.history.epochs)
@@ -43,10 +43,10 @@ class Board(Callback):
         if not done:
             experiment, start, _ = self._hyperparameters()
             for summary in (experiment, start):
-                self._writer.file_writer.add_summary(summary)
+                self._writer._get_file_writer().add_summary(summary)
             self._writer.add_custom_scalars(LAYOUT)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Adds the epoch's point."""
         assert self._writer is not None
         record = self.history.epochs[-1]
@@ -63,7 +63,7 @@ class Board(Callback):
         assert self._writer is not None
         for name in FINAL:
             self._writer.add_scalar(name, metrics[name], len(self.history.epochs))
-        self._writer.file_writer.add_summary(self._hyperparameters()[2])
+        self._writer._get_file_writer().add_summary(self._hyperparameters()[2])
         self._writer.close()
 
     def _hyperparameters(self) -> tuple[Any, Any, Any]:

@@ -37,7 +37,7 @@ class Checkpoints(Callback):
         self._saved_at = time.monotonic()
         self._resumed: dict[str, Any] | None = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Takes up the state of a resumed run: the order of its images, its random numbers, its sums."""
         self._saved_at = time.monotonic()
         if self._resumed is not None:
@@ -46,19 +46,21 @@ class Checkpoints(Callback):
             pl_module.train_sums.copy_(torch.tensor(self._resumed["train_sums"]))
             set_random_state(self._resumed["random"])
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Saves the best weights."""
         if self.history.improved:
             content = {"schema": 1, "state_dict": pl_module.net.state_dict(), **self.history.best, **self.origin}
             save_atomic(self.directory.best, lambda path: torch.save(content, path))
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, outputs: Any, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Classifier, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Saves when it is time; after an epoch's last batch the epoch's end does it, once it has validated."""
         self.position = {"epoch": trainer.current_epoch, "batch": batch_idx + 1}
         if time.monotonic() - self._saved_at > self.every_s and not trainer.is_last_batch:
             self.save(trainer, pl_module)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Saves."""
         self.position = {"epoch": trainer.current_epoch + 1, "batch": 0}
         self.save(trainer, pl_module)
@@ -98,7 +100,13 @@ def random_state() -> dict[str, Any]:
     name, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "numpy": [
+            name,
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

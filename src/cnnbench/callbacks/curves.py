@@ -23,12 +23,12 @@ class Curves(Callback):
         self.directory, self.history, self.title = directory, history, title
         self._drawn_at, self._cost_s = time.monotonic(), 0.0
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Draws when it is time."""
         if time.monotonic() - self._drawn_at > max(EVERY_S, 20 * self._cost_s):
             self.draw()
 
-    def on_train_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Draws."""
         self.draw()
 
@@ -52,14 +52,34 @@ def plot(epochs: list[dict[str, Any]], validations: list[dict[str, Any]], best: 
     figure.suptitle(title, fontsize=11)
     style = {"markersize": 3.5, "linewidth": 1.6}
     for axes, name, label in zip(figure.subplots(1, 2), ("loss", "acc"), ("loss", "accuracy"), strict=True):
-        axes.plot([e["epoch"] for e in epochs], [e[f"train/{name}"] for e in epochs], "o-", color=TRAIN, label="train", **style)
         axes.plot(
-            [v["epoch"] for v in validations], [v[f"val/{name}"] for v in validations], "s-", color=VAL, label="validation", **style
+            [e["epoch"] for e in epochs],
+            [e[f"train/{name}"] for e in epochs],
+            "o-",
+            color=TRAIN,
+            label="train",
+            **style,
+        )
+        axes.plot(
+            [v["epoch"] for v in validations],
+            [v[f"val/{name}"] for v in validations],
+            "s-",
+            color=VAL,
+            label="validation",
+            **style,
         )
         if best:
             at, value = best["epoch"], best[f"val/{name}"]
             axes.axvline(at, color="0.6", linewidth=0.8, linestyle=":")
-            axes.plot([at], [value], "*", color=VAL, markeredgecolor="black", markersize=13, label=f"best, epoch {at:g}: {value:.4f}")
+            axes.plot(
+                [at],
+                [value],
+                "*",
+                color=VAL,
+                markeredgecolor="black",
+                markersize=13,
+                label=f"best, epoch {at:g}: {value:.4f}",
+            )
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)

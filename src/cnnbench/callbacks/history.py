@@ -53,24 +53,24 @@ class History(Callback):
         """Seconds of this epoch."""
         return self._earlier_s + time.perf_counter() - self._begun
 
-    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Starts the clock, also of an epoch that is resumed in its midst."""
         self._begun = time.perf_counter()
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Classifier, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Classifier, batch: Any, batch_idx: int) -> None:
         """Notes the learning rate that the step uses."""
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
         """Has Lightning validate after the last step, which `val_every_steps` may not hit."""
         if trainer.global_step == trainer.estimated_stepping_batches:
             trainer.should_stop = True
 
-    def on_validation_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_validation_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Starts the other clock."""
         self._validation_begun = time.perf_counter()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Adds the validation."""
         record = {
             "epoch": round(trainer.global_step / trainer.num_training_batches, 6),
@@ -83,7 +83,7 @@ class History(Callback):
             self.best = record
         self._validated_s += time.perf_counter() - self._validation_begun
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Adds the epoch and writes metrics.csv."""
         loss, correct, images = pl_module.train_sums.tolist()
         epoch_s = self.elapsed_s
@@ -111,7 +111,9 @@ class History(Callback):
         self._begun = time.perf_counter()
         self.write()
         if not math.isfinite(loss):
-            raise Diverged(f"the training loss is {loss} in epoch {trainer.current_epoch + 1} (by step {trainer.global_step}), lr {self._lr:g}")
+            raise Diverged(
+                f"the training loss is {loss} in epoch {trainer.current_epoch + 1} (by step {trainer.global_step}), lr {self._lr:g}"
+            )
 
     def write(self) -> None:
         """Writes metrics.csv anew, from the records."""

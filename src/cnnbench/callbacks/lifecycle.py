@@ -27,11 +27,11 @@ class Lifecycle(Callback):
         self._beat_at = 0.0
         self._before: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Takes over the signals from Lightning, whose own handling loses the work since the last checkpoint."""
         self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
         """Between two steps: beats, and stops if that was asked for."""
         now = time.monotonic()
         if now - self._beat_at > HEARTBEAT_S:
@@ -41,17 +41,17 @@ class Lifecycle(Callback):
             self.checkpoints.save(trainer, pl_module)
             self._stop()
 
-    def on_validation_batch_end(self, *_: Any) -> None:  # type: ignore[override]
+    def on_validation_batch_end(self, *_: Any) -> None:
         """Validation is not waited for: what it scores is scored again."""
         if self._received:
             self._stop()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """The epoch was saved just now."""
         if self._received:
             self._stop()
 
-    def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
+    def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:
         """Gives the signals back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -25,7 +25,7 @@ class RunProgress(Callback):
         self._bar: Progress | None = None
         self._shown_at = 0.0
 
-    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Shows the bar."""
         if self.console.is_terminal:
             self._bar = Progress(
@@ -43,12 +43,12 @@ class RunProgress(Callback):
             self._bar.start()
             self._show(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
         """Twice a second, moves the bar."""
         if self._bar is not None and time.monotonic() - self._shown_at > REFRESH_S:
             self._show(trainer, pl_module)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """The epoch's line."""
         line = epoch_line(self.history.epochs[-1], trainer.max_epochs)
         log.info(line)
@@ -57,7 +57,7 @@ class RunProgress(Callback):
         else:
             self.console.print(line, soft_wrap=True, highlight=False)
 
-    def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:  # type: ignore[override]
+    def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:
         """Takes the bar away, also when the fit ends by an error."""
         if self._bar is not None:
             self._bar.stop()

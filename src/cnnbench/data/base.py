@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 
+from cnnbench.config import as_typed
+from cnnbench.data.fetch import fetch
 from cnnbench.data.split import Size, split_hash, split_train, take
 from cnnbench.data.store import Images, Loader
 from cnnbench.errors import ConfigError
@@ -27,12 +29,13 @@ class ImageData(LightningDataModule):
     arrives here; `batch_size` and `shuffle_seed` are the run's.
     """
 
-    name: ClassVar[str]
+    name: str
     classes: Sequence[str]
     channels: int = 1
     size: int = 28
     own_mean: Sequence[float]  # per channel, of the official train split's pixels in 0..1
     own_std: Sequence[float]
+    fetchable: bool = False
     val_share: float = 0.1  # of the official train split, where val_size is absent
 
     def __init__(
@@ -61,6 +64,7 @@ class ImageData(LightningDataModule):
         self.batch_size, self.shuffle_seed = batch_size, shuffle_seed
         self.indices: dict[Split, np.ndarray] = {}
         self.images: dict[Split, Images] = {}
+        self._prepared = False
 
     # ---- what a subclass says -------------------------------------------------------------------------------------
 
@@ -68,8 +72,16 @@ class ImageData(LightningDataModule):
         """The files that hold the set; none for a set that is made."""
         return []
 
+    def download(self) -> None:
+        """Brings `files` to `root`; a set that cannot be fetched leaves this."""
+        raise NotImplementedError
+
     def check(self) -> None:
         """Raises `DataError` where the files are not what they should be. Called once, before anything is written."""
+
+    def count(self, official: Literal["train", "test"]) -> int:
+        """How many images an official split has, without decoding it."""
+        raise NotImplementedError
 
     def read(self, official: Literal["train", "test"]) -> Images:
         """Decodes an official split: (N, C, H, W) uint8 and labels, in the official order."""
@@ -93,18 +105,23 @@ class ImageData(LightningDataModule):
         digest = hashlib.sha256(self.name.encode())
         for path in self.files():
             digest.update(path.name.encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else file.read())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()[:16]
 
     @property
     def split_hash(self) -> str:
-        """Stands for the indices of all three splits; the test images need to have been set up."""
+        """Stands for the indices of all three splits, once they are set up."""
         return split_hash(*(self.indices[split] for split in ("train", "val", "test")))
 
     def prepare_data(self) -> None:
-        """Checks the files."""
+        """Fetches files that are absent, checks them, and checks the sizes of the splits against them; once."""
+        if self._prepared:
+            return
+        if self.fetchable and not all(path.is_file() for path in self.files()):
+            fetch(self.name, self.files(), self.root, self.download)
         self.check()
+        self.indices["test"] = take(self.test_size, self.count("test"), "data.test_size")
+        self._prepared = True
 
     def setup(self, stage: str) -> None:
         """Decodes what a stage needs, once: `fit` and `validate` the official train split, `test` the test split."""
@@ -126,6 +143,8 @@ class ImageData(LightningDataModule):
 
     def loader(self, split: Split, shuffle: bool = False) -> Loader:
         """Batches of a split that has been set up; those that are not shuffled, for scoring, are twice as large."""
+        if self.pipeline == "device":
+            self.images[split] = self.images[split].to(self._device())
         return Loader(
             self.images[split],
             self.batch_size if shuffle else 2 * self.batch_size,
@@ -149,8 +168,7 @@ class ImageData(LightningDataModule):
 
     def _keep(self, split: Split, official: Images, indices: np.ndarray) -> None:
         self.indices[split] = indices
-        images = official.select(indices).resized(self.image_size)
-        self.images[split] = images.to(self._device()) if self.pipeline == "device" else images
+        self.images[split] = official.select(indices).resized(self.image_size)
 
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
@@ -158,5 +176,5 @@ class ImageData(LightningDataModule):
     def _per_channel(self, key: str, given: PerChannel, own: Sequence[float]) -> list[float]:
         values = list(own) if isinstance(given, str) else given if isinstance(given, list) else [float(given)]
         if len(values) not in (1, self.channels):
-            raise ConfigError(f"data.{key}={given}: {self.name} has {self.channels} channels; type one number for each")
+            raise ConfigError(f"data.{key}={as_typed(given)}: {self.name} has {self.channels} channels; type one number for each")
         return values * self.channels if len(values) == 1 else values

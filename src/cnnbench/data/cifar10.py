@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 
 from cnnbench.data.base import ImageData
-from cnnbench.data.fetch import fetch
 from cnnbench.data.store import Images
 from cnnbench.errors import DataError
 
@@ -19,6 +18,7 @@ class CIFAR10(ImageData):
     """50,000 + 10,000 photographs, 32×32 (Krizhevsky 2009). Mean and deviation over all train pixels of a channel."""
 
     name = "cifar10"
+    fetchable = True
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     channels, size = 3, 32
     own_mean, own_std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -27,22 +27,26 @@ class CIFAR10(ImageData):
         """The Python version's seven files."""
         return [self.root / "cifar-10-batches-py" / file for file in FILES]
 
-    def prepare_data(self) -> None:
-        """Fetches the files where they are absent, then checks them."""
-        if not all(path.is_file() for path in self.files()):
-            fetch(self.name, self.files(), self.root, lambda: self._torchvision(train=True, download=True))
-        self.check()
+    def download(self) -> None:
+        """By torchvision."""
+        self._torchvision(train=True, download=True)
+
+    def count(self, official: Literal["train", "test"]) -> int:
+        """As published; the checksums see to it."""
+        return 50_000 if official == "train" else 10_000
 
     def check(self) -> None:
         """The published checksums: the files are pickles, and are read only when these hold."""
         from torchvision.datasets import CIFAR10 as Torchvision  # noqa: N811  (the same name for the same set)
         from torchvision.datasets.utils import check_integrity
 
-        sums = {name: md5 for name, md5 in Torchvision.train_list + Torchvision.test_list}
+        sums = dict(Torchvision.train_list + Torchvision.test_list)
         sums[Torchvision.meta["filename"]] = Torchvision.meta["md5"]
         for path in self.files():
             if not check_integrity(str(path), sums[path.name]):
-                raise DataError(f"{path}: corrupt, its MD5 sum is not {sums[path.name]}; delete it and run again to fetch it anew")
+                raise DataError(
+                    f"{path}: corrupt, its MD5 sum is not {sums[path.name]}; delete it and run again to fetch it anew"
+                )
 
     def read(self, official: Literal["train", "test"]) -> Images:
         """One of the two splits."""

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from cnnbench.data.base import ImageData
-from cnnbench.data.fetch import fetch
 from cnnbench.data.store import Images
 from cnnbench.errors import DataError
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+AGAIN = "delete it and run again to fetch it anew"
 
 
 class IdxData(ImageData):
     """A set in MNIST's files, `<root>/<torchvision class>/raw/*-ubyte`."""
 
-    torchvision_name: ClassVar[str]
-    classes: Sequence[str]
+    fetchable = True
+    torchvision_name: str
 
     @property
     def folder(self) -> Path:
@@ -30,31 +29,35 @@ class IdxData(ImageData):
         """Images and labels of the train and the test split, unpacked."""
         return [self.folder / file for file in FILES]
 
-    def prepare_data(self) -> None:
-        """Fetches the files where they are absent, then checks them."""
-        if not all(path.is_file() for path in self.files()):
-            fetch(self.name, self.files(), self.root, lambda: self._torchvision(train=True, download=True))
-        self.check()
+    def download(self) -> None:
+        """By torchvision, which knows mirrors and checksums."""
+        self._torchvision(train=True, download=True)
+
+    def count(self, official: Literal["train", "test"]) -> int:
+        """From the labels' header."""
+        return idx_shape(self.files()[1 if official == "train" else 3], 1)[0]
 
     def check(self) -> None:
-        """Header, size, and as many labels as images, in each split."""
+        """Header, size, as many labels as images, and only labels of classes that there are, in each split."""
         for images, labels in (self.files()[:2], self.files()[2:]):
             height, width = self.size, self.size
             n, *image = idx_shape(images, 3)
-            m, = idx_shape(labels, 1)
+            (m,) = idx_shape(labels, 1)
             if [height, width] != image:
-                raise DataError(f"data={self.name}: {images} holds images of {image[0]}×{image[1]}, expected {height}×{width}")
+                raise DataError(
+                    f"data={self.name}: {images} holds images of {image[0]}×{image[1]}, expected {height}×{width}"
+                )
             if n != m:
-                raise DataError(f"data={self.name}: {images} holds {n} images, {labels.name} {m} labels; fetch both anew")
+                raise DataError(f"data={self.name}: {images} holds {n} images, {labels.name} {m} labels; {AGAIN}")
+            largest = max(labels.read_bytes()[8:], default=0)
+            if largest >= self.num_classes:
+                raise DataError(
+                    f"{labels}: corrupt, it has a label {largest}, expected 0 to {self.num_classes - 1}; {AGAIN}"
+                )
 
     def read(self, official: Literal["train", "test"]) -> Images:
         """One of the two splits."""
         dataset = self._torchvision(train=official == "train", download=False)
-        if len(dataset.targets) and int(dataset.targets.max()) >= self.num_classes:
-            raise DataError(
-                f"data={self.name}: a label of {int(dataset.targets.max())} in {self.folder}, expected 0 to {self.num_classes - 1}; "
-                "delete the folder and fetch it anew"
-            )
         return Images(dataset.data.unsqueeze(1), dataset.targets.long())
 
     def _torchvision(self, **options: Any) -> Any:
@@ -69,7 +72,6 @@ def idx_shape(path: Path, dimensions: int) -> list[int]:
     Raises:
         DataError: absent, not an idx file of unsigned bytes, or shorter or longer than its header says.
     """
-    again = "delete it and run again to fetch it anew"
     try:
         with path.open("rb") as file:
             header = file.read(4 + 4 * dimensions)
@@ -77,12 +79,12 @@ def idx_shape(path: Path, dimensions: int) -> list[int]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
-        raise DataError(f"{path}: corrupt, it does not begin as an idx file of {dimensions} dimensions does; {again}")
+        raise DataError(f"{path}: corrupt, it does not begin as an idx file of {dimensions} dimensions does; {AGAIN}")
     shape = list(struct.unpack(f">{dimensions}I", header[4:]))
     expected = len(header)
     volume = 1
     for extent in shape:
         volume *= extent
     if length != expected + volume:
-        raise DataError(f"{path}: corrupt, {length:,} bytes where its header says {expected + volume:,}; {again}")
+        raise DataError(f"{path}: corrupt, {length:,} bytes where its header says {expected + volume:,}; {AGAIN}")
     return shape

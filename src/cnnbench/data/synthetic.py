@@ -24,11 +24,20 @@ class Synthetic(ImageData):
     name = "synthetic"
 
     def __init__(
-        self, *, channels: int = 1, num_classes: int = 10, seed: int = 0, noise: float = 0.2, image_size: Any = "auto", **keys: Any
+        self,
+        *,
+        channels: int = 1,
+        num_classes: int = 10,
+        seed: int = 0,
+        noise: float = 0.2,
+        image_size: Any = "auto",
+        **keys: Any,
     ) -> None:
         for key, value, least in (("channels", channels, 1), ("num_classes", num_classes, 2), ("seed", seed, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(f"data.{key}={value}: expected an integer of at least {least}; for instance data.{key}={least}")
+                raise ConfigError(
+                    f"data.{key}={value}: expected an integer of at least {least}; for instance data.{key}={least}"
+                )
         if not isinstance(noise, int | float) or noise < 0:
             raise ConfigError(f"data.noise={noise}: expected a number of at least 0; for instance data.noise=0.2")
         self.channels, self.seed, self.noise = channels, seed, noise
@@ -37,9 +46,17 @@ class Synthetic(ImageData):
         self.size = self.size if image_size == "auto" else image_size  # drawn at the size that is asked for
         super().__init__(image_size=image_size, **keys)
 
-    def read(self, official: Literal["train", "test"]) -> Images:
+    def count(self, official: Literal["train", "test"]) -> int:
         """As many images as the sizes reach."""
-        total = _reach(self.test_size) if official == "test" else self._train_total()
+        if official == "test":
+            return _reach(self.test_size)
+        if isinstance(self.train_size, int) and isinstance(self.val_size, int):
+            return self.train_size + self.val_size
+        return max(_reach(self.train_size), _reach(self.val_size))
+
+    def read(self, official: Literal["train", "test"]) -> Images:
+        """Draws an official split."""
+        total = self.count(official)
         patterns = self._patterns()
         split = ("train", "test").index(official)
         shifts, contrasts, noise = (np.random.default_rng([self.seed, split, part]) for part in (1, 2, 3))
@@ -52,11 +69,6 @@ class Synthetic(ImageData):
             image = image + noise.normal(0, self.noise, image.shape)
             images[number] = np.clip(image * 255, 0, 255).round()
         return Images(torch.from_numpy(images), torch.from_numpy(labels))
-
-    def _train_total(self) -> int:
-        if isinstance(self.train_size, int) and isinstance(self.val_size, int):
-            return self.train_size + self.val_size
-        return max(_reach(self.train_size), _reach(self.val_size))
 
     def _patterns(self) -> np.ndarray:
         """(num_classes, C, size, size) in 0..1: four by four random values each, smoothly enlarged."""

@@ -1,9 +1,9 @@
 """The first net of a PyTorch course: three convolutions, each halved by pooling, then three linear layers.
 
-    layer1   32 × 16 × 16   3×3, 32, ReLU, max 2×2
-    layer2   64 ×  8 ×  8   3×3, 64, ReLU, max 2×2
-    layer3  128 ×  4 ×  4   3×3, 128, ReLU, max 2×2
-    layer4  num_classes     linear 512, ReLU, linear 64, ReLU, linear
+layer1   32 × 16 × 16   3×3, 32, ReLU, max 2×2
+layer2   64 ×  8 ×  8   3×3, 64, ReLU, max 2×2
+layer3  128 ×  4 ×  4   3×3, 128, ReLU, max 2×2
+layer4  num_classes     linear 512, ReLU, linear 64, ReLU, linear
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class SimpleCNN(nn.Module):
         super().__init__()
         side = image_size // 8
         self.layer1 = conv_relu_pool(in_channels, 32, 1)  # (N,  32, S/2, S/2)
-        self.layer2 = conv_relu_pool(32, 64, 2)           # (N,  64, S/4, S/4)
-        self.layer3 = conv_relu_pool(64, 128, 3)          # (N, 128, S/8, S/8)
+        self.layer2 = conv_relu_pool(32, 64, 2)  # (N,  64, S/4, S/4)
+        self.layer3 = conv_relu_pool(64, 128, 3)  # (N, 128, S/8, S/8)
         self.layer4 = nn.Sequential(
             OrderedDict(
                 fc1=nn.Linear(128 * side * side, 512),

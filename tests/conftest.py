@@ -1,0 +1,58 @@
+"""Fixtures that many tests share: quick configs, one finished run, the folder of real data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnnbench.compose import compose
+from cnnbench.rundir import RunDir
+
+QUICK = ["threads=1", "epochs=2", "data.fraction=0.2"]  # LeNet-5 on 800 of the embedded digits: about a second
+TINY = ["threads=1", "epochs=1", "data=synthetic", "data.train_size=128", "data.val_size=32", "data.test_size=32"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def quick():
+    """Overrides that cut the default run to about a second."""
+    return list(QUICK)
+
+
+@pytest.fixture
+def tiny():
+    """Overrides for a run of two steps on made images."""
+    return list(TINY)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> RunDir:
+    """A finished run of LeNet-5 on some of the embedded digits. Tests read it and change nothing."""
+    from cnnbench.train import run
+
+    runs = tmp_path_factory.mktemp("finished") / "runs"
+    outcome = run(compose([*QUICK, f"runs_dir={runs}"]), command="python -m cnnbench threads=1")
+    return outcome.directory
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> RunDir:
+    """The finished run's directory, to be changed at will."""
+    return RunDir(Path(shutil.copytree(finished.path, tmp_path / finished.path.name)))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with MNIST and FashionMNIST files: $CNNBENCH_TEST_DATA, or ../shared/data beside the checkout."""
+    folder = Path(os.environ.get("CNNBENCH_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+    if not (folder / "MNIST" / "raw").is_dir():
+        pytest.skip(f"no real data in {folder}; name its folder in CNNBENCH_TEST_DATA")
+    return folder
