@@ -38,9 +38,9 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
     free = [name for name in named[len(positional) :] if name not in facts]
     for key in node.arguments:
         if key not in free and not open_ended:
+            near = did_you_mean(key, free) or ";"
             raise ConfigError(
-                f"{group}.{key}: {target.__name__} takes no {key}{did_you_mean(key, free) or (";" if free else "")}"
-                + (f" it takes: {', '.join(free)}" if free else "")
+                f"{group}.{key}: {target.__name__} takes no {key}{near} it takes: {', '.join(free) or 'nothing'}"
             )
     wanted = {name: value for name, value in facts.items() if name in named}
     lacking = [

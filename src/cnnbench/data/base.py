@@ -176,5 +176,7 @@ class ImageData(LightningDataModule):
     def _per_channel(self, key: str, given: PerChannel, own: Sequence[float]) -> list[float]:
         values = list(own) if isinstance(given, str) else given if isinstance(given, list) else [float(given)]
         if len(values) not in (1, self.channels):
-            raise ConfigError(f"data.{key}={as_typed(given)}: {self.name} has {self.channels} channels; type one number for each")
+            raise ConfigError(
+                f"data.{key}={as_typed(given)}: {self.name} has {self.channels} channels; type one number for each"
+            )
         return values * self.channels if len(values) == 1 else values
