@@ -1,0 +1,38 @@
+# Every target sets up what it needs: a virtual environment in .venv, made once, and again when pyproject.toml changes.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test test-slow lint format clean
+
+run: .venv/installed            ## train: make run ARGS="model=simplecnn seed=1"
+	@$(BIN)/python -m cnnbench $(ARGS)
+
+test: .venv/installed-dev       ## the tests, in about three minutes
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-slow: .venv/installed-dev  ## the longer ones
+	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
+
+lint: .venv/installed-dev       ## style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
+
+.venv/bin/python:
+	@echo "making .venv, once (torch and what it needs: some minutes)"
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
