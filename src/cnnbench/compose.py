@@ -93,7 +93,7 @@ def _explain(error: Exception, overrides: list[str], config_dir: Path | None) ->
     unreadable = getattr(error, "override", None)
     if unreadable:
         return f"{unreadable}: cannot be read; expected key=value, with quotes around a value that holds = or brackets"
-    if "requires --multirun" in text:
+    if "--multirun" in text:
         sweep = next((item for item in overrides if item in text), overrides[0])
         key, _, value = sweep.partition("=")
         return f"{sweep}: one run takes one value, as in {key}={value.split(',')[0]}; a list stands in brackets: {key}=[{value}]"

@@ -1,0 +1,97 @@
+"""Nets as a user might bring them, good and bad; named on the command line as model._target_=nets.X."""
+
+import os
+import signal
+
+import torch
+from torch import nn
+
+from cnnbench.models.lenet5 import LeNet5
+
+
+class Linear(nn.Module):
+    """The smallest net that there is; takes the facts that it names, and a knob."""
+
+    def __init__(self, num_classes, in_channels, image_size, hidden=0):
+        super().__init__()
+        pixels = in_channels * image_size**2
+        self.net = nn.Sequential(nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)) if hidden else None
+        self.net = self.net or nn.Linear(pixels, num_classes)
+
+    def forward(self, x):
+        return self.net(x.flatten(1))
+
+
+class NoMeta(Linear):
+    """Asks for a value, which the meta device does not have."""
+
+    def forward(self, x):
+        return super().forward(x) * (2.0 if x.sum().item() > 1e9 else 1.0)
+
+
+class WrongOutput(nn.Module):
+    """Seven logits, whatever is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(784, 7)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+class WrongInput(WrongOutput):
+    """Takes 10×10 images only."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(100, 10)
+
+
+class Raising(Linear):
+    """Fails in training, at the third step."""
+
+    steps = 0
+
+    def forward(self, x):
+        if self.training:
+            self.steps += 1
+            if self.steps == 3:
+                raise RuntimeError("out of luck")
+        return super().forward(x)
+
+
+class Diverging(Linear):
+    """Gives NaN in training."""
+
+    def forward(self, x):
+        return super().forward(x) * (float("nan") if self.training else 1.0)
+
+
+class Signalled(LeNet5):
+    """LeNet-5 with dropout, which sends its process $NETS_SIGNAL at training step $NETS_STEP, as a person would."""
+
+    steps = 0
+
+    def forward(self, x):
+        if self.training:
+            type(self).steps += 1
+            if type(self).steps == int(os.environ.get("NETS_STEP", 0)):
+                os.kill(os.getpid(), getattr(signal, os.environ["NETS_SIGNAL"]))
+        return nn.functional.dropout(super().forward(x), 0.1, self.training)
+
+
+class Peaking(Linear):
+    """Random answers, but for the second validation of each run: what is kept must be those weights."""
+
+    def __init__(self, num_classes, in_channels, image_size):
+        super().__init__(num_classes, in_channels, image_size)
+        self.register_buffer("epoch", torch.zeros(()))
+        self.was_training = False
+
+    def forward(self, x):
+        if self.training and not self.was_training:
+            self.epoch += 1
+        self.was_training = self.training
+        logits = super().forward(x)
+        return logits if self.training or self.epoch == 2 else logits * 0
