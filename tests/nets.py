@@ -15,7 +15,9 @@ class Linear(nn.Module):
     def __init__(self, num_classes, in_channels, image_size, hidden=0):
         super().__init__()
         pixels = in_channels * image_size**2
-        self.net = nn.Sequential(nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)) if hidden else None
+        self.net = (
+            nn.Sequential(nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)) if hidden else None
+        )
         self.net = self.net or nn.Linear(pixels, num_classes)
 
     def forward(self, x):

@@ -5,9 +5,33 @@ import pytest
 
 from cnnbench.compose import compose
 
-CHANGES = ["seed=1", "epochs=11", "batch_size=32", "optimizer.lr=0.1", "optimizer=sgd", "model=simplecnn", "init=paddle", "precision=bf16"]
-CHANGES += ["data=mnist", "data.image_size=32", "data.mean=0.5", "data.train_size=10", "data.split_seed=1", "trainer.max_steps=5"]
-KEEPS = ["name=other", "runs_dir=elsewhere", "resume=auto", "log=full", "threads=7", "data.root=/somewhere", "data.pipeline=memory"]
+CHANGES = [
+    "seed=1",
+    "epochs=11",
+    "batch_size=32",
+    "optimizer.lr=0.1",
+    "optimizer=sgd",
+    "model=simplecnn",
+    "init=paddle",
+    "precision=bf16",
+]
+CHANGES += [
+    "data=mnist",
+    "data.image_size=32",
+    "data.mean=0.5",
+    "data.train_size=10",
+    "data.split_seed=1",
+    "trainer.max_steps=5",
+]
+KEEPS = [
+    "name=other",
+    "runs_dir=elsewhere",
+    "resume=auto",
+    "log=full",
+    "threads=7",
+    "data.root=/somewhere",
+    "data.pipeline=memory",
+]
 KEEPS += ["trainer.devices=2", "trainer.num_nodes=2"]
 
 

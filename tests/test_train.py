@@ -39,7 +39,16 @@ def train(tmp_path, tiny):
 
 def test_a_finished_run_has_all_its_files(finished):
     names = {path.name for path in finished.path.iterdir() if "tfevents" not in path.name}
-    assert names == {"config.yaml", "status.json", "result.json", "log.txt", "metrics.csv", "curves.png", "predictions.npz", "checkpoints"}
+    assert names == {
+        "config.yaml",
+        "status.json",
+        "result.json",
+        "log.txt",
+        "metrics.csv",
+        "curves.png",
+        "predictions.npz",
+        "checkpoints",
+    }
     assert {path.name for path in (finished.path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert len(list(finished.path.glob("events.out.tfevents.*"))) == 1
     assert finished.status()["state"] == "done"
@@ -55,7 +64,13 @@ def test_the_result_has_the_documented_keys(finished):
     assert set(result["metrics"]) == {"best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss"}
     assert result["n"] == {"train": 800, "val": 500, "test": 500}
     assert set(result["time"]) == {"fit_s", "data_wait_share"}
-    assert (result["schema"], result["status"], result["seed"], result["devices"], result["threads"]) == (1, "done", 0, 1, 1)
+    assert (result["schema"], result["status"], result["seed"], result["devices"], result["threads"]) == (
+        1,
+        "done",
+        0,
+        1,
+        1,
+    )
     assert (result["params"], result["macs"], result["precision"]) == (61706, 416520, "32")
     assert result["command"] == "python -m cnnbench threads=1"
     assert 0 <= result["time"]["data_wait_share"] < 1
@@ -64,7 +79,11 @@ def test_the_result_has_the_documented_keys(finished):
 def test_the_config_is_frozen_with_every_auto_resolved(finished):
     config = Config.load(finished.config)
     assert (config.data.image_size, config.data.mean, config.precision) == (32, [0.1307], "32")
-    assert (config.deterministic, config.threads, config.trainer.accelerator) == (True, 1, "cpu" if not torch.cuda.is_available() else "gpu")
+    assert (config.deterministic, config.threads, config.trainer.accelerator) == (
+        True,
+        1,
+        "cpu" if not torch.cuda.is_available() else "gpu",
+    )
     assert "auto" not in [v for v in config.data.model_dump().values() if isinstance(v, str)]
 
 
@@ -72,7 +91,17 @@ def test_metrics_csv_has_a_row_an_epoch(finished):
     with finished.metrics.open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert list(rows[0]) == ["epoch", "step", "train/loss", "train/acc", "val/loss", "val/acc", "lr", "epoch_s", "samples_per_s"]
+    assert list(rows[0]) == [
+        "epoch",
+        "step",
+        "train/loss",
+        "train/acc",
+        "val/loss",
+        "val/acc",
+        "lr",
+        "epoch_s",
+        "samples_per_s",
+    ]
     assert [row["step"] for row in rows] == ["13", "26"]  # 800 images, batches of 64
     assert all(float(row[column]) > 0 for row in rows for column in list(rows[0])[2:])
 
@@ -136,7 +165,9 @@ def test_the_same_config_gives_the_same_bits_in_a_second_directory(finished, qui
         ours, theirs = (json.loads(directory.result.read_text()) for directory in (finished, other))
         for key in ("metrics", "best_epoch", "split_hash", "config_hash"):
             assert ours[key] == theirs[key]
-    assert [a["logits"].tobytes() for a in (np.load(finished.predictions),)] == [np.load(again.predictions)["logits"].tobytes()]
+    assert [a["logits"].tobytes() for a in (np.load(finished.predictions),)] == [
+        np.load(again.predictions)["logits"].tobytes()
+    ]
 
 
 def test_another_seed_gives_other_weights_on_the_same_split(finished, quick):
@@ -163,7 +194,9 @@ def test_the_test_split_is_read_once_and_last(train, monkeypatch):
     from cnnbench.data.synthetic import Synthetic
 
     read = Synthetic.read
-    monkeypatch.setattr(Synthetic, "read", lambda self, official: (reads.append(f"read {official}"), read(self, official))[1])
+    monkeypatch.setattr(
+        Synthetic, "read", lambda self, official: (reads.append(f"read {official}"), read(self, official))[1]
+    )
     train()
     assert reads == ["fit", "read train", "fit", "test", "read test"]
 
@@ -188,7 +221,14 @@ def test_bf16_runs_on_a_cpu_and_is_recorded(train):
 
 
 def test_synthetic_images_of_any_shape_can_be_trained_on(train):
-    outcome = train("model=simplecnn", "data.channels=5", "data.num_classes=3", "data.image_size=19", "epochs=6", "data.train_size=640")
+    outcome = train(
+        "model=simplecnn",
+        "data.channels=5",
+        "data.num_classes=3",
+        "data.image_size=19",
+        "epochs=6",
+        "data.train_size=640",
+    )
     assert outcome.result["metrics"]["test/acc"] > 0.6
 
 
@@ -263,7 +303,9 @@ def test_a_run_that_fails_says_so_and_leaves_no_result(train, tmp_path):
 
 
 def test_a_run_that_diverges_is_not_done(train, tmp_path):
-    with pytest.raises(Diverged, match=r"the training loss is nan in epoch 1 .*lr 0.0015; try a smaller learning rate") as raised:
+    with pytest.raises(
+        Diverged, match=r"the training loss is nan in epoch 1 .*lr 0.0015; try a smaller learning rate"
+    ) as raised:
         train("model=custom", "model._target_=nets.Diverging")
     directory = RunDir(next((tmp_path / "runs").glob("*/*")))
     assert (raised.value.exit_code, directory.status()["state"], directory.result.exists()) == (3, "diverged", False)
@@ -275,15 +317,24 @@ def test_a_run_that_diverges_is_not_done(train, tmp_path):
 @pytest.mark.slow
 def test_the_default_run_reaches_96_percent_for_at_least_nine_of_ten_seeds(tmp_path):
     scores = [
-        run(compose([f"seed={seed}", "threads=1", f"runs_dir={tmp_path}"])).result["metrics"]["test/acc"] for seed in range(10)
+        run(compose([f"seed={seed}", "threads=1", f"runs_dir={tmp_path}"])).result["metrics"]["test/acc"]
+        for seed in range(10)
     ]
     assert sum(score >= 0.96 for score in scores) >= 9, scores
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("init", "low", "high"), [("paddle", 0.86, 0.93), ("paddle_create", 0.79, 0.88), ("torch", 0.0, 0.55)])
+@pytest.mark.parametrize(
+    ("init", "low", "high"), [("paddle", 0.86, 0.93), ("paddle_create", 0.79, 0.88), ("torch", 0.0, 0.55)]
+)
 def test_the_books_lenet_experiment_comes_out_as_in_the_book(init, low, high, real_data, tmp_path):
-    base = ["recipe=nndl_lenet", "data=mnist", f"data.root={real_data}", "data.train_size=1000", "data.val_size=[50000,50200]"]
+    base = [
+        "recipe=nndl_lenet",
+        "data=mnist",
+        f"data.root={real_data}",
+        "data.train_size=1000",
+        "data.val_size=[50000,50200]",
+    ]
     base += ["data.test_size=200", f"init={init}", "threads=1", f"runs_dir={tmp_path}"]
     scores = [run(compose([*base, f"seed={seed}"])).result["metrics"]["test/acc"] for seed in range(10)]
     assert low <= np.mean(scores) <= high, scores

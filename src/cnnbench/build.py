@@ -35,7 +35,9 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
     try:
         signature = inspect.signature(target)
     except ValueError as error:  # some classes written in C have none
-        raise ConfigError(f"{group}._target_={node.target}: its arguments are unknown; expected a Python class") from error
+        raise ConfigError(
+            f"{group}._target_={node.target}: its arguments are unknown; expected a Python class"
+        ) from error
     named = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     free = [name for name in named[len(positional) :] if name not in facts]

@@ -91,6 +91,7 @@ def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, resume
     )
     history = History(directory)
     board = Board(directory, history, config)
+    curves = Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}")
     checkpoints = Checkpoints(directory, history, config.trainer.checkpoint_every_s, origin(config, data))
     trainer = make_trainer(
         config,
@@ -98,13 +99,14 @@ def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, resume
         callbacks=[
             history,
             board,
-            Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}"),
+            curves,
             RunProgress(console, history),
             checkpoints,
             Lifecycle(directory, checkpoints),
         ],
     )
     trainer.fit(classifier, datamodule=data, ckpt_path=directory.last if resumed else None, weights_only=True)
+    curves.draw()
     net.load_state_dict(load_checkpoint(directory.best)["state_dict"])
     trainer.test(classifier, datamodule=data, verbose=False)
     result = summarize(prepared, history, classifier)

@@ -32,7 +32,7 @@ class Board(Callback):
         self.directory, self.history, self.config = directory, history, config
         self._writer: SummaryWriter | None = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Opens the event file; a resumed run's points from here on are purged, and written again."""
         earlier = list(self.directory.path.glob("events.out.tfevents.*"))
         done = len(self.history.epochs)

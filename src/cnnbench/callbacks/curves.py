@@ -17,7 +17,7 @@ TRAIN, VAL = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermillion, told a
 
 
 class Curves(Callback):
-    """Draws at an epoch's end, at most every five seconds, and at most a twentieth of the time; and once at the end."""
+    """Draws at an epoch's end, at most every five seconds, and at most a twentieth of the time; `draw` when all is done."""
 
     def __init__(self, directory: RunDir, history: History, title: str) -> None:
         self.directory, self.history, self.title = directory, history, title
@@ -27,10 +27,6 @@ class Curves(Callback):
         """Draws when it is time."""
         if time.monotonic() - self._drawn_at > max(EVERY_S, 20 * self._cost_s):
             self.draw()
-
-    def on_train_end(self, trainer: Trainer, pl_module: Classifier) -> None:
-        """Draws."""
-        self.draw()
 
     def draw(self) -> None:
         """Writes curves.png."""

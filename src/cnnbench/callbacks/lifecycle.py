@@ -31,6 +31,8 @@ class Lifecycle(Callback):
         """Takes over the signals from Lightning, whose own handling loses the work since the last checkpoint."""
         self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
+    on_test_start = on_train_start
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
         """Between two steps: beats, and stops if that was asked for."""
         now = time.monotonic()
@@ -41,13 +43,13 @@ class Lifecycle(Callback):
             self.checkpoints.save(trainer, pl_module)
             self._stop()
 
-    def on_validation_batch_end(self, *_: Any) -> None:
-        """Validation is not waited for: what it scores is scored again."""
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
+        """A signal in the epoch's last step or in its validation has waited for this: the epoch was saved just now."""
         if self._received:
             self._stop()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
-        """The epoch was saved just now."""
+    def on_test_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
+        """The fit is saved; the test begins anew when the run is resumed."""
         if self._received:
             self._stop()
 

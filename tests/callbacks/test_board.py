@@ -1,0 +1,96 @@
+"""Read back through TensorBoard's own readers, as its pages do."""
+
+import csv
+import json
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.util import tensor_util
+
+from cnnbench.compose import compose
+from cnnbench.train import run
+
+
+def events_of(path) -> EventAccumulator:
+    events = EventAccumulator(str(path))
+    events.Reload()
+    return events
+
+
+@pytest.fixture(scope="module")
+def events(finished):
+    return events_of(finished.path)
+
+
+def test_there_is_a_point_an_epoch_equal_to_metrics_csv(events, finished):
+    with finished.metrics.open() as file:
+        rows = list(csv.DictReader(file))
+    for tag in ("train/loss", "train/acc", "val/loss", "val/acc", "lr", "samples_per_s"):
+        found = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert [step for step, _ in found] == [1, 2]
+        assert [value for _, value in found] == pytest.approx([float(row[tag]) for row in rows], rel=1e-6)
+
+
+def test_the_final_metrics_stand_once_as_in_the_result(events, finished):
+    for tag, value in json.loads(finished.result.read_text())["metrics"].items():
+        assert [event.value for event in events.Scalars(tag)] == pytest.approx([value])
+
+
+def test_there_are_no_other_scalars(events):
+    assert set(events.Tags()["scalars"]) == set(
+        "train/loss train/acc val/loss val/acc lr samples_per_s best/val/acc best/val/loss last/val/acc test/acc test/loss".split()
+    )
+
+
+def hyperparameters(events) -> tuple[dict, dict, list, str]:
+    """What the hparams plugin reads: types, values, metrics, how it ended."""
+    content = {tag: HParamsPluginData.FromString(data) for tag, data in events.PluginTagToContent("hparams").items()}
+    experiment = content["_hparams_/experiment"].experiment
+    types = {info.name: info.type for info in experiment.hparam_infos}
+    values = {
+        key: value.number_value or value.string_value
+        for key, value in content["_hparams_/session_start_info"].session_start_info.hparams.items()
+    }
+    metrics = [info.name.tag for info in experiment.metric_infos]
+    return types, values, metrics, content["_hparams_/session_end_info"].session_end_info.status
+
+
+def test_hyperparameters_are_typed_and_final_metrics_are_their_columns(events):
+    types, values, metrics, ended = hyperparameters(events)
+    strings = {"model", "data", "optimizer", "scheduler", "recipe", "trainer", "experiment", "init"}
+    numbers = {"lr", "weight_decay", "batch_size", "epochs", "image_size", "seed"}
+    assert types == {**dict.fromkeys(strings, 1), **dict.fromkeys(numbers, 3)}  # DATA_TYPE_STRING, DATA_TYPE_FLOAT64
+    assert (values["model"], values["lr"], values["image_size"], values["init"]) == ("lenet5", 0.003, 32, "torch")
+    assert set(metrics) == {"best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss"}
+    assert ended == 1  # STATUS_SUCCESS
+
+
+def test_every_run_has_the_same_hyperparameters_of_the_same_types(events, tiny, tmp_path):
+    other = run(
+        compose([*tiny, f"runs_dir={tmp_path}", "optimizer=sgd", "recipe=nndl_lenet", "model=simplecnn", "epochs=1"])
+    )
+    assert hyperparameters(events_of(other.directory.path))[0] == hyperparameters(events)[0]
+
+
+def test_train_is_laid_over_validation(events):
+    layout = Layout.FromString(
+        tensor_util.make_ndarray(events.Tensors("custom_scalars__config__")[0].tensor_proto).item()
+    )
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert charts == {"loss": ["train/loss", "val/loss"], "accuracy": ["train/acc", "val/acc"]}
+
+
+def test_there_is_one_event_file_and_no_run_directory_besides(finished):
+    assert len(list(finished.path.parents[1].rglob("events.out.tfevents.*"))) == len(
+        list(finished.path.parents[1].rglob("config.yaml"))
+    )
+    assert [path.name for path in finished.path.iterdir() if path.is_dir()] == ["checkpoints"]
+
+
+def test_log_full_adds_histograms_of_the_weights(tiny, tmp_path):
+    outcome = run(compose([*tiny, f"runs_dir={tmp_path}", "log=full"]))
+    histograms = events_of(outcome.directory.path).Tags()["histograms"]
+    assert "weights/conv1.weight" in histograms
+    assert len(histograms) == 10

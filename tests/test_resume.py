@@ -1,0 +1,196 @@
+"""A run that was stopped or killed ends as if it had not been: the same bits, the same files."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from nets import Signalled
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cnnbench.__main__ import main
+from cnnbench.compose import compose
+from cnnbench.errors import ConfigError, Interrupted, RunFailed
+from cnnbench.rundir import RunDir
+from cnnbench.train import run
+
+# 640 images make 10 steps an epoch; 3 epochs; best and last differ; dropout draws random numbers
+NET = [
+    "threads=1",
+    "model=custom",
+    "model._target_=nets.Signalled",
+    "data.image_size=32",
+    "epochs=3",
+    "data.train_size=640",
+]
+NET += [
+    "data=synthetic",
+    "data.val_size=100",
+    "data.test_size=100",
+    "optimizer=momentum",
+    "trainer.checkpoint_every_s=0.0001",
+]
+
+
+def train(runs: Path, *overrides: str):
+    return run(compose([*NET, f"runs_dir={runs}", *overrides]))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> RunDir:
+    return train(tmp_path_factory.mktemp("uninterrupted")).directory
+
+
+@pytest.fixture
+def signalled(monkeypatch):
+    """Has the net send a signal at a training step."""
+
+    def at(step: int, name: str) -> None:
+        monkeypatch.setattr(Signalled, "steps", 0)
+        monkeypatch.setenv("NETS_STEP", str(step))
+        monkeypatch.setenv("NETS_SIGNAL", name)
+
+    at(0, "SIGTERM")
+    return at
+
+
+def assert_same(one: RunDir, other: RunDir) -> None:
+    """Weights, metrics, result and TensorBoard's points are equal to the bit, but for times and rates."""
+    for name in ("best", "last"):
+        states = [torch.load(getattr(directory, name), weights_only=True)["state_dict"] for directory in (one, other)]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0]), name
+    results = [json.loads(directory.result.read_text()) for directory in (one, other)]
+    for key in results[0].keys() - {"time", "samples_per_s", "command"}:
+        assert results[0][key] == results[1][key], key
+    rows = [[row[:7] for row in csv.reader(directory.metrics.open())] for directory in (one, other)]
+    assert rows[0] == rows[1]
+    assert points(one) == points(other)
+
+
+def points(directory: RunDir) -> dict:
+    events = EventAccumulator(str(directory.path))
+    events.Reload()
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if tag != "samples_per_s"
+    }
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "code"), [(14, "SIGINT", 130), (20, "SIGTERM", 143), (3, "SIGUSR1", 128 + signal.SIGUSR1)]
+)
+def test_a_signal_saves_and_the_resumed_run_ends_with_the_same_bits(
+    step, name, code, tmp_path, signalled, uninterrupted
+):
+    signalled(step, name)
+    with pytest.raises(Interrupted, match=r"saved. To go on: python -m cnnbench resume=") as raised:
+        train(tmp_path)
+    directory = RunDir(next(tmp_path.glob("*/*")))
+    assert raised.value.exit_code == code
+    assert directory.status()["state"] == "interrupted"
+    assert not directory.result.exists()
+    assert torch.load(directory.last, weights_only=True)["global_step"] == step
+    signalled(0, name)
+    assert train(tmp_path, "resume=auto").directory == directory
+    assert_same(directory, uninterrupted)
+
+
+def test_a_run_resumes_from_its_directory_alone(tmp_path, signalled, uninterrupted, capsys):
+    signalled(14, "SIGTERM")
+    with pytest.raises(Interrupted):
+        train(tmp_path)
+    directory = RunDir(next(tmp_path.glob("*/*")))
+    frozen = directory.config.read_text()
+    signalled(0, "SIGTERM")
+    assert main([f"resume={directory.path}"]) == 0
+    assert_same(directory, uninterrupted)
+    assert directory.config.read_text() == frozen
+
+
+@pytest.mark.parametrize(
+    "step", [pytest.param(2, marks=pytest.mark.slow), 14, pytest.param(20, marks=pytest.mark.slow)]
+)
+def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(step, tmp_path, uninterrupted):
+    environment = {
+        **os.environ,
+        "NETS_STEP": str(step),
+        "NETS_SIGNAL": "SIGKILL",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    killed = subprocess.run(
+        [sys.executable, "-m", "cnnbench", *NET, f"runs_dir={tmp_path}"], env=environment, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL
+    directory = RunDir(next(tmp_path.glob("*/*")))
+    assert directory.status()["state"] == "running"
+    assert directory.owner() is None
+    assert train(tmp_path, "resume=auto").directory == directory
+    assert_same(directory, uninterrupted)
+
+
+def test_a_run_that_ended_between_training_and_result_is_only_tested_again(tmp_path, uninterrupted, monkeypatch):
+    def fails(*_):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(RunFailed):
+        patched.setattr("cnnbench.train.save_predictions", fails)
+        train(tmp_path)
+    directory = RunDir(next(tmp_path.glob("*/*")))
+    trained = directory.last.stat().st_mtime_ns
+    train(tmp_path, "resume=auto")
+    assert_same(directory, uninterrupted)
+    assert directory.last.stat().st_mtime_ns == trained
+
+
+def test_resume_auto_starts_afresh_where_there_is_nothing(tmp_path, uninterrupted):
+    assert_same(train(tmp_path, "resume=auto").directory, uninterrupted)
+
+
+def test_resume_auto_of_a_finished_run_says_so_and_writes_nothing(uninterrupted, capsys):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.path.parent.rglob("*")}
+    assert main([*NET, f"runs_dir={uninterrupted.path.parents[1]}", "resume=auto"]) == 0
+    assert "is done already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.path.parent.rglob("*")} == before
+
+
+def test_resume_of_a_finished_directory_says_so_and_writes_nothing(uninterrupted, capsys):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.path.rglob("*")}
+    assert main([f"resume={uninterrupted.path}"]) == 0
+    assert "is done already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.path.rglob("*")} == before
+
+
+def test_a_live_run_is_not_resumed(tmp_path, signalled):
+    signalled(14, "SIGTERM")
+    with pytest.raises(Interrupted):
+        train(tmp_path)
+    directory = RunDir(next(tmp_path.glob("*/*")))
+    directory.write_status("running")  # by this very process, which lives
+    with pytest.raises(ConfigError, match=rf"this run is live \(pid {os.getpid()} on "):
+        train(tmp_path, "resume=auto")
+
+
+def test_a_resumed_directory_keeps_its_own_config(uninterrupted):
+    assert main([f"resume={uninterrupted.path}", "epochs=5"]) == 2
+
+
+def test_a_directory_that_holds_no_run_is_named(tmp_path, capsys):
+    assert main([f"resume={tmp_path}"]) == 2
+    assert f"{tmp_path}: not a run directory" in capsys.readouterr().err
+
+
+def test_without_resume_a_second_directory_is_made_beside_an_unfinished_one(tmp_path, signalled):
+    signalled(14, "SIGTERM")
+    with pytest.raises(Interrupted):
+        train(tmp_path)
+    signalled(0, "SIGTERM")
+    first = next(tmp_path.glob("*/*"))
+    second = train(tmp_path).directory
+    assert second.path.name == f"{first.name}-2"
+    assert RunDir(first).status()["state"] == "interrupted"
