@@ -56,7 +56,7 @@ def test_a_mistake_after_the_imports_is_one_line_too_and_leaves_nothing(tmp_path
 
 def test_hydra_full_error_shows_the_traceback(tmp_path):
     failed = cnnbench("epochs=-1", cwd=tmp_path, HYDRA_FULL_ERROR="1")
-    assert failed.returncode != 0
+    assert failed.returncode == 2
     assert "Traceback" in failed.stderr
     assert "ConfigError: epochs=-1" in failed.stderr
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from nets import Signalled
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cnnbench.__main__ import main
@@ -18,6 +17,7 @@ from cnnbench.compose import compose
 from cnnbench.errors import ConfigError, Interrupted, RunFailed
 from cnnbench.rundir import RunDir
 from cnnbench.train import run
+from nets import Signalled
 
 # 640 images make 10 steps an epoch; 3 epochs; best and last differ; dropout draws random numbers
 NET = [
@@ -138,9 +138,10 @@ def test_a_run_that_ended_between_training_and_result_is_only_tested_again(tmp_p
     def fails(*_):
         raise OSError("No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(RunFailed):
+    with monkeypatch.context() as patched:
         patched.setattr("cnnbench.train.save_predictions", fails)
-        train(tmp_path)
+        with pytest.raises(RunFailed, match="No space left"):
+            train(tmp_path)
     directory = RunDir(next(tmp_path.glob("*/*")))
     trained = directory.last.stat().st_mtime_ns
     train(tmp_path, "resume=auto")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _command(arguments) or 0
     except CnnbenchError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
+            traceback.print_exc()
         print(_red(f"cnnbench: {error}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ class Classifier(LightningModule):
     """Trains `net`, (N, C, H, W) -> logits (N, num_classes), with cross-entropy.
 
     Every architecture is wrapped by this one class, so that no training step differs between two arms of a comparison.
-    Training keeps three sums on the device, and logs nothing in a step: a logged metric would take a third of one.
+    Training keeps two sums on the device, and logs nothing in a step: a logged metric would take a third of one.
 
     Args:
         net: the network.
@@ -29,7 +29,8 @@ class Classifier(LightningModule):
         scheduler: (optimizer, total steps) -> learning rate schedule, stepped per batch; needed for fitting only.
 
     Attributes:
-        train_sums: (3,) since the epoch's begin: loss × images, correct answers, images.
+        train_sums: (2,) since the epoch's begin: loss × images, correct answers.
+        train_images: since then.
         scores: the last validation's or test's `loss acc per_class confusion ece`, as plain numbers and lists.
         outputs: the last test's (logits, labels), on the CPU.
     """
@@ -46,9 +47,10 @@ class Classifier(LightningModule):
         super().__init__()
         self.net = net
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.register_buffer("train_sums", torch.zeros(3), persistent=False)
+        self.register_buffer("train_sums", torch.zeros(2), persistent=False)
         self.val_loss, self.val_metrics = MeanMetric(), metrics(num_classes)
         self.test_loss, self.test_metrics = MeanMetric(), metrics(num_classes)
+        self.train_images = 0
         self.scores: dict[str, float | list] = {}
         self.outputs: tuple[Tensor, Tensor] | None = None
         self._collected: list[tuple[Tensor, Tensor]] = []
@@ -64,12 +66,14 @@ class Classifier(LightningModule):
         loss = F.cross_entropy(logits, y)
         with torch.no_grad():
             correct = (logits.argmax(1) == y).sum()
-            self.train_sums += torch.stack([loss.detach() * len(y), correct, correct.new_tensor(len(y))])
+            self.train_sums += torch.stack([loss.detach() * len(y), correct])
+        self.train_images += len(y)
         return loss
 
     def on_train_epoch_start(self) -> None:
         """Begins the sums."""
         self.train_sums.zero_()
+        self.train_images = 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Scores a batch."""

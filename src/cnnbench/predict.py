@@ -97,7 +97,7 @@ def to_input(image: Image.Image, facts: dict[str, Any]) -> Tensor:
     import torch
     import torch.nn.functional as F
 
-    pixels = torch.from_numpy(np.asarray(image)).view(image.height, image.width, -1).permute(2, 0, 1).unsqueeze(0)
+    pixels = torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1).unsqueeze(0)
     side = facts["image_size"]
     if pixels.shape[-2:] != (side, side):
         pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)

@@ -44,6 +44,7 @@ class Checkpoints(Callback):
             loader: Any = trainer.train_dataloader
             loader.seek(**self._resumed["position"])
             pl_module.train_sums.copy_(torch.tensor(self._resumed["train_sums"]))
+            pl_module.train_images = self._resumed["train_images"]
             set_random_state(self._resumed["random"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
@@ -70,6 +71,7 @@ class Checkpoints(Callback):
         self._state = {
             "position": self.position,
             "train_sums": pl_module.train_sums.tolist(),
+            "train_images": pl_module.train_images,
             "random": random_state(),
         }
         save_atomic(self.directory.last, lambda path: trainer.save_checkpoint(path, weights_only=False))

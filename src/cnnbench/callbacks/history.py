@@ -26,7 +26,7 @@ class History(Callback):
         epochs: a row of `COLUMNS` an epoch; its validation is the epoch's last, or None.
         validations: `epoch step val/loss val/acc`; the epoch may be a fraction.
         best: the validation with the highest accuracy, the first of equals.
-        fit_s: seconds of training and validating, over all sittings; train_s: without validating; waited_s: the part of
+        fit_s: seconds of the fit, over all sittings; train_s: the part of it in training steps; waited_s: the part of
             train_s that went into cutting batches.
         images: how many images were trained on, repeats counted.
     """
@@ -38,37 +38,33 @@ class History(Callback):
         self.best: dict[str, Any] = {}
         self.fit_s = self.train_s = self.waited_s = 0.0
         self.images = 0
+        self._steps = 0  # of the whole fit
         self._lr = math.nan  # of the last step
-        self._earlier_s = self._earlier_train_s = 0.0  # of this epoch, before it was resumed
-        self._begun = self._validation_begun = time.perf_counter()
-        self._validated_s = 0.0  # since _begun
+        self._epoch_clock, self._train_clock = Stopwatch(), Stopwatch()  # of this epoch
 
     @property
     def improved(self) -> bool:
         """The last validation is the best one."""
         return bool(self.validations) and self.best is self.validations[-1]
 
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds of this epoch."""
-        return self._earlier_s + time.perf_counter() - self._begun
-
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Starts the clock, also of an epoch that is resumed in its midst."""
-        self._begun = time.perf_counter()
+        self._steps = int(trainer.estimated_stepping_batches)
+        self._epoch_clock.start()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Classifier, batch: Any, batch_idx: int) -> None:
         """Notes the learning rate that the step uses."""
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self._train_clock.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
         """Has Lightning validate after the last step, which `val_every_steps` may not hit."""
-        if trainer.global_step == trainer.estimated_stepping_batches:
+        if trainer.global_step == self._steps:
             trainer.should_stop = True
 
     def on_validation_start(self, trainer: Trainer, pl_module: Classifier) -> None:
-        """Starts the other clock."""
-        self._validation_begun = time.perf_counter()
+        """Training pauses, until the next step."""
+        self._train_clock.stop()
 
     def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Adds the validation."""
@@ -81,13 +77,12 @@ class History(Callback):
         self.validations.append(record)
         if not self.best or record["val/acc"] > self.best["val/acc"]:
             self.best = record
-        self._validated_s += time.perf_counter() - self._validation_begun
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Adds the epoch and writes metrics.csv."""
-        loss, correct, images = pl_module.train_sums.tolist()
-        epoch_s = self.elapsed_s
-        train_s = self._earlier_train_s + time.perf_counter() - self._begun - self._validated_s
+        (loss, correct), images = pl_module.train_sums.tolist(), pl_module.train_images
+        epoch_s, train_s = self._epoch_clock.take(), self._train_clock.take()
+        self._epoch_clock.start()
         of_epoch = [record for record in self.validations if record["epoch"] > trainer.current_epoch]
         validation = of_epoch[-1] if of_epoch else {}
         self.epochs.append(
@@ -105,10 +100,8 @@ class History(Callback):
         )
         self.fit_s += epoch_s
         self.train_s += train_s
-        self.images += round(images)
+        self.images += images
         self._take_waited(trainer)
-        self._earlier_s = self._earlier_train_s = self._validated_s = 0.0
-        self._begun = time.perf_counter()
         self.write()
         if not math.isfinite(loss):
             raise Diverged(
@@ -125,14 +118,13 @@ class History(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, and how long the epoch in progress has taken."""
-        inside = time.perf_counter() - self._begun
         return {
             "epochs": self.epochs,
             "validations": self.validations,
             "best": self.validations.index(self.best) if self.best else None,
             "times": [self.fit_s, self.train_s, self.waited_s],
             "images": self.images,
-            "in_epoch": [self._earlier_s + inside, self._earlier_train_s + inside - self._validated_s],
+            "in_epoch": [self._epoch_clock.seconds, self._train_clock.seconds],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -141,8 +133,36 @@ class History(Callback):
         self.best = {} if state_dict["best"] is None else self.validations[state_dict["best"]]
         self.fit_s, self.train_s, self.waited_s = state_dict["times"]
         self.images = state_dict["images"]
-        self._earlier_s, self._earlier_train_s = state_dict["in_epoch"]
+        self._epoch_clock, self._train_clock = map(Stopwatch, state_dict["in_epoch"])
 
     def _take_waited(self, trainer: Trainer) -> None:
         loader: Any = trainer.train_dataloader
         self.waited_s, loader.waited_s = self.waited_s + loader.waited_s, 0.0
+
+
+class Stopwatch:
+    """Seconds while it runs; `start` and `stop` do nothing where they change nothing."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._stopped_at = seconds
+        self._begun: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """What it shows."""
+        return self._stopped_at + (time.perf_counter() - self._begun if self._begun is not None else 0.0)
+
+    def start(self) -> None:
+        """Goes on."""
+        if self._begun is None:
+            self._begun = time.perf_counter()
+
+    def stop(self) -> None:
+        """Pauses."""
+        self._stopped_at, self._begun = self.seconds, None
+
+    def take(self) -> float:
+        """What it shows; stops, and starts from zero the next time."""
+        shown = self.seconds
+        self._stopped_at, self._begun = 0.0, None
+        return shown

@@ -31,7 +31,9 @@ class Lifecycle(Callback):
         """Takes over the signals from Lightning, whose own handling loses the work since the last checkpoint."""
         self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
-    on_test_start = on_train_start
+    def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:
+        """The same."""
+        self.on_train_start(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
         """Between two steps: beats, and stops if that was asked for."""

@@ -65,7 +65,7 @@ class RunProgress(Callback):
 
     def _show(self, trainer: Trainer, pl_module: Classifier) -> None:
         assert self._bar is not None
-        loss, correct, images = pl_module.train_sums.tolist()
+        (loss, correct), images = pl_module.train_sums.tolist(), pl_module.train_images
         shown = f"loss {loss / images:.4f}  acc {correct / images:.4f}" if images else ""
         if self.history.validations:
             shown += f"  val acc {self.history.validations[-1]['val/acc']:.4f}"
