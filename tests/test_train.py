@@ -254,7 +254,7 @@ def test_a_compiled_net_has_the_checkpoint_of_a_plain_one(train):
 MISTAKES = {
     "data.image_size=16": r"data.image_size=16: LeNet5 takes images of 32×32 pixels; type data.image_size=32",
     "model=simplecnn data.image_size=7": r"SimpleCNN takes images of at least 8×8 pixels; type data.image_size=8",
-    "data=mnist5k data.train_size=70000": r"data.train_size=70000: the split has 4500 images; type at most 4500",
+    "data=mnist5k data.train_size=70000": r"data.train_size=70000: the split has 4500 images, and 500 of them validate; type at most 4000",
     "data=mnist5k data.test_size=501": r"data.test_size=501: the split has 500 images; type at most 500",
     "model=custom model._target_=nets.WrongOutput": r"WrongOutput gives \(2, 7\) for a batch of 2, expected logits of shape \(2, 10\)",
     "model=custom model._target_=nets.WrongInput": r"WrongInput does not take images of 1×28×28 .*; change the net or data.image_size",
@@ -278,7 +278,7 @@ MISTAKES = {
 def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(mistake, tmp_path, train, monkeypatch):
     if torch.cuda.is_available() and ("gpu" in mistake or "precision" in mistake):
         pytest.skip("right on a machine with a GPU")
-    monkeypatch.setattr("cnnbench.data.idx.IdxData._torchvision", no_network)
+    monkeypatch.setattr("cnnbench.data.idx.IdxData.download", no_network)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=MISTAKES[mistake]) as raised:
         train(*mistake.format(tmp=tmp_path).split())
@@ -287,7 +287,7 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(mistake, tmp_p
     assert not list(tmp_path.glob("**/status.json"))
 
 
-def no_network(self, **options):
+def no_network(self):
     raise OSError("no network in a test")
 
 

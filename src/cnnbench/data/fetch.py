@@ -7,6 +7,7 @@ import io
 import os
 import socket
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 from cnnbench.errors import DataError
@@ -36,7 +37,7 @@ def fetch(name: str, files: list[Path], root: Path, download: Callable[[], objec
                 print(f"data={name}: downloading to {root}", flush=True)
                 with contextlib.redirect_stdout(io.StringIO()):
                     download()
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, HTTPException) as error:
         absent = [path.name for path in files if not path.is_file()]
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(

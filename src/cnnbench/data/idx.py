@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from cnnbench.data.base import ImageData
 from cnnbench.data.store import Images
@@ -31,7 +31,9 @@ class IdxData(ImageData):
 
     def download(self) -> None:
         """By torchvision, which knows mirrors and checksums."""
-        self._torchvision(train=True, download=True)
+        import torchvision.datasets
+
+        getattr(torchvision.datasets, self.torchvision_name)(str(self.root), download=True)
 
     def count(self, official: Literal["train", "test"]) -> int:
         """From the labels' header."""
@@ -49,6 +51,8 @@ class IdxData(ImageData):
                 )
             if n != m:
                 raise DataError(f"data={self.name}: {images} holds {n} images, {labels.name} {m} labels; {AGAIN}")
+            if not n:
+                raise DataError(f"data={self.name}: {images} holds no images; {AGAIN}")
             largest = max(labels.read_bytes()[8:], default=0)
             if largest >= self.num_classes:
                 raise DataError(
@@ -57,13 +61,10 @@ class IdxData(ImageData):
 
     def read(self, official: Literal["train", "test"]) -> Images:
         """One of the two splits."""
-        dataset = self._torchvision(train=official == "train", download=False)
-        return Images(dataset.data.unsqueeze(1), dataset.targets.long())
+        from torchvision.datasets.mnist import read_image_file, read_label_file
 
-    def _torchvision(self, **options: Any) -> Any:
-        import torchvision.datasets
-
-        return getattr(torchvision.datasets, self.torchvision_name)(str(self.root), **options)
+        images, labels = self.files()[:2] if official == "train" else self.files()[2:]
+        return Images(read_image_file(str(images)).unsqueeze(1), read_label_file(str(labels)))
 
 
 def idx_shape(path: Path, dimensions: int) -> list[int]:

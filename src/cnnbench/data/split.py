@@ -1,7 +1,8 @@
 """Which images train, validate and test: index arrays from labels and sizes, the same on every machine and version.
 
 A size that is a number takes the first n of the official order, `[a, b]` that range of it. An absent `val_size` is a
-share of every class, drawn by `split_seed`. Draws come from `numpy.random.RandomState`, whose streams NumPy has frozen.
+share of every class, drawn by `split_seed` before anything else, so that validation is the same whatever `train_size`.
+Draws come from `numpy.random.RandomState`, whose streams NumPy has frozen.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ def split_train(
 
     Args:
         labels: (N,) class of each image of the official train split.
-        train_size: a count, a range, or None for all that is not validation.
-        val_size: a range; a count: the first n that are not in an explicit `train_size`; None: `val_share` of the
-            N images, stratified, of those that are not in an explicit `train_size`.
+        train_size: a range; a count: the first n, of those that are not validation where `val_size` is None; None: all
+            that is not validation.
+        val_size: a range; a count: the first n that are not in `train_size`; None: `val_share` of the N images,
+            stratified, of those that are not in a range of `train_size`.
         val_share: see `val_size`.
         fraction: keeps this share of the train images, stratified.
         split_seed: seeds the two stratified draws.
@@ -40,31 +42,33 @@ def split_train(
         DataError: a size exceeds the split, or train and validation overlap.
     """
     total = len(labels)
-    wanted = None if train_size is None else take(train_size, total, "data.train_size")
-    free = np.setdiff1d(np.arange(total), wanted if wanted is not None else [])
-    if isinstance(val_size, list):
-        val = take(val_size, total, "data.val_size")
-    elif val_size is not None:
-        val = _first(free, val_size, f"data.val_size={val_size}")
-    else:
+    everything = np.arange(total)
+    if val_size is None:
+        outside = np.setdiff1d(
+            everything, take(train_size, total, "data.train_size") if isinstance(train_size, list) else []
+        )
         count = max(1, round(total * val_share))
-        if count > len(free):
+        if count >= total or count > len(outside):
             raise DataError(
-                f"data.train_size={_typed(train_size)}: leaves {len(free)} of {total} images for validation, which takes "
-                f"{count}; type data.train_size={total - count} or a data.val_size"
+                f"data.train_size={_typed(train_size)}: leaves {len(outside)} of {total} images for validation, which takes "
+                f"{count}; type a smaller data.train_size, or a data.val_size"
             )
-        val = free[stratified(labels[free], count, split_seed)]
-    train = np.setdiff1d(np.arange(total), val) if wanted is None else wanted
+        val = outside[stratified(labels[outside], count, split_seed)]
+        train = _train_beside(val, train_size, total)
+    else:
+        wanted = everything[:0] if train_size is None else take(train_size, total, "data.train_size")
+        val = take(val_size, total, "data.val_size") if isinstance(val_size, list) else _first(wanted, val_size, total)
+        train = np.setdiff1d(everything, val) if train_size is None else wanted
     overlap = np.intersect1d(train, val)
     if len(overlap):
         raise DataError(
             f"data.val_size={_typed(val_size)}: overlaps data.train_size={_typed(train_size)} in {len(overlap)} images of the "
             "train split; choose ranges that do not"
         )
+    if not len(train):
+        raise DataError(f"data.val_size={_typed(val_size)}: leaves no image to train on; type less than {total}")
     if fraction < 1:
         train = train[stratified(labels[train], max(1, round(len(train) * fraction)), split_seed)]
-    if not len(train):
-        raise DataError(f"data.val_size={_typed(val_size)}: leaves no image to train on")
     return train, val
 
 
@@ -77,18 +81,18 @@ def take(size: Size, total: int, key: str) -> np.ndarray:
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """`count` ascending indices into `labels`, every class in proportion (largest remainders; ties to lower classes).
+    """`count` ascending indices into `labels`, every class in proportion; for one seed a smaller draw is part of a larger.
 
-    For one seed a smaller draw is, class by class, part of a larger one.
+    Classes are shuffled, their images spread evenly over 0..1, and the first `count` taken: Webster's apportionment.
     """
-    classes, sizes = np.unique(labels, return_counts=True)
-    exact = sizes * count / len(labels)
-    counts = np.floor(exact).astype(int)
-    order = np.argsort(-(exact - counts), kind="stable")
-    counts[order[: count - counts.sum()]] += 1
     random = np.random.RandomState(seed)
-    chosen = [random.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(classes, counts, strict=True)]
-    return np.sort(np.concatenate(chosen))
+    order, places = [], []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order.append(random.permutation(members))
+        places.append((np.arange(len(members)) + 0.5) / len(members))
+    first = np.argsort(np.concatenate(places), kind="stable")[:count]
+    return np.sort(np.concatenate(order)[first])
 
 
 def split_hash(*indices: np.ndarray) -> str:
@@ -100,9 +104,25 @@ def split_hash(*indices: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
-def _first(free: np.ndarray, count: int, given: str) -> np.ndarray:
+def _train_beside(val: np.ndarray, train_size: Size, total: int) -> np.ndarray:
+    """The train images where validation was drawn first."""
+    if isinstance(train_size, list):
+        return take(train_size, total, "data.train_size")
+    free = np.setdiff1d(np.arange(total), val)
+    if train_size is not None and train_size > len(free):
+        raise DataError(
+            f"data.train_size={train_size}: the split has {total} images, and {len(val)} of them validate; type at most {len(free)}"
+        )
+    return free[:train_size]
+
+
+def _first(train: np.ndarray, count: int, total: int) -> np.ndarray:
+    """The first `count` images that are not in `train`."""
+    free = np.setdiff1d(np.arange(total), train)
     if count > len(free):
-        raise DataError(f"{given}: only {len(free)} images are not in data.train_size; type at most {len(free)}")
+        raise DataError(
+            f"data.val_size={count}: only {len(free)} images are not in data.train_size; type at most {len(free)}"
+        )
     return free[:count]
 
 

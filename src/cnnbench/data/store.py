@@ -77,8 +77,8 @@ class Loader:
 
     def __len__(self) -> int:
         """Batches in a pass."""
-        joined = self.shuffle_seed is not None and len(self.images) > 1 and len(self.images) % self.batch_size == 1
-        return max(1, -(-len(self.images) // self.batch_size) - (joined and self.batch_size > 1))
+        joined = self.shuffle_seed is not None and len(self.images) % self.batch_size == 1
+        return max(1, -(-len(self.images) // self.batch_size) - joined)
 
     def seek(self, epoch: int, batch: int = 0) -> None:
         """The next pass is that of `epoch`, from its `batch`-th batch on."""

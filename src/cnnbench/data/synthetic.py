@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -38,7 +39,7 @@ class Synthetic(ImageData):
                 raise ConfigError(
                     f"data.{key}={value}: expected an integer of at least {least}; for instance data.{key}={least}"
                 )
-        if not isinstance(noise, int | float) or noise < 0:
+        if not isinstance(noise, int | float) or isinstance(noise, bool) or not 0 <= noise < math.inf:
             raise ConfigError(f"data.noise={noise}: expected a number of at least 0; for instance data.noise=0.2")
         self.channels, self.seed, self.noise = channels, seed, noise
         self.classes = tuple(f"class{number}" for number in range(num_classes))
@@ -50,8 +51,8 @@ class Synthetic(ImageData):
         """As many images as the sizes reach."""
         if official == "test":
             return _reach(self.test_size)
-        if isinstance(self.train_size, int) and isinstance(self.val_size, int):
-            return self.train_size + self.val_size
+        if isinstance(self.val_size, int):
+            return _reach(self.train_size) + self.val_size
         return max(_reach(self.train_size), _reach(self.val_size))
 
     def read(self, official: Literal["train", "test"]) -> Images:
