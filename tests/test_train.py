@@ -10,7 +10,7 @@ from PIL import Image
 from cnnbench.compose import compose
 from cnnbench.config import Config
 from cnnbench.data.base import ImageData
-from cnnbench.errors import ConfigError, Diverged, RunFailed
+from cnnbench.errors import ConfigError, Diverged, Interrupted, RunFailed
 from cnnbench.restore import load_net
 from cnnbench.rundir import RunDir
 from cnnbench.train import run
@@ -254,7 +254,7 @@ def test_a_compiled_net_has_the_checkpoint_of_a_plain_one(train):
 MISTAKES = {
     "data.image_size=16": r"data.image_size=16: LeNet5 takes images of 32×32 pixels; type data.image_size=32",
     "model=simplecnn data.image_size=7": r"SimpleCNN takes images of at least 8×8 pixels; type data.image_size=8",
-    "data=mnist5k data.train_size=70000": r"data.train_size=70000: the split has 4500 images, and 500 of them validate; type at most 4000",
+    "data=mnist5k data.train_size=70000": r"data.train_size=70000: the split has 4500 images; type at most 4500",
     "data=mnist5k data.test_size=501": r"data.test_size=501: the split has 500 images; type at most 500",
     "model=custom model._target_=nets.WrongOutput": r"WrongOutput gives \(2, 7\) for a batch of 2, expected logits of shape \(2, 10\)",
     "model=custom model._target_=nets.WrongInput": r"WrongInput does not take images of 1×28×28 .*; change the net or data.image_size",
@@ -302,9 +302,16 @@ def test_a_run_that_fails_says_so_and_leaves_no_result(train, tmp_path):
     assert "Traceback" in directory.log.read_text()
 
 
+def test_ctrl_c_at_any_moment_is_an_interruption(train, tmp_path):
+    with pytest.raises(Interrupted, match=r"stopped by SIGINT. To go on: python -m cnnbench resume=") as raised:
+        train("model=custom", "model._target_=nets.Impatient")
+    directory = RunDir(next((tmp_path / "runs").glob("*/*")))
+    assert (raised.value.exit_code, directory.status()["state"]) == (130, "interrupted")
+
+
 def test_a_run_that_diverges_is_not_done(train, tmp_path):
     with pytest.raises(
-        Diverged, match=r"the training loss is nan in epoch 1 .*lr 0.0015; try a smaller learning rate"
+        Diverged, match=r"diverged, the validation loss is nan after step 2, lr 0.0015; try a smaller"
     ) as raised:
         train("model=custom", "model._target_=nets.Diverging")
     directory = RunDir(next((tmp_path / "runs").glob("*/*")))

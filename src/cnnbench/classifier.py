@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +52,7 @@ class Classifier(LightningModule):
         self.val_loss, self.val_metrics = MeanMetric(), metrics(num_classes)
         self.test_loss, self.test_metrics = MeanMetric(), metrics(num_classes)
         self.train_images = 0
-        self.scores: dict[str, float | list] = {}
+        self.scores: dict[str, Any] = {}
         self.outputs: tuple[Tensor, Tensor] | None = None
         self._collected: list[tuple[Tensor, Tensor]] = []
 
@@ -112,8 +113,8 @@ class Classifier(LightningModule):
 
     def _conclude(self, loss: MeanMetric, collection: MetricCollection) -> None:
         self.scores = {name: value.tolist() for name, value in collection.compute().items()}
-        images = sum(map(sum, self.scores["confusion"]))  # type: ignore[arg-type]
-        self.scores["acc"] = round(float(self.scores["acc"]) * images) / images  # type: ignore[arg-type]  # k / n exactly
+        images = sum(map(sum, self.scores["confusion"]))
+        self.scores["acc"] = round(self.scores["acc"] * images) / images  # k / n exactly
         self.scores["loss"] = loss.compute().item()
         loss.reset()
         collection.reset()

@@ -67,7 +67,6 @@ def evaluate(directory: RunDir, config: Config, split: str) -> dict[str, Any]:
     classifier = Classifier(net, data.num_classes)
     make_trainer(config, directory, []).test(classifier, dataloaders=data.loader(split, shuffle=False), verbose=False)  # type: ignore[arg-type]
     confusion = classifier.scores["confusion"]
-    assert isinstance(confusion, list)
     n = sum(map(sum, confusion))
     acc, interval = wilson(sum(row[label] for label, row in enumerate(confusion)), n)
     return {

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
-import math
 import random
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,14 +23,13 @@ from cnnbench.callbacks.lifecycle import Lifecycle
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.classifier import Classifier
 from cnnbench.config import Config
-from cnnbench.data.base import ImageData
-from cnnbench.environment import git_state, hardware, versions
-from cnnbench.errors import CnnbenchError, ConfigError, Diverged, Interrupted, RunFailed
+from cnnbench.errors import ConfigError
 from cnnbench.prepare import Prepared, build_net, prepare
+from cnnbench.recording import recorded
 from cnnbench.restore import load_checkpoint
+from cnnbench.result import origin, save_predictions, summarize
 from cnnbench.rundir import RunDir, runs_of, write_atomic
 
-log = logging.getLogger("cnnbench.run")
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -67,7 +60,7 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
     directory, resumed = find_directory(prepared.config)
     if directory.result.is_file():
         return Outcome(directory, json.loads(directory.result.read_text(encoding="utf-8")), fresh=False)
-    with recorded(directory, console):
+    with recorded(directory):
         if not directory.config.is_file():
             write_atomic(directory.config, prepared.config.dump())
         console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False)
@@ -164,107 +157,6 @@ def find_directory(config: Config) -> tuple[RunDir, bool]:
             f"{earlier.path}: this run is live ({owner}); wait for it, or type resume=never for a second one"
         )
     return earlier, earlier.last.is_file()
-
-
-@contextmanager
-def recorded(directory: RunDir, console: Console) -> Iterator[None]:
-    """Keeps log.txt and status.json while the run is on, and says in the status how it ended."""
-    handler = logging.FileHandler(directory.log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    loud, level = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")], log.level
-    before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loud]
-    for logger in loud:  # to the file, not to the screen
-        logger.handlers, logger.propagate, logger.level = [], True, logging.WARNING
-    log.setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    directory.write_status("running")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of libraries among themselves
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-        directory.write_status("done")
-    except Interrupted as error:
-        directory.write_status("interrupted", str(error))
-        raise Interrupted(f"{error}; saved. To go on: {directory.resume_command()}", error.signum) from error
-    except Diverged as error:
-        directory.write_status("diverged", str(error))
-        raise Diverged(f"{directory.path}: diverged, {error}; try a smaller learning rate: optimizer.lr=...") from error
-    except KeyboardInterrupt:
-        directory.write_status("interrupted", "SIGINT")
-        raise
-    except Exception as error:
-        log.exception("failed")
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        directory.write_status("failed", reason)
-        if isinstance(error, CnnbenchError):
-            raise
-        raise RunFailed(f"{directory.path}: failed, {reason}; the traceback is in {directory.log}") from error
-    finally:
-        logging.captureWarnings(False)
-        for logger, *state in before:
-            logger.handlers, logger.propagate, logger.level = state  # type: ignore[assignment]
-        log.setLevel(level)
-        root.removeHandler(handler)
-        handler.close()
-
-
-def summarize(prepared: Prepared, history: History, classifier: Classifier) -> dict[str, Any]:
-    """`result.json`, but for the command."""
-    config, data = prepared.config, prepared.data
-    last = history.validations[-1]
-    return {
-        "schema": 1,
-        "status": "done",
-        "seed": config.seed,
-        "choices": config.choices,
-        "metrics": {
-            "best/val/acc": history.best["val/acc"],
-            "best/val/loss": history.best["val/loss"],
-            "last/val/acc": last["val/acc"],
-            "test/acc": classifier.scores["acc"],
-            "test/loss": classifier.scores["loss"],
-        },
-        "best_epoch": math.ceil(history.best["epoch"]),
-        "n": {split: len(data.indices[split]) for split in ("train", "val", "test")},
-        "split_hash": data.split_hash,
-        "params": prepared.params,
-        "macs": prepared.macs,
-        "time": {"fit_s": history.fit_s, "data_wait_share": history.waited_s / history.train_s},
-        "samples_per_s": history.images / history.train_s,
-        "precision": config.precision,
-        "devices": config.trainer.devices * config.trainer.num_nodes,
-        "threads": config.threads,
-        "versions": versions(),
-        "git": git_state(),
-        "hardware": hardware(),
-        "config_hash": config.identity(),
-    }
-
-
-def origin(config: Config, data: ImageData) -> dict[str, Any]:
-    """What a net is rebuilt from and fed with, in plain types."""
-    return {
-        "config": config.as_dict(),
-        "data": {
-            "channels": data.channels,
-            "classes": list(data.classes),
-            "image_size": data.image_size,
-            "mean": data.mean,
-            "std": data.std,
-        },
-    }
-
-
-def save_predictions(classifier: Classifier, path: Path) -> None:
-    """Test logits (N, num_classes) and targets (N,), in the order of the test split."""
-    assert classifier.outputs is not None
-    logits, targets = classifier.outputs
-    content = io.BytesIO()
-    np.savez_compressed(content, logits=logits.numpy(), targets=targets.numpy())
-    write_atomic(path, content.getvalue())
 
 
 def seed_everything(seed: int) -> None:

@@ -74,6 +74,7 @@ class History(Callback):
             "val/loss": pl_module.scores["loss"],
             "val/acc": pl_module.scores["acc"],
         }
+        self._require_finite("validation", record["val/loss"], trainer.global_step)
         self.validations.append(record)
         if not self.best or record["val/acc"] > self.best["val/acc"]:
             self.best = record
@@ -103,10 +104,7 @@ class History(Callback):
         self.images += images
         self._take_waited(trainer)
         self.write()
-        if not math.isfinite(loss):
-            raise Diverged(
-                f"the training loss is {loss} in epoch {trainer.current_epoch + 1} (by step {trainer.global_step}), lr {self._lr:g}"
-            )
+        self._require_finite("training", loss, trainer.global_step)
 
     def write(self) -> None:
         """Writes metrics.csv anew, from the records."""
@@ -134,6 +132,10 @@ class History(Callback):
         self.fit_s, self.train_s, self.waited_s = state_dict["times"]
         self.images = state_dict["images"]
         self._epoch_clock, self._train_clock = map(Stopwatch, state_dict["in_epoch"])
+
+    def _require_finite(self, which: str, loss: float, step: int) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(f"the {which} loss is {loss} after step {step}, lr {self._lr:g}")
 
     def _take_waited(self, trainer: Trainer) -> None:
         loader: Any = trainer.train_dataloader

@@ -1,0 +1,74 @@
+"""What a run leaves behind when it is done: result.json, predictions.npz, and what its net can be rebuilt from."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnbench.callbacks.history import History
+from cnnbench.classifier import Classifier
+from cnnbench.config import Config
+from cnnbench.data.base import ImageData
+from cnnbench.environment import git_state, hardware, versions
+from cnnbench.prepare import Prepared
+from cnnbench.rundir import write_atomic
+
+
+def summarize(prepared: Prepared, history: History, classifier: Classifier) -> dict[str, Any]:
+    """`result.json`, but for the command."""
+    config, data = prepared.config, prepared.data
+    last = history.validations[-1]
+    return {
+        "schema": 1,
+        "status": "done",
+        "seed": config.seed,
+        "choices": config.choices,
+        "metrics": {
+            "best/val/acc": history.best["val/acc"],
+            "best/val/loss": history.best["val/loss"],
+            "last/val/acc": last["val/acc"],
+            "test/acc": classifier.scores["acc"],
+            "test/loss": classifier.scores["loss"],
+        },
+        "best_epoch": math.ceil(history.best["epoch"]),
+        "n": {split: len(data.indices[split]) for split in ("train", "val", "test")},
+        "split_hash": data.split_hash,
+        "params": prepared.params,
+        "macs": prepared.macs,
+        "time": {"fit_s": history.fit_s, "data_wait_share": history.waited_s / history.train_s},
+        "samples_per_s": history.images / history.train_s,
+        "precision": config.precision,
+        "devices": config.trainer.devices * config.trainer.num_nodes,
+        "threads": config.threads,
+        "versions": versions(),
+        "git": git_state(),
+        "hardware": hardware(),
+        "config_hash": config.identity(),
+    }
+
+
+def origin(config: Config, data: ImageData) -> dict[str, Any]:
+    """What a net is rebuilt from and fed with, in plain types."""
+    return {
+        "config": config.as_dict(),
+        "data": {
+            "channels": data.channels,
+            "classes": list(data.classes),
+            "image_size": data.image_size,
+            "mean": data.mean,
+            "std": data.std,
+        },
+    }
+
+
+def save_predictions(classifier: Classifier, path: Path) -> None:
+    """Test logits (N, num_classes) and targets (N,), in the order of the test split."""
+    assert classifier.outputs is not None
+    logits, targets = classifier.outputs
+    content = io.BytesIO()
+    np.savez_compressed(content, logits=logits.numpy(), targets=targets.numpy())
+    write_atomic(path, content.getvalue())
