@@ -81,18 +81,18 @@ def take(size: Size, total: int, key: str) -> np.ndarray:
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """`count` ascending indices into `labels`, every class in proportion; for one seed a smaller draw is part of a larger.
+    """`count` ascending indices into `labels`, every class in proportion to within one image (largest remainders).
 
-    Classes are shuffled, their images spread evenly over 0..1, and the first `count` taken: Webster's apportionment.
+    Within a class a smaller draw is, for one seed, part of a larger one.
     """
+    classes, sizes = np.unique(labels, return_counts=True)
+    exact = sizes * count / len(labels)
+    counts = np.floor(exact).astype(int)
+    order = np.argsort(-(exact - counts), kind="stable")
+    counts[order[: count - counts.sum()]] += 1
     random = np.random.RandomState(seed)
-    order, places = [], []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        order.append(random.permutation(members))
-        places.append((np.arange(len(members)) + 0.5) / len(members))
-    first = np.argsort(np.concatenate(places), kind="stable")[:count]
-    return np.sort(np.concatenate(order)[first])
+    chosen = [random.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(classes, counts, strict=True)]
+    return np.sort(np.concatenate(chosen))
 
 
 def split_hash(*indices: np.ndarray) -> str:
