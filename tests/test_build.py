@@ -75,6 +75,12 @@ def test_what_cannot_be_called_is_refused_with_what_it_is(target, kind):
         locate(node(target), "model")
 
 
+@pytest.mark.parametrize("target", ["builtins.int", "builtins.dict", "builtins.type"])
+def test_a_target_whose_arguments_cannot_be_known_is_refused(target):
+    with pytest.raises(ConfigError, match=f"^model._target_={target}: its arguments are unknown; expected"):
+        construct(node(target), "model")
+
+
 def test_arguments_reach_the_target():
     layer = construct(node("torch.nn.Linear", in_features=3, out_features=5, bias=False), "model")
     assert (layer.in_features, layer.out_features, layer.bias) == (3, 5, None)

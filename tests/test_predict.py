@@ -605,7 +605,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(command, copied, digit):
 
 def test_a_checkpoint_of_another_program_is_refused_in_one_line(command, copied, digit):
     torch.save({"state_dict": {}}, copied.best)
-    assert_refused(command(copied.path, digit), "was not written by cnnbench", "config")
+    assert_refused(command(copied.path, digit), "does not hold what cnnbench writes", "config")
 
 
 # ---- a run directory back to a net --------------------------------------------------------------------------------
@@ -696,3 +696,30 @@ def test_a_hostile_checkpoint_is_refused_and_runs_nothing(copied, command, digit
 def test_a_checkpoint_that_is_absent_is_told_as_such(tmp_path):
     with pytest.raises(ConfigError, match="absent; the run has not validated yet"):
         load_checkpoint(tmp_path / "best.ckpt")
+
+
+def test_a_checkpoint_that_names_a_command_as_its_net_runs_nothing(command, copied, digit, tmp_path):
+    mark = tmp_path / "mark"
+    checkpoint = torch.load(copied.best, weights_only=True)
+    checkpoint["config"]["model"] = {"_target_": "os.system", "command": f"touch {mark}"}
+    torch.save(checkpoint, copied.best)
+    assert_refused(command(copied.path, digit), "model._target_=os.system: is not a subclass of torch.nn.Module")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"P5 is a paper", b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0cIHDR" + bytes(40)], ids=["PGM", "PNG"]
+)
+def test_a_file_that_only_begins_as_a_picture_is_told_in_one_line(command, finished, tmp_path, content):
+    (tmp_path / "odd.png").write_bytes(content)
+    assert_refused(command(finished.path, tmp_path / "odd.png"), "odd.png")
+
+
+def test_a_very_long_picture_is_shrunk_before_it_is_made_square(tmp_path):
+    Image.new("L", (30_000, 3), 40).save(tmp_path / "long.png")
+    assert read_image(tmp_path / "long.png", 1).size == (4096, 4096)
+
+
+def test_dark_sixteen_bit_grey_stays_dark(tmp_path):
+    Image.fromarray(np.full((8, 8), 200, dtype=np.uint16)).save(tmp_path / "dark.png")
+    assert read_image(tmp_path / "dark.png", 1).getextrema() == (0, 0)

@@ -315,3 +315,28 @@ def test_the_resume_command_means_this_directory_to_a_shell(tmp_path, name):
 def test_a_finished_run_holds_every_file_that_the_layout_names(finished):
     expected = ["config", "result", "log", "metrics", "curves", "predictions", "best", "last"]
     assert [name for name in expected if getattr(finished, name).is_file()] == expected
+
+
+def test_a_killed_process_that_nobody_has_waited_for_owns_nothing(tmp_path):
+    directory = RunDir.claim(tmp_path, "job")
+    code = (
+        "import sys, time; from pathlib import Path; from cnnbench.rundir import RunDir; "
+        "RunDir(Path(sys.argv[1])).write_status('running'); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(directory.path)])
+    deadline = time.monotonic() + 30
+    while directory.owner() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    while directory.owner() is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.wait()
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}", '{"state": "running"}', "{", '"running"'])
+def test_an_odd_status_names_no_owner(tmp_path, text):
+    directory = RunDir.claim(tmp_path, "job")
+    (directory.path / "status.json").write_text(text)
+    assert directory.owner() is None

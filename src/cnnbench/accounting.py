@@ -15,9 +15,12 @@ def parameters(net: nn.Module) -> int:
 def macs(net: nn.Module, shape: tuple[int, int, int]) -> int:
     """Multiply-accumulates of convolutions and linear layers for one image (C, H, W); on the net's own device."""
     device = next(net.parameters(), torch.empty(0)).device
-    training = net.training
+    modes = [(module, module.training) for module in net.modules()]
     net.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(torch.empty(1, *shape, device=device))
-    net.train(training)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            net(torch.empty(1, *shape, device=device))
+    finally:
+        for module, training in modes:
+            module.training = training
     return counter.get_total_flops() // 2

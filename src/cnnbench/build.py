@@ -15,9 +15,10 @@ def locate(node: Node, group: str) -> Callable[..., Any]:
     """The class or function that the node names."""
     try:
         found = pkgutil.resolve_name(node.target)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a module of the user's own raises
+        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{group}._target_={node.target}: cannot be imported ({error}); expected a dotted name such as mypkg.MyNet, "
+            f"{group}._target_={node.target}: cannot be imported ({reason}); expected a dotted name such as mypkg.MyNet, "
             "importable from the folder you are in"
         ) from error
     if not callable(found):
@@ -40,21 +41,21 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
         ) from error
     named = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    free = [name for name in named[len(positional) :] if name not in facts]
+    unnamed = sum(p.kind is p.POSITIONAL_ONLY for p in signature.parameters.values())
+    free = [key for key in named[max(0, len(positional) - unnamed) :] if key not in facts]
+    name = getattr(target, "__name__", node.target)
     for key in node.arguments:
         if key not in free and not open_ended:
             near = did_you_mean(key, free) or ";"
-            raise ConfigError(
-                f"{group}.{key}: {target.__name__} takes no {key}{near} it takes: {', '.join(free) or 'nothing'}"
-            )
-    wanted = {name: value for name, value in facts.items() if name in named}
+            raise ConfigError(f"{group}.{key}: {name} takes no {key}{near} it takes: {', '.join(free) or 'nothing'}")
+    wanted = {key: value for key, value in facts.items() if key in named}
     lacking = [
         n for n in free if signature.parameters[n].default is inspect.Parameter.empty and n not in node.arguments
     ]
     if lacking:
-        raise ConfigError(f"{group}.{lacking[0]}: {target.__name__} needs it; type +{group}.{lacking[0]}=...")
+        raise ConfigError(f"{group}.{lacking[0]}: {name} needs it; type +{group}.{lacking[0]}=...")
     try:
         return target(*positional, **node.arguments, **wanted)
     except (ValueError, TypeError, AssertionError) as error:
         given = ", ".join(f"{key}={as_typed(value)}" for key, value in node.arguments.items())
-        raise ConfigError(f"{group}: {target.__name__}({given}) is refused: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{group}: {name}({given}) is refused: {' '.join(str(error).split())}") from error

@@ -45,7 +45,7 @@ def evaluate(directory: RunDir, config: Config, split: str) -> dict[str, Any]:
     from cnnbench.train import make_trainer
 
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.simplefilter("ignore")  # of libraries among themselves
     net, facts = load_net(directory.path)
     data = build_data(config)
     if (data.channels, data.num_classes) != (facts["channels"], len(facts["classes"])):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LARGEST_SIDE = 4096  # pixels; a larger picture is shrunk before it is made square
+
+
 def main(arguments: list[str]) -> None:
     """Prints the top classes of each picture, and draws them if asked."""
     options = _parse(arguments)
+    warnings.simplefilter("ignore")  # of picture decoders and fonts
     RunDir.open(options.run_dir)
     absent = next((path for path in options.images if not path.is_file()), None)
     if absent:
@@ -74,8 +79,8 @@ def read_image(path: Path, channels: int, invert: bool = False) -> Image.Image:
         raise ConfigError(
             f"{path}: not a picture that can be read; expected PNG, JPEG, or another format of Pillow's"
         ) from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"{path}: damaged, or not a picture ({error})") from error
+    except Exception as error:  # decoders of damaged files raise whatever they stumble on
+        raise ConfigError(f"{path}: damaged, or not a picture ({' '.join(str(error).split())})") from error
     image = _eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -85,6 +90,7 @@ def read_image(path: Path, channels: int, invert: bool = False) -> Image.Image:
     image = image.convert("L" if channels == 1 else "RGB")
     if invert:
         image = ImageOps.invert(image)
+    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     if image.width != image.height:
         side = max(image.size)
         image = ImageOps.pad(image, (side, side), color=_border_mean(image))
@@ -139,7 +145,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     values = np.asarray(image, dtype=np.float64)
-    largest = 1.0 if values.max() <= 1 else 255.0 if values.max() <= 255 else 65535.0
+    deep = image.mode.startswith("I;16") or values.max() > 255  # 32 bits tell nothing of the range that is meant
+    largest = 65535.0 if deep else 1.0 if values.max() <= 1 else 255.0
     return Image.fromarray((values * (255 / largest)).clip(0, 255).astype(np.uint8))
 
 
@@ -163,6 +170,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print the answers as JSON")
     parser.add_argument("--show", type=Path, metavar="OUT.png", help="draw the pictures and the answers")
     options = parser.parse_args(arguments)
+    if options.show and not options.show.suffix:
+        parser.error(f"--show {options.show}: expected a name that ends in .png")
     if options.top < 1:
         parser.error(f"--top {options.top}: expected at least 1")
     return options

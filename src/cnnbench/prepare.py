@@ -154,13 +154,15 @@ def check_net(config: Config, data: ImageData) -> tuple[int, int]:
     except ConfigError:
         raise
     except Exception:  # whatever a net of the user's own raises on a device that it does not know
-        net = build_net(config, data)
         try:
+            net = build_net(config, data)
             shape = _output_shape(net, torch.zeros(2, *data.shape))
+        except ConfigError:
+            raise
         except Exception as error:
             raise ConfigError(
-                f"model: {type(net).__name__} does not take images of {'×'.join(map(str, data.shape))} (C×H×W): "
-                f"{' '.join(str(error).split())}; change the net or data.image_size"
+                f"model: {config.model.target.rpartition('.')[2]} does not take images of {'×'.join(map(str, data.shape))} "
+                f"(C×H×W): {' '.join(str(error).split())}; change the net or data.image_size"
             ) from error
     expected = (2, data.num_classes)
     if shape != expected:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnbench.build import construct
+from cnnbench.build import construct, locate
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 from cnnbench.rundir import RunDir
@@ -22,20 +22,33 @@ def load_net(directory: Path | str) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         ConfigError: the folder holds no run, or one that has not validated yet.
     """
-    checkpoint = load_checkpoint(RunDir.open(Path(directory)).best)
+    path = RunDir.open(Path(directory)).best
+    checkpoint = load_checkpoint(path)
     try:
-        config, facts, weights = Config.check(checkpoint["config"]), checkpoint["data"], checkpoint["state_dict"]
-    except KeyError as error:
-        raise ConfigError(f"{directory}: its best.ckpt was not written by cnnbench, it has no {error}") from error
-    net = construct(
-        config.model,
-        "model",
-        in_channels=facts["channels"],
-        num_classes=len(facts["classes"]),
-        image_size=facts["image_size"],
-    )
-    net.load_state_dict(weights)
+        config, weights = Config.check(checkpoint["config"]), checkpoint["state_dict"]
+        facts = {key: checkpoint["data"][key] for key in ("channels", "classes", "image_size", "mean", "std")}
+        _require_net(config)
+        shape = {
+            "in_channels": facts["channels"],
+            "num_classes": len(facts["classes"]),
+            "image_size": facts["image_size"],
+        }
+        net = construct(config.model, "model", **shape)
+        net.load_state_dict(weights)
+    except (KeyError, IndexError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{path}: does not hold what cnnbench writes ({type(error).__name__}: {reason})") from error
     return net.eval(), facts
+
+
+def _require_net(config: Config) -> None:
+    """A file may come from anywhere: nothing is called but a class of nets, or a function of torchvision.models."""
+    target = locate(config.model, "model")
+    is_net = isinstance(target, type) and issubclass(target, nn.Module)
+    if not is_net and not getattr(target, "__module__", "").startswith("torchvision.models."):
+        raise ConfigError(
+            f"model._target_={config.model.target}: is not a subclass of torch.nn.Module, and is not called"
+        )
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

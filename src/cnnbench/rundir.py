@@ -14,6 +14,7 @@ import json
 import os
 import shlex
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,12 +32,16 @@ STALE_S = 120.0  # without a heartbeat for so long, a process on another machine
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes a file so that a reader, or a crash, meets the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content if isinstance(content, bytes) else content.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class RunDir:
                 (path / "checkpoints").mkdir()
                 return cls(path)
             except FileExistsError:
-                if not path.is_dir():  # `folder`, or one above it, is a file
+                if not folder.is_dir():
                     raise ConfigError(f"runs_dir: {folder} is not a folder; choose another with runs_dir=...") from None
                 number += 1
             except OSError as error:
@@ -131,23 +136,25 @@ class RunDir:
     def status(self) -> dict[str, Any]:
         """What `write_status` wrote; a directory without it was claimed and never begun: `pending`."""
         try:
-            return json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+            status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return {"state": "pending"}
+            status = None
+        return status if isinstance(status, dict) and "state" in status else {"state": "pending"}
 
     def owner(self) -> str | None:
         """`'pid 12 on host'` while a living process runs this, else None."""
         status = self.status()
-        if status["state"] != "running":
+        if status["state"] != "running" or not {"pid", "host", "heartbeat", "pid_started"} <= status.keys():
             return None
         who = f"pid {status['pid']} on {status['host']}"
         if status["host"] != socket.gethostname():
             return who if time.time() - status["heartbeat"] < STALE_S else None
         try:
-            alive = abs(psutil.Process(status["pid"]).create_time() - status["pid_started"]) < 1
+            process = psutil.Process(status["pid"])
+            same = abs(process.create_time() - status["pid_started"]) < 1
+            return who if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
-        return who if alive else None
 
     def resume_command(self) -> str:
         """What to type to go on with this run."""

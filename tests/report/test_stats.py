@@ -88,5 +88,5 @@ def test_impossible_counts_are_refused_by_name(successes, trials):
 
 @pytest.mark.parametrize("level", [1.0, 1.5, -1.0, -2.0])
 def test_a_level_that_is_no_probability_is_refused(level):
-    with pytest.raises(ValueError, match="range"):
+    with pytest.raises(ValueError, match="expected a level between 0 and 1"):
         wilson(3, 10, level)
