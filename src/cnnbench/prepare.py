@@ -38,7 +38,7 @@ def prepare(config: Config) -> Prepared:
     model = locate(config.model, "model")
     least, most = getattr(model, "min_image_size", 1), getattr(model, "max_image_size", None)
     data = build_data(config, least, most)
-    _check_image_size(config, data, model.__name__, least, most)
+    _check_image_size(config, data, config.model.target.rpartition(".")[2], least, most)
     data.prepare_data()
     data.setup("fit")
     data.pipeline = resolve_pipeline(config, data, hardware["accelerator"])
