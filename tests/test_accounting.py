@@ -142,3 +142,15 @@ def test_counts_on_the_cpu_and_on_the_meta_device_agree():
     with_memory = build(num_classes=3)
     assert parameters(with_memory) == parameters(without_memory)
     assert macs(with_memory, (3, 32, 32)) == macs(without_memory, (3, 32, 32)) > 0
+
+
+def test_a_net_whose_answer_is_a_parameter_has_no_macs():
+    class Bias(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(10))
+
+        def forward(self, x):
+            return self.bias.expand(len(x), -1)
+
+    assert macs(Bias(), (1, 8, 8)) == 0

@@ -18,7 +18,7 @@ def macs(net: nn.Module, shape: tuple[int, int, int]) -> int:
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:  # it hooks gradients, and trips without
             net(torch.empty(1, *shape, device=device))
     finally:
         for module, training in modes:
