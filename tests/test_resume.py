@@ -101,6 +101,20 @@ def test_a_signal_saves_and_the_resumed_run_ends_with_the_same_bits(
     assert_same(directory, uninterrupted)
 
 
+@pytest.mark.parametrize("step", [14, 13])
+def test_a_validation_in_mid_epoch_is_not_lost_by_a_stop_beside_it(step, tmp_path, signalled):
+    every = "trainer.val_every_steps=7"  # validates after steps 7, 14, 21, 28 and 30
+    whole = train(tmp_path / "whole", every).directory
+    signalled(step, "SIGTERM")
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped", every)
+    signalled(0, "SIGTERM")
+    directory = train(tmp_path / "stopped", every, "resume=auto").directory
+    assert_same(directory, whole)
+    history = torch.load(directory.last, weights_only=True)["callbacks"]["History"]
+    assert [record["step"] for record in history["validations"]] == [7, 14, 21, 28, 30]
+
+
 def test_a_run_resumes_from_its_directory_alone(tmp_path, signalled, uninterrupted, capsys):
     signalled(14, "SIGTERM")
     with pytest.raises(Interrupted):

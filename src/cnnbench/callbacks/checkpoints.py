@@ -56,9 +56,9 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Classifier, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves when it is time; after an epoch's last batch the epoch's end does it, once it has validated."""
+        """Saves when it is time."""
         self.position = {"epoch": trainer.current_epoch, "batch": batch_idx + 1}
-        if time.monotonic() - self._saved_at > self.every_s and not trainer.is_last_batch:
+        if time.monotonic() - self._saved_at > self.every_s and not validation_follows(trainer):
             self.save(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
@@ -85,6 +85,12 @@ class Checkpoints(Callback):
         """Kept until training starts."""
         self._resumed = state_dict
         self.position = state_dict["position"]
+
+
+def validation_follows(trainer: Trainer) -> bool:
+    """Between this step and the next there is a validation; a run resumed from here would leave it out: do not save."""
+    every = trainer.val_check_batch if trainer.check_val_every_n_epoch is None else None
+    return trainer.is_last_batch or trainer.should_stop or (every is not None and trainer.global_step % every == 0)
 
 
 def save_atomic(path: Path, write: Callable[[Path], object]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
-from cnnbench.callbacks.checkpoints import Checkpoints
+from cnnbench.callbacks.checkpoints import Checkpoints, validation_follows
 from cnnbench.classifier import Classifier
 from cnnbench.errors import Interrupted
 from cnnbench.rundir import HEARTBEAT_S, RunDir
@@ -41,12 +41,12 @@ class Lifecycle(Callback):
         if now - self._beat_at > HEARTBEAT_S:
             self._beat_at = now
             self.directory.write_status("running", epoch=trainer.current_epoch + 1, step=trainer.global_step)
-        if self._received and not trainer.is_last_batch:
+        if self._received and not validation_follows(trainer):
             self.checkpoints.save(trainer, pl_module)
             self._stop()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
-        """A signal in the epoch's last step or in its validation has waited for this: the epoch was saved just now."""
+        """A signal in the epoch's last step or in its validation has waited for this; the epoch was saved just now."""
         if self._received:
             self._stop()
 
