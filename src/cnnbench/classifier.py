@@ -16,9 +16,14 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 
 from cnnbench.data.store import Batch
 
+AUX_WEIGHT = 0.3  # of an auxiliary head's loss: Szegedy et al. 2015, section 5
+
 
 class Classifier(LightningModule):
     """Trains `net`, (N, C, H, W) -> logits (N, num_classes), with cross-entropy.
+
+    In training a net may give a tuple: its logits, then those of auxiliary heads. Their losses are added, each times the net's
+    `aux_weight` (0.3 where it states none, as in GoogLeNet's paper); what is reported is the loss of the logits alone.
 
     Every architecture is wrapped by this one class, so that no training step differs between two arms of a comparison.
     Training keeps two sums on the device, and logs nothing in a step: a logged metric would take a third of one.
@@ -47,6 +52,7 @@ class Classifier(LightningModule):
     ) -> None:
         super().__init__()
         self.net = net
+        self.aux_weight = float(getattr(net, "aux_weight", AUX_WEIGHT))
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.register_buffer("train_sums", torch.zeros(2), persistent=False)
         self.val_loss, self.val_metrics = MeanMetric(), metrics(num_classes)
@@ -61,14 +67,16 @@ class Classifier(LightningModule):
         return self.net(x)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The batch's mean loss."""
+        """The batch's mean loss, with those of auxiliary heads."""
         x, y = batch
-        logits = self.net(x)
+        logits, auxiliary = with_auxiliary(self.net(x))
         loss = F.cross_entropy(logits, y)
         with torch.no_grad():
             correct = (logits.argmax(1) == y).sum()
             self.train_sums += torch.stack([loss.detach() * len(y), correct])
         self.train_images += len(y)
+        for output in auxiliary:
+            loss = loss + self.aux_weight * F.cross_entropy(output, y)
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -118,6 +126,14 @@ class Classifier(LightningModule):
         self.scores["loss"] = loss.compute().item()
         loss.reset()
         collection.reset()
+
+
+def with_auxiliary(output: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor, list[Tensor]]:
+    """A net's output in training as its logits and those of its auxiliary heads, if it has any."""
+    if isinstance(output, Tensor):
+        return output, []
+    logits, *auxiliary = output
+    return logits, [head for head in auxiliary if head is not None]  # type: ignore[return-value]
 
 
 def metrics(num_classes: int) -> MetricCollection:

@@ -5,37 +5,58 @@ conv1    6 × 28 × 28   5×5, 6: 156
 pool2    6 × 14 × 14   max 2×2
 conv3   16 × 10 × 10   5×5, 16, connected to all channels: 2,416
 pool4   16 ×  5 ×  5   mean 2×2
-conv5  120 ×  1 ×  1   5×5, 120: 48,120
+conv5  120 ×  1 ×  1   as large as the map, 5×5, 120: 48,120
 linear6          84    10,164
 linear7 num_classes    850 for ten classes; 61,706 in all
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cnnbench.models.layers import activated_by, output_side, pooling
 
 
 class LeNet5(nn.Module):
-    """(N, in_channels, 32, 32) -> logits (N, num_classes)."""
+    """(N, in_channels, 32, 32) -> logits (N, num_classes).
+
+    `kernel_size` and `stride` are those of conv1 and conv3; `activation` follows every layer but the last; `pooling2` and
+    `pooling4` are max or mean.
+    """
 
     min_image_size = 32
     max_image_size = 32
 
-    def __init__(self, *, in_channels: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        kernel_size: int = 5,
+        stride: int = 1,
+        activation: str = "relu",
+        pooling2: str = "max",
+        pooling4: str = "mean",
+        *,
+        in_channels: int,
+        num_classes: int,
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 6, kernel_size=5)
-        self.pool2 = nn.MaxPool2d(2)
-        self.conv3 = nn.Conv2d(6, 16, kernel_size=5)
-        self.pool4 = nn.AvgPool2d(2)
-        self.conv5 = nn.Conv2d(16, 120, kernel_size=5)
+        self.conv1 = nn.Conv2d(in_channels, 6, kernel_size, stride)
+        self.act1 = activated_by(activation)
+        self.pool2 = pooling(pooling2)
+        self.conv3 = nn.Conv2d(6, 16, kernel_size, stride)
+        self.act3 = activated_by(activation)
+        self.pool4 = pooling(pooling4)
+        side = output_side(32, (self.conv1, self.pool2, self.conv3, self.pool4))
+        self.conv5 = nn.Conv2d(16, 120, kernel_size=side)
+        self.act5 = activated_by(activation)
+        self.flatten = nn.Flatten()
         self.linear6 = nn.Linear(120, 84)
+        self.act6 = activated_by(activation)
         self.linear7 = nn.Linear(84, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch of images."""
-        x = self.pool2(F.relu(self.conv1(x)))  # (N,   6, 14, 14)
-        x = self.pool4(F.relu(self.conv3(x)))  # (N,  16,  5,  5)
-        x = F.relu(self.conv5(x)).flatten(1)  # (N, 120)
-        x = F.relu(self.linear6(x))  # (N,  84)
+        x = self.pool2(self.act1(self.conv1(x)))  # (N,   6, 14, 14)
+        x = self.pool4(self.act3(self.conv3(x)))  # (N,  16,  5,  5)
+        x = self.flatten(self.act5(self.conv5(x)))  # (N, 120)
+        x = self.act6(self.linear6(x))  # (N,  84)
         return self.linear7(x)  # (N, num_classes)

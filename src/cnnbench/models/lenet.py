@@ -1,0 +1,68 @@
+"""LeNet without activations, as PyTorch courses introduce it: two convolutions with pooling, three linear layers.
+
+layer    output, 28 × 28 in
+layer1    6 × 14 × 14   3×3, 6, padding 1; max 2×2
+layer2   16 ×  5 ×  5   5×5, 16; max 2×2
+layer3   num_classes    linear 120, linear 84, linear
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from cnnbench.models.layers import activated_by, output_side, pooling
+
+
+class LeNet(nn.Module):
+    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 28 in the course; any from 12.
+
+    `kernel_size` is the second convolution's, `stride` both convolutions'; `activation` follows every layer but the last.
+    """
+
+    min_image_size = 12
+
+    def __init__(
+        self,
+        kernel_size: int = 5,
+        stride: int = 1,
+        activation: str = "none",
+        pooling: str = "max",
+        *,
+        in_channels: int,
+        num_classes: int,
+        image_size: int = 28,
+    ) -> None:
+        super().__init__()
+        self.layer1 = conv_act_pool(1, nn.Conv2d(in_channels, 6, 3, stride, padding=1), activation, pooling)
+        self.layer2 = conv_act_pool(2, nn.Conv2d(6, 16, kernel_size, stride), activation, pooling)
+        side = output_side(image_size, (*self.layer1, *self.layer2))
+        self.flatten = nn.Flatten()
+        self.layer3 = nn.Sequential(
+            OrderedDict(
+                fc1=nn.Linear(16 * side * side, 120),
+                act1=activated_by(activation),
+                fc2=nn.Linear(120, 84),
+                act2=activated_by(activation),
+                fc3=nn.Linear(84, num_classes),
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch of images."""
+        x = self.layer2(self.layer1(x))  # (N, 16, 5, 5)
+        return self.layer3(self.flatten(x))  # (N, num_classes)
+
+
+def conv_act_pool(number: int, convolution: nn.Conv2d, activation: str, pool: str) -> nn.Sequential:
+    """A convolution, its activation, 2×2 pooling; the layers are named with `number`."""
+    return nn.Sequential(
+        OrderedDict(
+            {
+                f"conv{number}": convolution,
+                f"act{number}": activated_by(activation),
+                f"pool{number}": pooling(pool),
+            }
+        )
+    )

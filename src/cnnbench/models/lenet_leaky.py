@@ -1,0 +1,83 @@
+"""LeNet for FashionMNIST with leaky ReLU, and its variant of 3×3 convolutions: two in place of each 5×5.
+
+layer    lenet_leaky, 28 × 28 in         lenet_3x3
+conv     6 × 12 × 12   5×5, 6;  max      4 × 12 × 12   3×3, 2; 3×3, 4;  max
+        16 ×  4 ×  4   5×5, 16; max     16 ×  4 ×  4   3×3, 8; 3×3, 16; max
+se                                      16 ×  4 ×  4   squeeze and excitation (Hu et al. 2018), if asked for
+fc      num_classes    linear 120, leaky ReLU, linear 84, ReLU, linear
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
+
+from torch import Tensor, nn
+
+from cnnbench.models.layers import activated_by, output_side, pooling
+
+
+class LeakyLeNet(nn.Module):
+    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 28 in the course; any from 16.
+
+    `channels` lists the convolutions of each of the two stages; `kernel_size` and `stride` are those of all of them.
+    `activation` follows every layer but the last two: a ReLU stands between those, as in the course.
+    """
+
+    min_image_size = 16
+
+    def __init__(
+        self,
+        channels: Sequence[Sequence[int]] = ((6,), (16,)),
+        kernel_size: int = 5,
+        stride: int = 1,
+        activation: str = "leaky_relu",
+        pooling: str = "max",
+        se: bool = False,
+        *,
+        in_channels: int,
+        num_classes: int,
+        image_size: int = 28,
+    ) -> None:
+        super().__init__()
+        ins = [in_channels, *chain(*channels)]
+        convolutions = (nn.Conv2d(i, o, kernel_size, stride) for i, o in pairwise(ins))
+        self.conv = nn.Sequential(
+            *(layer for stage in channels for layer in stage_of(len(stage), convolutions, activation, pooling))
+        )
+        last, side = ins[-1], output_side(image_size, self.conv)
+        self.se = SqueezeExcitation(last, max(1, last // 8)) if se else nn.Identity()
+        self.flatten = nn.Flatten()
+        self.fc = nn.Sequential(
+            nn.Linear(last * side * side, 120),
+            activated_by(activation),
+            nn.Linear(120, 84),
+            nn.ReLU(),
+            nn.Linear(84, num_classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch of images."""
+        x = self.se(self.conv(x))  # (N, 16, 4, 4)
+        return self.fc(self.flatten(x))  # (N, num_classes)
+
+
+def stage_of(depth: int, convolutions: Iterator[nn.Module], activation: str, pool: str) -> list[nn.Module]:
+    """The next `depth` convolutions, each with its activation, then 2×2 pooling."""
+    pairs = [(next(convolutions), activated_by(activation)) for _ in range(depth)]
+    return [*chain(*pairs), pooling(pool)]
+
+
+class SqueezeExcitation(nn.Module):
+    """(N, C, H, W) -> the same: each channel times a weight in 0..1 that the means of all channels decide."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.squeeze = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.excite = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The weighted map."""
+        weights = self.excite(self.flatten(self.squeeze(x)))  # (N, C)
+        return x * weights[:, :, None, None]

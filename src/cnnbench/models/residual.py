@@ -1,0 +1,148 @@
+"""The blocks of residual nets, and what may stand beside their convolutions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Shortcut = Callable[
+    [int, int, int], nn.Module | None
+]  # (channels in, channels out, stride) -> module; None in a plain net
+
+
+class BasicBlock(nn.Module):
+    """3×3, BN, ReLU, 3×3, BN; plus the shortcut; ReLU. He et al. 2015, figure 5, left."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = conv3x3(in_channels, channels, stride), nn.BatchNorm2d(channels)
+        self.relu1 = nn.ReLU()
+        self.conv2, self.norm2 = conv3x3(channels, channels), nn.BatchNorm2d(channels)
+        self.shortcut = shortcut(in_channels, channels, stride)
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, channels, H / stride, W / stride)."""
+        y = self.relu1(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        return self.relu2(y if self.shortcut is None else y + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    """1×1, BN, ReLU, 3×3, BN, ReLU, 1×1 to 4 × channels, BN; plus the shortcut; ReLU. He et al. 2015, figure 5, right.
+
+    The stride is the 3×3 convolution's, as in torchvision ("v1.5"); the paper's is the first 1×1's.
+    """
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        out_channels = self.expansion * channels
+        self.conv1, self.norm1 = conv1x1(in_channels, channels), nn.BatchNorm2d(channels)
+        self.relu1 = nn.ReLU()
+        self.conv2, self.norm2 = conv3x3(channels, channels, stride), nn.BatchNorm2d(channels)
+        self.relu2 = nn.ReLU()
+        self.conv3, self.norm3 = conv1x1(channels, out_channels), nn.BatchNorm2d(out_channels)
+        self.shortcut = shortcut(in_channels, out_channels, stride)
+        self.relu3 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, 4 × channels, H / stride, W / stride)."""
+        y = self.relu1(self.norm1(self.conv1(x)))
+        y = self.relu2(self.norm2(self.conv2(y)))
+        y = self.norm3(self.conv3(y))
+        return self.relu3(y if self.shortcut is None else y + self.shortcut(x))
+
+
+class PreActivationBlock(nn.Module):
+    """BN, ReLU, 3×3, BN, ReLU, 3×3; plus the shortcut. He et al. 2016 (arXiv:1603.05027), figure 1 (b).
+
+    A shortcut with weights starts from the activated input, as in the authors' code; the identity from the input itself.
+    """
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.norm1, self.relu1 = nn.BatchNorm2d(in_channels), nn.ReLU()
+        self.conv1 = conv3x3(in_channels, channels, stride)
+        self.norm2, self.relu2 = nn.BatchNorm2d(channels), nn.ReLU()
+        self.conv2 = conv3x3(channels, channels)
+        self.shortcut = shortcut(in_channels, channels, stride)
+        self.projects = isinstance(self.shortcut, nn.Conv2d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, channels, H / stride, W / stride)."""
+        activated = self.relu1(self.norm1(x))
+        y = self.conv2(self.relu2(self.norm2(self.conv1(activated))))
+        return y if self.shortcut is None else y + self.shortcut(activated if self.projects else x)
+
+
+Block = type[BasicBlock | Bottleneck | PreActivationBlock]
+
+
+def stage(block: Block, in_channels: int, channels: int, depth: int, stride: int, shortcut: Shortcut) -> nn.Sequential:
+    """`depth` blocks, the first of which moves by `stride` and changes the channels."""
+    ins = [in_channels] + [channels * block.expansion] * (depth - 1)
+    return nn.Sequential(*(block(i, channels, stride if n == 0 else 1, shortcut) for n, i in enumerate(ins)))
+
+
+# ---- shortcuts: (channels in, channels out, stride) -> module ---------------------------------------------------------
+
+
+def none(in_channels: int, out_channels: int, stride: int) -> None:
+    """The plain net."""
+
+
+def zero_padding(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Option A: no parameters; where the shape changes every `stride`-th pixel, with zeros for the new channels."""
+    return nn.Identity() if same(in_channels, out_channels, stride) else PadChannels(out_channels - in_channels, stride)
+
+
+def projection(kernel_size: int = 1, *, everywhere: bool = False, norm: bool = True) -> Shortcut:
+    """Option B: a convolution where the shape changes, the identity elsewhere; option C: `everywhere`."""
+
+    def shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        if same(in_channels, out_channels, stride) and not everywhere:
+            return nn.Identity()
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels))) if norm else conv
+
+    return shortcut
+
+
+class PadChannels(nn.Module):
+    """(N, C, H, W) -> (N, C + extra, H / stride, W / stride): every `stride`-th pixel, and channels of zeros."""
+
+    def __init__(self, extra: int, stride: int) -> None:
+        super().__init__()
+        self.extra, self.stride = extra, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The smaller map with more channels."""
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+
+    def extra_repr(self) -> str:
+        """As printed."""
+        return f"extra={self.extra}, stride={self.stride}"
+
+
+def same(in_channels: int, out_channels: int, stride: int) -> bool:
+    """Whether a block leaves the shape as it is."""
+    return stride == 1 and in_channels == out_channels
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """3×3, padding 1, no bias."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+
+
+def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """1×1, no bias."""
+    return nn.Conv2d(in_channels, out_channels, 1, bias=False)
