@@ -14,6 +14,7 @@ from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean
 COMMANDS = {  # name: (module, function); imported when it is called
     "evaluate": ("cnnbench.evaluate", "main"),
     "predict": ("cnnbench.predict", "main"),
+    "info": ("cnnbench.info", "main"),
     "list": ("cnnbench.listing", "main"),
 }
 

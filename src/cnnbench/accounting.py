@@ -1,10 +1,83 @@
-"""How large a net is: parameters and multiply-accumulates, counted on the meta device, without data or memory."""
+"""What a net is made of, layer by layer: parameters, multiply-accumulates, activations, receptive fields, memory.
+
+Counted by running it once, on the meta device or any other: no twin of the net that counts by formulas.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnbench.ops import convolution, normalization, pooling
+from cnnbench.receptive_field import Watch, windows
+
+ELSEWHERE = "(elsewhere)"  # what belongs to no layer that was run
+CONVOLUTIONS = (nn.modules.conv._ConvNd, convolution.Conv2d)
+NORMS = (nn.modules.batchnorm._BatchNorm, normalization.BatchNorm2d)
+GLOBAL_MEANS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+MEANS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, pooling.MeanPool2d, *GLOBAL_MEANS)
+BY_HAND = (convolution.SingleChannelConv2d, convolution.Conv2d, pooling.Pool2d)
+WINDOWS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *BY_HAND)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One run of a layer on one image.
+
+    Attributes:
+        name: as in the code; `ELSEWHERE` for what no layer did.
+        type: its class.
+        input, output: shapes, without the images' dimension.
+        params: trainable numbers; 0 where the layer was run before.
+        macs: multiply-accumulates.
+        book_flops: "FLOPs" as nndl-practice counts them: a multiply-add as one, and what `book_flops_of` says.
+        activations: numbers that it gives.
+        receptive_field: pixels a side of what one number sees of the image, and of the zeros around it; None where unknown.
+        stride: pixels between what neighbours see; None where all see the same.
+        window: (size, stride, padding, dilation) of a convolution or pooling.
+    """
+
+    name: str
+    type: str
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+    params: int
+    macs: int
+    book_flops: int
+    activations: int
+    receptive_field: int | None
+    stride: int | None
+    window: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where a net broke off: the layer that raised, what it was given, and why."""
+
+    name: str
+    layer: nn.Module | None
+    input: tuple[int, ...]
+    error: Exception
+
+
+@dataclass
+class Account:
+    """A net on images of one shape (C, H, W): its layers in the order of execution, and what was never run."""
+
+    image: tuple[int, int, int]
+    layers: list[Layer] = field(default_factory=list)
+    idle: dict[str, int] = field(default_factory=dict)  # name -> parameters of what was not run in evaluation
+    failure: Failure | None = None
+
+    def total(self, key: str) -> int:
+        """The sum of `params`, `macs`, `book_flops` or `activations` over the layers."""
+        return sum(getattr(layer, key) for layer in self.layers)
 
 
 def parameters(net: nn.Module) -> int:
@@ -13,14 +86,207 @@ def parameters(net: nn.Module) -> int:
 
 
 def macs(net: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates of convolutions and linear layers for one image (C, H, W); on the net's own device."""
-    device = next(net.parameters(), torch.empty(0)).device
+    """Multiply-accumulates of convolutions and linear layers for one image (C, H, W), in evaluation; on the net's own device."""
+    image = torch.empty(1, *shape, device=device_of(net))
+    with evaluation(net), Watch(image) as watch:
+        net(image)
+    return watch.macs
+
+
+def account(net: nn.Module, shape: tuple[int, int, int]) -> Account:
+    """Runs the net once, in evaluation, on an image (C, H, W); a net that raises is told as far as it came."""
+    image = torch.empty(1, *shape, device=device_of(net))
+    book = Account(shape)
+    with evaluation(net), Watch(image) as watch:
+        clerk = Clerk(watch, book)
+        hooks = [
+            hook
+            for name, module in net.named_modules()
+            if not any(module.children()) and not isinstance(module, nn.Identity)
+            for hook in clerk.observe(name or type(net).__name__, module)
+        ]
+        try:
+            net(image)
+        except Exception as error:
+            book.failure = Failure(*clerk.at_work, error=error)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    if book.failure is None:
+        clerk.close(net)
+    return book
+
+
+class Clerk:
+    """Writes a line for each layer that runs."""
+
+    def __init__(self, watch: Watch, book: Account) -> None:
+        self.watch, self.book = watch, book
+        self.counted: set[int] = set()  # the ids of parameters
+        self.macs_before = 0
+        self.at_work: tuple[str, nn.Module | None, tuple[int, ...]] = ("", None, ())
+
+    def observe(self, name: str, module: nn.Module) -> Iterator[Any]:
+        """The two hooks of a layer."""
+
+        def begin(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            given = next((tuple(value.shape[1:]) for value in inputs if isinstance(value, Tensor)), ())
+            self.at_work, self.macs_before = (name, module, given), self.watch.macs
+
+        def end(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            first = output[0] if isinstance(output, tuple | list) else output
+            if isinstance(first, Tensor) and inputs and isinstance(inputs[0], Tensor):
+                self.write(name, module, inputs[0], first)
+            self.at_work = ("", None, ())
+
+        yield module.register_forward_pre_hook(begin)
+        yield module.register_forward_hook(end)
+
+    def write(self, name: str, module: nn.Module, given: Tensor, made: Tensor) -> None:
+        """One line."""
+        window = window_of(module)
+        if isinstance(module, BY_HAND) and given in self.watch.axes and window:
+            self.watch.axes[made] = windows(self.watch.axes[given], *window)
+        own = [p for p in module.parameters(recurse=False) if p.requires_grad and id(p) not in self.counted]
+        self.counted.update(map(id, own))
+        macs = self.watch.macs - self.macs_before
+        rows, columns = self.watch.axes.get(made) or (None, None)
+        self.book.layers.append(
+            Layer(
+                name=name,
+                type=type(module).__name__,
+                input=tuple(given.shape[1:]),
+                output=tuple(made.shape[1:]),
+                params=sum(p.numel() for p in own),
+                macs=macs,
+                book_flops=book_flops_of(module, macs, given, made),
+                activations=made[0].numel(),
+                receptive_field=max(rows.size, columns.size) if rows and columns else None,
+                stride=(max(rows.jump, columns.jump) or None) if rows and columns else None,
+                window=window,
+            )
+        )
+
+    def close(self, net: nn.Module) -> None:
+        """Notes what was not run, and what was done outside of layers, in a last line."""
+        run = {layer.name for layer in self.book.layers}
+        for name, module in net.named_modules():
+            left = sum(
+                p.numel() for p in module.parameters(recurse=False) if p.requires_grad and id(p) not in self.counted
+            )
+            if left and name not in run:
+                self.book.idle[name] = left
+        params = parameters(net) - self.book.total("params")
+        macs = self.watch.macs - self.book.total("macs")
+        if params or macs:
+            self.book.layers.append(Layer(ELSEWHERE, "", (), (), params, macs, macs, 0, None, None))
+
+
+def book_flops_of(module: nn.Module, macs: int, given: Tensor, made: Tensor) -> int:
+    """nndl-practice's "FLOPs" of a layer (section 5.3, `paddle.flops`).
+
+    A multiply-add counts one; a convolution adds one an output for its bias, batch norm takes two an element, average pooling one
+    an output (global: two); max pooling, activations and flattening take none; a linear layer's bias is not counted.
+    """
+    outputs = made[0].numel()
+    if isinstance(module, CONVOLUTIONS):
+        return macs + (outputs if module.bias is not None else 0)
+    if isinstance(module, NORMS):
+        return 2 * outputs
+    if isinstance(module, MEANS) and made is not given:
+        is_global = isinstance(module, GLOBAL_MEANS) and made.shape[2:].numel() == 1
+        return outputs * (2 if is_global else 1)
+    return macs
+
+
+def window_of(module: nn.Module) -> tuple[int, int, int, int] | None:
+    """(size, stride, padding, dilation) of a square convolution or pooling of maps; None for others, and for padding="same"."""
+    if not isinstance(module, WINDOWS):
+        return None
+    values = []
+    for key in ("kernel_size", "stride", "padding", "dilation"):
+        value = getattr(module, key, 1)
+        value = tuple(value) if isinstance(value, tuple | list) else (value, value)
+        if len(set(value)) > 1 or not isinstance(value[0], int):
+            return None
+        values.append(value[0])
+    return values[0], values[1], values[2], values[3]
+
+
+# ---- memory -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a training step holds, at least: what it computes with for a moment comes on top."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def training_memory(
+    net: nn.Module, shape: tuple[int, int, int], batch_size: int, make_optimizer: Callable[[Any], Any]
+) -> Memory:
+    """For a batch of images (C, H, W): what autograd keeps for the backward pass, by asking it; the optimizer's state likewise.
+
+    Takes steps with the net, which should be on the meta device.
+    """
+    held = {id(value.untyped_storage()): value for value in (*net.parameters(), *net.buffers())}
+    fixed = {value.untyped_storage()._cdata for value in held.values()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in fixed:
+            kept[storage._cdata] = storage
+        return tensor
+
+    device = device_of(net)
+    images, labels = (
+        torch.empty(batch_size, *shape, device=device),
+        torch.zeros(batch_size, dtype=torch.long, device=device),
+    )
+    net.train()
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = net(images)
+        outputs = [part for part in (output if isinstance(output, tuple) else (output,)) if isinstance(part, Tensor)]
+        torch.stack([F.cross_entropy(part, labels) for part in outputs]).sum()
+    for parameter in net.parameters():
+        parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+    optimizer = make_optimizer(net.parameters())
+    optimizer.step()
+    state = [value for values in optimizer.state.values() for value in values.values() if isinstance(value, Tensor)]
+    return Memory(
+        weights=sum(value.nbytes for value in (*net.parameters(), *net.buffers())),
+        gradients=sum(value.nbytes for value in net.parameters() if value.requires_grad),
+        optimizer=sum(value.nbytes for value in state),
+        activations=sum(storage.nbytes() for storage in kept.values()),
+    )
+
+
+# ---- running a net -------------------------------------------------------------------------------------------------------
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Where its first parameter is."""
+    return next(net.parameters(), torch.empty(0)).device
+
+
+@contextmanager
+def evaluation(net: nn.Module) -> Iterator[None]:
+    """The net in evaluation, without gradients; afterwards each module is as it was."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
-        with torch.enable_grad(), FlopCounterMode(display=False) as counter:  # it hooks gradients, and trips without
-            net(torch.empty(1, *shape, device=device))
+        with torch.inference_mode():
+            yield
     finally:
         for module, training in modes:
             module.training = training
-    return counter.get_total_flops() // 2

@@ -35,10 +35,7 @@ def prepare(config: Config) -> Prepared:
         ConfigError: anything that would stop the run.
     """
     hardware = resolve_hardware(config)
-    model = locate(config.model, "model")
-    least, most = getattr(model, "min_image_size", 1), getattr(model, "max_image_size", None)
-    data = build_data(config, least, most)
-    _check_image_size(config, data, config.model.target.rpartition(".")[2], least, most)
+    data = data_for_net(config)
     data.prepare_data()
     data.setup("fit")
     data.pipeline = resolve_pipeline(config, data, hardware["accelerator"])
@@ -106,6 +103,15 @@ def resolve_pipeline(config: Config, data: ImageData, accelerator: str) -> Liter
         return "memory"
     held = sum(images.pixels.numel() for images in data.images.values())
     return "device" if held < torch.cuda.get_device_properties(0).total_memory / 2 else "memory"
+
+
+def data_for_net(config: Config) -> ImageData:
+    """The data set of a config, at a size that its net takes; no file is read yet."""
+    model = locate(config.model, "model")
+    least, most = getattr(model, "min_image_size", 1), getattr(model, "max_image_size", None)
+    data = build_data(config, least, most)
+    _check_image_size(config, data, config.model.target.rpartition(".")[2], least, most)
+    return data
 
 
 def build_data(config: Config, least: int = 1, most: int | None = None) -> ImageData:

@@ -1,43 +1,97 @@
-"""Every net of conf/model/ does what a net must; LeNet-5 and SimpleCNN are those of their documents."""
+"""Every net of conf/model/ does what a net must, at the smallest images that it takes and with few channels."""
 
 from __future__ import annotations
 
+import inspect
 import io
+import json
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+import torchvision
+import yaml
+from torch import Tensor, nn
 
-from cnnbench.accounting import macs, parameters
 from cnnbench.build import construct, locate
+from cnnbench.classifier import Classifier
 from cnnbench.compose import compose, conf_dir
-from cnnbench.models.lenet5 import LeNet5
-from cnnbench.models.simplecnn import SimpleCNN
+from cnnbench.config import INITS
+from cnnbench.errors import ConfigError
+from cnnbench.models.init import initialize
+from cnnbench.prepare import prepare
 
 NAMES = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml") if file.stem != "custom")
+HEADS = "googlenet aux_heads=true"
+CASES = [*NAMES, HEADS]  # a file of conf/model/, and knobs that are turned
+VARIANTS = [
+    *("googlenet branch5x5=3", "googlenet branch5x5=double3", f"{HEADS} norm=none"),
+    *(
+        "lenet_3x3 se=true",
+        "lenet_leaky se=true",
+        "lenet5 pooling2=mean activation=tanh",
+        "lenet stride=2 kernel_size=3",
+    ),
+    *("resnet20 shortcut=B", "resnet20 shortcut=C", "resnet20 shortcut=none", "resnet20 preactivation=true"),
+    *("resnet20 preactivation=true shortcut=B", "resnet20 preactivation=true shortcut=C"),
+    *("resnet20 preactivation=true shortcut=none", "notes_resnet blocks=[1,3,2]"),
+    *("resnet18 stem=imagenet", "resnet18 stem_bias=true", "resnet50 shortcut=none"),
+    *("vgg11 head=pool", "vgg11 norm=none", "vgg_a_lrn norm=none"),
+]
+FACTS = {"in_channels", "num_classes", "image_size"}  # what a net is told of the data
+# The knobs in which a file may differ from its class's defaults: those that its name stands for.
+NAMED = {
+    "CifarResNet": {"depth"},
+    "LeakyLeNet": {"channels", "kernel_size"},
+    "ResNet": {"depth", "shortcut"},
+    "VGG": {"configuration"},
+}
 CLASSES, IMAGES = 7, 4
 
 
 @cache
-def node_of(name: str):
-    return compose([f"model={name}"]).model
+def written(name: str) -> dict[str, Any]:
+    """The file's knobs."""
+    values = yaml.safe_load((conf_dir() / "model" / f"{name}.yaml").read_text())
+    return {knob: value for knob, value in values.items() if knob != "_target_"}
 
 
-def smallest(name: str) -> int:
-    return getattr(locate(node_of(name), "model"), "min_image_size", 1)
+@cache
+def node_of(case: str):
+    name, *knobs = case.split()
+    if "width" in written(name):
+        knobs.append("width=0.125")
+    return compose([f"model={name}", *(f"model.{knob}" for knob in knobs)]).model
 
 
-def build(name: str, channels: int, seed: int = 0) -> nn.Module:
+def class_of(case: str) -> type[nn.Module]:
+    return locate(node_of(case), "model")
+
+
+def smallest(case: str) -> int:
+    return getattr(class_of(case), "min_image_size", 1)
+
+
+def build(case: str, channels: int, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return construct(
-        node_of(name), "model", in_channels=channels, num_classes=CLASSES, image_size=smallest(name)
-    ).train()
+    facts = {"in_channels": channels, "num_classes": CLASSES, "image_size": smallest(case)}
+    return construct(node_of(case), "model", **facts).train()
 
 
-def pictures(name: str, channels: int, images: int = IMAGES) -> torch.Tensor:
-    return torch.randn(images, channels, smallest(name), smallest(name), generator=torch.Generator().manual_seed(1))
+def pictures(case: str, channels: int, images: int = IMAGES) -> Tensor:
+    return torch.randn(images, channels, smallest(case), smallest(case), generator=torch.Generator().manual_seed(1))
+
+
+def labels(images: int = IMAGES) -> Tensor:
+    return torch.arange(images) % CLASSES
+
+
+def outputs(net: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """The logits, and in training those of auxiliary heads."""
+    output = net(images)
+    return (output,) if isinstance(output, Tensor) else tuple(output)
 
 
 def stir(net: nn.Module) -> nn.Module:
@@ -50,159 +104,281 @@ def stir(net: nn.Module) -> nn.Module:
     return net
 
 
-def test_every_choice_of_a_net_is_tested():
-    assert {"lenet5", "simplecnn"} <= set(NAMES)
+def without_dropout(net: nn.Module) -> nn.Module:
+    for module in net.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return net
+
+
+def defaults_of(cls: type) -> dict[str, Any]:
+    """The constructor's knobs with their defaults, as a YAML file gives them."""
+    knobs = {name: p.default for name, p in inspect.signature(cls).parameters.items() if name not in FACTS}
+    return json.loads(json.dumps(knobs))  # tuples become lists
+
+
+def test_the_nets_of_every_paper_are_there():
+    papers = "alexnet googlenet lenet lenet5 lenet_3x3 lenet_leaky mnist_cnn notes_resnet plain18 plain34 simplecnn"
+    resnets = [f"resnet{depth}" for depth in (18, 20, 32, 34, 44, 50, 56, 110)]
+    vggs = ["vgg11", "vgg13", "vgg16", "vgg19", "vgg_a_lrn", "vgg_c"]
+    assert {*papers.split(), *resnets, *vggs} <= set(NAMES)
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", NAMES)
-def test_every_parameter_of_a_net_learns_at_its_smallest_size(name, channels):
-    net = stir(build(name, channels))
-    logits = net(pictures(name, channels))
-    assert logits.shape == (IMAGES, CLASSES)
-    F.cross_entropy(logits, torch.arange(IMAGES) % CLASSES).backward()
-    for parameter_name, parameter in net.named_parameters():
-        assert parameter.grad is not None, f"no gradient for {parameter_name}"
-        assert parameter.grad.isfinite().all(), f"no finite gradient for {parameter_name}"
-        assert parameter.grad.any(), f"no gradient for {parameter_name}"
+@pytest.mark.parametrize("case", [*CASES, *VARIANTS])
+def test_every_parameter_of_a_net_learns_at_its_smallest_size(case, channels):
+    net = stir(build(case, channels))
+    logits = outputs(net, pictures(case, channels))
+    assert {output.shape for output in logits} == {(IMAGES, CLASSES)}
+    torch.stack([F.cross_entropy(output, labels()) for output in logits]).sum().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, f"no gradient for {name}"
+        assert parameter.grad.isfinite().all(), f"no finite gradient for {name}"
+        assert parameter.grad.any(), f"no gradient for {name}"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_net_in_evaluation_gives_the_same_answers_again_and_changes_nothing(name):
-    net = build(name, 1)
+def test_a_net_learns_eight_images_by_heart(name):
+    net, images = without_dropout(build(name, 3)), pictures(name, 3, images=8)
+    initialize(net, "kaiming_normal")
+    lr = 1e-4 if name == "alexnet" else 2e-3 if name == "lenet_3x3" else 1e-3
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.9), fused=True)
+    for _ in range(80):
+        logits = net(images)
+        loss = F.cross_entropy(logits, labels(8))
+        if torch.equal(logits.argmax(1), labels(8)) and loss < 0.1:
+            return
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    pytest.fail(f"after 80 steps the loss is {loss.item():.3f}")
+
+
+def test_auxiliary_heads_answer_in_training_alone():
+    net = build(HEADS, 3)
+    assert len(outputs(net, pictures(HEADS, 3))) == 3
+    assert isinstance(net.eval()(pictures(HEADS, 3)), Tensor)
+
+
+# ---- evaluation -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_net_in_evaluation_gives_the_same_answers_again_and_changes_nothing(case):
+    net = build(case, 1)
     with torch.no_grad():
-        net(pictures(name, 1))
+        net(pictures(case, 1))
         before = {key: value.clone() for key, value in net.eval().state_dict().items()}
-        assert torch.equal(net(pictures(name, 1)), net(pictures(name, 1)))
+        assert torch.equal(net(pictures(case, 1)), net(pictures(case, 1)))
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_net_in_evaluation_answers_an_image_whatever_is_beside_it(name):
-    net = build(name, 1).eval()
+@pytest.mark.parametrize("case", CASES)
+def test_a_net_in_evaluation_answers_an_image_whatever_is_beside_it(case):
+    net = build(case, 1).eval()
     with torch.no_grad():
-        together = net(pictures(name, 1))
-        alone = torch.cat([net(image[None]) for image in pictures(name, 1)])
+        together = net(pictures(case, 1))
+        alone = torch.cat([net(image[None]) for image in pictures(case, 1)])
     torch.testing.assert_close(alone, together, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_nets_answers_survive_saving_and_loading_its_weights(name):
-    net, other = build(name, 3, seed=0), build(name, 3, seed=1)
+@pytest.mark.parametrize("case", CASES)
+def test_two_images_have_two_answers(case):
+    net = build(case, 1)
     with torch.no_grad():
-        net(pictures(name, 3))  # moves running statistics, where there are any
-        expected, before = net.eval()(pictures(name, 3)), other.eval()(pictures(name, 3))
-        file = io.BytesIO()
-        torch.save(net.state_dict(), file)
-        file.seek(0)
-        other.load_state_dict(torch.load(file, weights_only=True))
-        assert not torch.equal(before, expected)
-        assert torch.equal(other(pictures(name, 3)), expected)
+        net(pictures(case, 1))  # gives the batch norms what they divide by
+        first, second, *_ = net.eval()(pictures(case, 1))
+    assert not torch.allclose(first, second, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_net_is_built_and_run_on_the_meta_device_without_memory(name):
-    with torch.device("meta"):
-        net = build(name, 3)
-        logits = net(torch.empty(IMAGES, 3, smallest(name), smallest(name)))
-    assert logits.shape == (IMAGES, CLASSES)
-    assert {value.device.type for value in (logits, *net.state_dict().values())} == {"meta"}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_no_net_ends_in_probabilities(name):
+@pytest.mark.parametrize("case", CASES)
+def test_no_net_ends_in_probabilities(case):
     with torch.no_grad():
-        logits = build(name, 1).eval()(10 * pictures(name, 1, images=16))
+        logits = build(case, 1).eval()(10 * pictures(case, 1, images=16))
     assert logits.min() < 0
     assert not torch.allclose(logits.exp().sum(1), torch.ones(16), atol=1e-3)
 
 
-# ---- LeNet-5 ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("case", CASES)
+def test_a_nets_answers_survive_saving_and_loading_its_weights(case):
+    net, other = build(case, 3, seed=0), build(case, 3, seed=1)
+    with torch.no_grad():
+        net(pictures(case, 3))  # moves running statistics, where there are any
+        expected, before = net.eval()(pictures(case, 3)), other.eval()(pictures(case, 3))
+        file = io.BytesIO()
+        torch.save(net.state_dict(), file)
+        file.seek(0)
+        other.load_state_dict(torch.load(file, weights_only=True), strict=True)
+        assert not torch.equal(before, expected)
+        assert torch.equal(other(pictures(case, 3)), expected)
 
 
-def lenet() -> LeNet5:
-    torch.manual_seed(0)
-    return LeNet5(in_channels=1, num_classes=10)
+@pytest.mark.parametrize("case", [*CASES, *VARIANTS])
+def test_a_net_is_built_and_run_on_the_meta_device_without_memory(case):
+    with torch.device("meta"):
+        net = build(case, 3)
+        logits = outputs(net, torch.empty(IMAGES, 3, smallest(case), smallest(case)))
+    assert {output.shape for output in logits} == {(IMAGES, CLASSES)}
+    assert {value.device.type for value in (*logits, *net.state_dict().values())} == {"meta"}
 
 
-def test_lenet5_has_61706_parameters():
-    assert parameters(lenet()) == 61_706
+# ---- sizes, knobs, initial weights ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_net_says_how_small_its_images_may_be(name):
+    assert isinstance(class_of(name).min_image_size, int)
+    assert class_of(name).min_image_size > 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_that_is_too_small_is_refused_with_the_size_that_is_needed(name):
+    least = smallest(name)
+    config = compose([f"model={name}", f"data.image_size={least - 1}"])
+    with pytest.raises(ConfigError) as caught:
+        prepare(config)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"data.image_size={least - 1}: {class_of(name).__name__} takes images of ")
+    assert f"{least}×{least} pixels; type data.image_size={least}" in message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_knob_of_a_constructor_stands_in_the_nets_file_and_no_other(name):
+    assert set(written(name)) == set(defaults_of(class_of(name)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_holds_the_constructors_defaults_but_for_what_its_name_stands_for(name):
+    defaults = defaults_of(class_of(name))
+    changed = {knob for knob, value in written(name).items() if value != defaults[knob]}
+    assert changed <= NAMED.get(class_of(name).__name__, set())
+
+
+@pytest.mark.parametrize("cls", sorted({class_of(name) for name in NAMES}, key=lambda cls: cls.__name__))
+def test_the_defaults_of_a_class_are_one_of_its_files(cls):
+    files = [written(name) for name in NAMES if class_of(name) is cls]
+    assert files.count(defaults_of(cls)) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_rule_of_initial_weights_draws_all_weights_of_a_net_and_empties_its_biases(name):
+    net = build(name, 3)
+    layers = {n: m for n, m in net.named_modules() if isinstance(getattr(m, "weight", None), Tensor)}
+    drawn = {n: m for n, m in layers.items() if m.weight.ndim > 1}
+    norms = {n: m for n, m in layers.items() if m.weight.ndim == 1}
+    for init in set(INITS) - {"torch"}:
+        with torch.no_grad():
+            for module in layers.values():
+                for parameter in module.parameters():
+                    parameter.fill_(torch.nan)
+        initialize(net, init)
+        for layer, module in drawn.items():
+            assert module.weight.isfinite().all(), f"{init} leaves {layer}.weight"
+            assert module.weight.std() > 0, f"{init} draws nothing for {layer}.weight"
+            assert module.bias is None or not module.bias.any(), f"{init} leaves {layer}.bias"
+        for layer, module in norms.items():
+            assert module.weight.isnan().all(), f"{init} draws {layer}.weight"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pytorchs_own_initial_weights_are_left_as_they_are(name):
+    net = build(name, 3)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    initialize(net, "torch")
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+ACTIVATIONS = "activation must be one of none, relu, leaky_relu, tanh, sigmoid, got {}"
+REFUSED = [
+    ("lenet", {"activation": "gelu"}, ACTIVATIONS),
+    ("lenet", {"pooling": "median"}, "pooling must be one of max, mean, got {}"),
+    ("lenet5", {"activation": "ReLU"}, ACTIVATIONS),
+    ("lenet5", {"pooling2": "sum"}, "must be one of max, mean, got {}"),
+    ("lenet5", {"pooling4": "none"}, "must be one of max, mean, got {}"),
+    ("lenet_leaky", {"activation": "swish"}, ACTIVATIONS),
+    ("lenet_3x3", {"pooling": "avg"}, "pooling must be one of max, mean, got {}"),
+    ("vgg16", {"configuration": "F"}, "configuration must be one of A, A-LRN, B, C, D, E, got {}"),
+    ("vgg16", {"norm": "layer"}, "norm must be one of batch, none, got {}"),
+    ("vgg16", {"head": "big"}, "head must be one of paper, pool, got {}"),
+    ("vgg16", {"width": 0}, "width must be a number above 0, got {}"),
+    ("vgg16", {"width": -0.5}, "width must be a number above 0, got {}"),
+    ("vgg16", {"width": float("nan")}, "width must be a number above 0, got {}"),
+    ("googlenet", {"branch5x5": 7}, "branch5x5 must be one of 5, 3, double3, got {}"),
+    ("googlenet", {"branch5x5": "triple3"}, "branch5x5 must be one of 5, 3, double3, got {}"),
+    ("googlenet", {"norm": "group"}, "norm must be one of batch, none, got {}"),
+    ("resnet18", {"depth": 20}, "depth must be one of 18, 34, 50, got {}"),
+    ("resnet18", {"stem": "big"}, "stem must be one of cifar, imagenet, got {}"),
+    ("resnet18", {"shortcut": "A"}, "shortcut must be one of residual, none, got {}"),
+    ("resnet20", {"depth": 21}, "depth must be 6n + 2 (8, 14, 20, ...), got {}"),
+    ("resnet20", {"depth": 2}, "depth must be 6n + 2 (8, 14, 20, ...), got {}"),
+    ("resnet20", {"depth": -4}, "depth must be 6n + 2 (8, 14, 20, ...), got {}"),
+    ("resnet20", {"shortcut": "D"}, "shortcut must be one of A, B, C, none, got {}"),
+    ("notes_resnet", {"blocks": [2, 2]}, "blocks must be three numbers above 0, as in [2,2,2], got {}"),
+    ("notes_resnet", {"blocks": [2, 0, 2]}, "blocks must be three numbers above 0, as in [2,2,2], got {}"),
+]
 
 
 @pytest.mark.parametrize(
-    ("layer", "count"),
-    [("conv1", 156), ("conv3", 2_416), ("conv5", 48_120), ("linear6", 10_164), ("linear7", 850)],
+    ("name", "knob", "message"), [pytest.param(*case, id=f"{case[0]}-{case[1]}") for case in REFUSED]
 )
-def test_each_layer_of_lenet5_has_the_parameters_of_its_table(layer, count):
-    assert parameters(getattr(lenet(), layer)) == count
+def test_a_value_that_a_net_does_not_know_is_refused_with_what_it_may_be(name, knob, message):
+    facts = {"in_channels": 1, "num_classes": CLASSES, "image_size": 32}
+    known = inspect.signature(class_of(name)).parameters
+    with torch.device("meta"), pytest.raises(ValueError, match="must be") as caught:
+        class_of(name)(**knob, **{fact: value for fact, value in facts.items() if fact in known})
+    assert message.format(*knob.values()) in str(caught.value)
 
 
-def test_lenet5_has_no_parameters_outside_its_five_layers():
-    assert {name.split(".")[0] for name in lenet().state_dict()} == {"conv1", "conv3", "conv5", "linear6", "linear7"}
+# ---- in a Classifier ------------------------------------------------------------------------------------------------
 
 
-def test_lenet5_takes_416520_macs_for_an_image():
-    convolutions = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 6 * 25 + 120 * 16 * 25
-    assert macs(lenet(), (1, 32, 32)) == convolutions + 120 * 84 + 84 * 10 == 416_520
+@pytest.mark.parametrize("name", NAMES)
+def test_a_classifier_trains_every_net_with_the_cross_entropy_of_its_logits(name):
+    net, batch = build(name, 3), (pictures(name, 3), labels())
+    torch.manual_seed(3)
+    expected = F.cross_entropy(net(batch[0]), batch[1])
+    torch.manual_seed(3)  # dropout draws the same again
+    loss = Classifier(net, CLASSES).training_step(batch, 0)
+    assert loss.shape == ()
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
 
 
-def test_lenet5_is_the_sequence_of_its_table():
-    net = lenet()
-    table = nn.Sequential(
-        *(net.conv1, nn.ReLU(), nn.MaxPool2d(2, 2)),
-        *(net.conv3, nn.ReLU(), nn.AvgPool2d(2, 2)),
-        *(net.conv5, nn.ReLU(), nn.Flatten()),
-        *(net.linear6, nn.ReLU(), net.linear7),
-    )
-    images = torch.randn(3, 1, 32, 32)
-    torch.testing.assert_close(net(images), table(images))
+def test_a_classifier_counts_the_loss_of_googlenets_heads_three_tenths_each():
+    net, batch = build(HEADS, 3), (pictures(HEADS, 3), labels())
+    torch.manual_seed(3)
+    main, head1, head2 = (F.cross_entropy(output, batch[1]) for output in net(batch[0]))
+    torch.manual_seed(3)
+    loss = Classifier(net, CLASSES).training_step(batch, 0)
+    torch.testing.assert_close(loss, main + 0.3 * (head1 + head2))
+    loss.backward()
+    assert net.aux1.linear2.weight.grad.any()
+    assert net.aux2.linear2.weight.grad.any()
 
 
-def test_lenet5_takes_images_of_32_pixels_only():
-    assert (LeNet5.min_image_size, LeNet5.max_image_size) == (32, 32)
-    for side in (31, 36):
-        with pytest.raises(RuntimeError):
-            lenet()(torch.zeros(1, 1, side, side))
+def test_a_classifier_reports_the_loss_of_the_logits_without_that_of_the_heads():
+    net, batch = without_dropout(build(HEADS, 3)), (pictures(HEADS, 3), labels())
+    expected = F.cross_entropy(net(batch[0])[0], batch[1]).item()
+    classifier = Classifier(net, CLASSES)
+    classifier.training_step(batch, 0)
+    assert classifier.train_sums[0].item() / IMAGES == pytest.approx(expected, rel=1e-5)
 
 
-# ---- SimpleCNN --------------------------------------------------------------------------------------------------
-
-
-def test_simplecnn_flattens_a_32_pixel_image_to_2048_features():
-    net = SimpleCNN(in_channels=3, num_classes=10)
-    shapes = []
-    net.layer4.fc1.register_forward_pre_hook(lambda module, inputs: shapes.append(tuple(inputs[0].shape)))
-    net(torch.zeros(5, 3, 32, 32))
-    assert shapes == [(5, 2048)]
-
-
-def test_simplecnn_has_the_parameters_of_its_six_layers():
-    convolutions = 32 * (3 * 9 + 1) + 64 * (32 * 9 + 1) + 128 * (64 * 9 + 1)
-    linear = 512 * (2048 + 1) + 64 * (512 + 1) + 10 * (64 + 1)
-    assert parameters(SimpleCNN(in_channels=3, num_classes=10)) == convolutions + linear
-
-
-def test_simplecnn_takes_the_macs_of_its_six_layers():
-    convolutions = 32**2 * 32 * 3 * 9 + 16**2 * 64 * 32 * 9 + 8**2 * 128 * 64 * 9
-    expected = convolutions + 2048 * 512 + 512 * 64 + 64 * 10
-    assert macs(SimpleCNN(in_channels=3, num_classes=10), (3, 32, 32)) == expected
-
-
-def test_simplecnn_is_the_sequence_of_its_table():
+def test_a_classifier_trains_torchvisions_googlenet_with_its_heads():
     torch.manual_seed(0)
-    net = SimpleCNN(in_channels=3, num_classes=10)
-    layers = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    x = images = torch.randn(2, 3, 32, 32)
-    for convolution in layers[:3]:
-        x = F.max_pool2d(F.conv2d(x, convolution.weight, convolution.bias, padding=1).relu(), 2, 2)
-    x = x.flatten(1)
-    for linear in layers[3:5]:
-        x = F.linear(x, linear.weight, linear.bias).relu()
-    torch.testing.assert_close(net(images), F.linear(x, layers[5].weight, layers[5].bias))
-
-
-@pytest.mark.parametrize("side", [*range(8, 18), 28, 31, 33, 64])
-def test_simplecnn_takes_images_of_any_size_from_8(side):
-    with torch.device("meta"):
-        net = SimpleCNN(in_channels=1, num_classes=10, image_size=side)
-        assert net(torch.empty(2, 1, side, side)).shape == (2, 10)
+    net = torchvision.models.googlenet(aux_logits=True, init_weights=False, num_classes=CLASSES)
+    without_dropout(net)
+    batch = (torch.randn(IMAGES, 3, 64, 64), labels())
+    output = net(batch[0])
+    main, *heads = (
+        F.cross_entropy(logits, batch[1]) for logits in (output.logits, output.aux_logits1, output.aux_logits2)
+    )
+    loss = Classifier(net, CLASSES).training_step(batch, 0)
+    torch.testing.assert_close(loss, main + 0.3 * sum(heads))
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())

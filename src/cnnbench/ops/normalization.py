@@ -1,0 +1,50 @@
+"""Batch normalisation by hand: Ioffe, Szegedy 2015 (arXiv:1502.03167), section 3.2."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C, H, W) -> mean (C) and variance (C) of each channel, over all images and positions."""
+    mean = x.mean(dim=(0, 2, 3))
+    variance = ((x - mean[:, None, None]) ** 2).mean(dim=(0, 2, 3))
+    return mean, variance
+
+
+class BatchNorm2d(nn.Module):
+    """(N, C, H, W) -> the same: each channel with mean 0 and deviation 1, then times `weight` (C) plus `bias` (C).
+
+    In training by the batch's statistics, of which running means are kept (`momentum` is the new batch's share; the variance
+    that is kept is the unbiased one); in evaluation by those.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised maps."""
+        if self.training:
+            mean, variance = channel_statistics(x)
+            self._remember(mean.detach(), variance.detach(), count=x.numel() // len(mean))
+        else:
+            mean, variance = self.running_mean, self.running_var
+        normalized = (x - mean[:, None, None]) / torch.sqrt(variance[:, None, None] + self.eps)
+        return self.weight[:, None, None] * normalized + self.bias[:, None, None]
+
+    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        if count < 2:
+            raise ValueError("batch norm in training needs more than one number a channel")
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        self.num_batches_tracked += 1

@@ -1,0 +1,264 @@
+"""What each position of a feature map can see of the image, followed through any net's operations as they run.
+
+Works on any device, the meta device included, and for functional calls and branches as well as for layers: it is PyTorch's own
+operations that are watched. An operation that mixes positions in a way not known here counts as one that sees everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+from torch.utils.weak import WeakIdKeyDictionary
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Along one side of the image, position p of a map sees the `size` pixels from `start + p * jump` on.
+
+    Pixels outside of the image count: they are what padding stands for. Where `jump` is 0 all positions see the same.
+    """
+
+    start: int = 0
+    jump: int = 1
+    size: int = 1
+
+    def window(self, size: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Axis:
+        """After a convolution or pooling."""
+        reach = dilation * (size - 1) * self.jump
+        return Axis(self.start - padding * self.jump, self.jump * stride, self.size + reach)
+
+    def part(self, first: int, step: int) -> Axis:
+        """Of every `step`-th position, from `first` on, which may be negative: padding."""
+        return Axis(self.start + first * self.jump, self.jump * step, self.size)
+
+    def all(self, positions: int) -> Axis:
+        """Of something that depends on all positions."""
+        return Axis(self.start, 0, self.size + (positions - 1) * self.jump)
+
+    def join(self, other: Axis) -> Axis:
+        """Of a sum, or of one beside the other; both see what either sees."""
+        start, end = min(self.start, other.start), max(self.start + self.size, other.start + other.size)
+        return Axis(start, self.jump, end - start)
+
+
+Axes = tuple[Axis, Axis]  # rows, columns: of a tensor's last two dimensions, where it has four
+
+
+class Watch(TorchDispatchMode):
+    """While it is entered: the axes of every tensor that depends on `image` (N, C, H, W), and multiply-accumulates."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        self.axes = WeakIdKeyDictionary()
+        self.axes[image] = (Axis(), Axis())
+        self.macs = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operation, counts it and follows it."""
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        if packet not in flop_registry and func is not torch.ops.prim.device.default:
+            with self:  # a composite operation: watch what it is made of
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        if packet in flop_registry:
+            self.macs += flop_registry[packet](*args, **kwargs, out_val=result) // 2
+        self._follow(func, packet, args, kwargs, result)
+        return result
+
+    def _follow(self, func: Any, packet: Any, args: Any, kwargs: Any, result: Any) -> None:
+        seen = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf in self.axes]
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        if not seen or not outputs:
+            return
+        rule = RULES.get(packet)
+        if rule is None and torch.Tag.pointwise in func.tags:
+            rule = pointwise
+        axes = rule(self, outputs[0], *args, **kwargs) if rule else None
+        if axes is None:
+            axes = everything([(self.axes[tensor], tensor) for tensor in seen])
+        for output in outputs:
+            self.axes[output] = axes
+
+
+def everything(inputs: Sequence[tuple[Axes, Tensor]]) -> Axes:
+    """What an output sees that may depend on any position of any input."""
+    joined = [
+        [axis.all(side) for axis, side in zip(axes, tensor.shape[-2:] if is_map(tensor) else (1, 1), strict=True)]
+        for axes, tensor in inputs
+    ]
+    return joined_axes(joined)
+
+
+def joined_axes(axes: Sequence[Sequence[Axis]]) -> Axes:
+    """Of several that see the same image; a position is lost where they do not move alike."""
+    rows, columns = axes[0]
+    for other_rows, other_columns in axes[1:]:
+        rows, columns = rows.join(other_rows), columns.join(other_columns)
+    return rows, columns
+
+
+def is_map(tensor: Tensor) -> bool:
+    """Whether its last two dimensions are rows and columns."""
+    return tensor.ndim >= 3
+
+
+# ---- rules: (watch, output, the operation's arguments) -> axes, or None where it may see everything ---------------------
+
+Rule = Callable[..., Axes | None]
+
+
+def pointwise(watch: Watch, output: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
+    """Each output from the inputs at its position; what is spread over positions is seen by all of them."""
+    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf in watch.axes]
+    found = []
+    for tensor in inputs:
+        sides = tensor.shape[-2:] if is_map(tensor) else (1, 1)
+        found.append(
+            [
+                axis if axis.jump and side == wide else axis.all(side)
+                for axis, side, wide in zip(
+                    watch.axes[tensor], sides, output.shape[-2:] if is_map(output) else (1, 1), strict=True
+                )
+            ]
+        )
+    if any(len({pair[side].jump for pair in found}) > 1 for side in (0, 1)):
+        return everything([(watch.axes[tensor], tensor) for tensor in inputs])
+    return joined_axes(found)
+
+
+def convolution(watch: Watch, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
+    """aten.convolution(input, weight, bias, stride, padding, dilation, transposed, ...)."""
+    weight, _, stride, padding, dilation, transposed = args[:6]
+    if transposed or x.ndim != 4 or x not in watch.axes:
+        return None
+    return windows(watch.axes[x], weight.shape[-2:], stride, padding, dilation)
+
+
+def max_pool(
+    watch: Watch,
+    output: Tensor,
+    x: Tensor,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Axes | None:
+    """aten.max_pool2d_with_indices."""
+    return windows(watch.axes[x], kernel, stride or kernel, padding, dilation)
+
+
+def mean_pool(
+    watch: Watch, output: Tensor, x: Tensor, kernel: Any, stride: Any = (), padding: Any = 0, *args: Any, **kwargs: Any
+) -> Axes | None:
+    """aten.avg_pool2d, and avg_pool3d over channels (local response normalisation)."""
+    return windows(watch.axes[x], kernel, stride or kernel, padding)
+
+
+def adaptive_pool(watch: Watch, output: Tensor, x: Tensor, *args: Any) -> Axes | None:
+    """aten._adaptive_avg_pool2d, adaptive_max_pool2d: windows where the sizes divide each other."""
+    sizes = list(zip(x.shape[-2:], output.shape[-2:], strict=True))
+    if any(before % after for before, after in sizes):
+        return None
+    steps = [before // after for before, after in sizes]
+    return windows(watch.axes[x], steps, steps)
+
+
+def windows(axes: Axes, size: Any, stride: Any, padding: Any = 0, dilation: Any = 1) -> Axes:
+    """Of a window along both sides; a single number stands for both."""
+    pairs = (last_two(value) for value in (size, stride, padding, dilation))
+    rows, columns = (axis.window(*numbers) for axis, numbers in zip(axes, zip(*pairs, strict=True), strict=True))
+    return rows, columns
+
+
+def last_two(value: Any) -> tuple[int, int]:
+    """(rows, columns) of a number or of a list of one to three."""
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    values = values * 2 if len(values) == 1 else values
+    return values[-2], values[-1]
+
+
+def pad(watch: Watch, output: Tensor, x: Tensor, amounts: Sequence[int], *args: Any) -> Axes | None:
+    """aten.constant_pad_nd: left, right, top, bottom, ..."""
+    rows, columns = watch.axes[x]
+    left, top = amounts[0], amounts[2] if len(amounts) > 2 else 0
+    return (rows.part(-top, 1), columns.part(-left, 1)) if is_map(x) else None
+
+
+def part(
+    watch: Watch, output: Tensor, x: Tensor, dim: int = 0, start: int | None = None, end: Any = None, step: int = 1
+) -> Axes | None:
+    """aten.slice."""
+    if not is_map(x):
+        return None
+    axes, side = list(watch.axes[x]), dim % x.ndim - x.ndim  # -2 rows, -1 columns
+    if side >= -2:
+        first = start or 0
+        axes[side] = axes[side].part(first if first >= 0 else first + x.shape[side], step)
+    return axes[0], axes[1]
+
+
+def reduction(watch: Watch, output: Tensor, x: Tensor, dims: Any = None, *args: Any, **kwargs: Any) -> Axes | None:
+    """aten.mean, sum, max, ...: over channels or images positions stay."""
+    if dims is None or not is_map(x):
+        return None
+    reduced = [dim % x.ndim - x.ndim for dim in (dims if isinstance(dims, list | tuple) else [dims])]
+    return watch.axes[x] if max(reduced) < -2 else None
+
+
+def reshaping(watch: Watch, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
+    """aten.view, permute, ...: positions stay where rows and columns do."""
+    kept = (
+        is_map(x) and is_map(output) and x.shape[-2:] == output.shape[-2:] and x.stride()[-2:] == output.stride()[-2:]
+    )
+    return watch.axes[x] if kept else None
+
+
+def side_by_side(watch: Watch, output: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes | None:
+    """aten.cat, stack, along channels or images."""
+    if not is_map(output) or dim % output.ndim - output.ndim >= -2:
+        return None
+    return pointwise(watch, output, tensors)
+
+
+RULES: dict[Any, Rule] = {
+    aten.convolution: convolution,
+    aten.max_pool2d_with_indices: max_pool,
+    **dict.fromkeys((aten.avg_pool2d, aten.avg_pool3d), mean_pool),
+    **dict.fromkeys((aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d), adaptive_pool),
+    aten.constant_pad_nd: pad,
+    aten.slice: part,
+    **dict.fromkeys((aten.mean, aten.sum, aten.amax, aten.max, aten.min), reduction),
+    **dict.fromkeys(
+        (aten.view, aten._unsafe_view, aten.reshape, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze),
+        reshaping,
+    ),
+    **dict.fromkeys((aten.cat, aten.stack), side_by_side),
+    **dict.fromkeys(
+        (
+            aten.native_batch_norm,
+            aten._native_batch_norm_legit,
+            aten._native_batch_norm_legit_no_training,
+            aten._batch_norm_with_update,
+            aten.native_dropout,
+            aten.clone,
+            aten.detach,
+            aten.alias,
+            aten._to_copy,
+            aten.expand,
+        ),
+        pointwise,
+    ),
+}
