@@ -15,6 +15,8 @@ COMMANDS = {  # name: (module, function); imported when it is called
     "evaluate": ("cnnbench.evaluate", "main"),
     "predict": ("cnnbench.predict", "main"),
     "info": ("cnnbench.info", "main"),
+    "features": ("cnnbench.features", "main"),
+    "ops": ("cnnbench.ops.command", "main"),
     "list": ("cnnbench.listing", "main"),
 }
 

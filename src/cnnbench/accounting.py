@@ -68,11 +68,11 @@ class Failure:
 
 @dataclass
 class Account:
-    """A net on images of one shape (C, H, W): its layers in the order of execution, and what was never run."""
+    """A net on images of one shape (C, H, W): its layers in the order of execution, and what took no part."""
 
     image: tuple[int, int, int]
     layers: list[Layer] = field(default_factory=list)
-    idle: dict[str, int] = field(default_factory=dict)  # name -> parameters of what was not run in evaluation
+    idle: dict[str, int] = field(default_factory=dict)  # parameters that took no part: name -> numbers
     failure: Failure | None = None
 
     def total(self, key: str) -> int:
@@ -168,14 +168,12 @@ class Clerk:
         )
 
     def close(self, net: nn.Module) -> None:
-        """Notes what was not run, and what was done outside of layers, in a last line."""
-        run = {layer.name for layer in self.book.layers}
-        for name, module in net.named_modules():
-            left = sum(
-                p.numel() for p in module.parameters(recurse=False) if p.requires_grad and id(p) not in self.counted
-            )
-            if left and name not in run:
-                self.book.idle[name] = left
+        """Notes what took no part, and what was done outside of layers, in a last line."""
+        self.book.idle = {
+            name: parameter.numel()
+            for name, parameter in net.named_parameters()
+            if parameter.requires_grad and id(parameter) not in self.watch.used
+        }
         params = parameters(net) - self.book.total("params")
         macs = self.watch.macs - self.book.total("macs")
         if params or macs:

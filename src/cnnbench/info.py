@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cnnbench.accounting import Account, Layer
     from cnnbench.config import Config
+    from cnnbench.data.base import ImageData
 
 LAYER_KEYS = (
     *("name", "type", "output", "params", "macs", "book_flops", "activations"),
@@ -90,13 +91,11 @@ def describe(config: Config) -> dict[str, Any]:
 
     `failure` is a line where the net does not run on such images, else None; the other keys are those of `--json`.
     """
-    from cnnbench.accounting import account
     from cnnbench.models.init import distributions
     from cnnbench.prepare import data_for_net
 
     data = data_for_net(config)
-    net = _build(config, data)
-    book = account(net, data.shape)
+    net, book = _run(config, data)
     return {
         "model": config.choices.get("model", config.model.target),
         "net": type(net).__name__,
@@ -207,18 +206,27 @@ def _explain(book: Account) -> str | None:
     return f"{who}: does not take {shape}, what an image of {image} has become: {' '.join(str(failure.error).split())}"
 
 
-def _build(config: Config, data: Any) -> nn.Module:
+def _run(config: Config, data: ImageData) -> tuple[nn.Module, Account]:
+    """The net, and what running it on one image tells; on the CPU if it cannot live on the meta device."""
     import torch
 
+    from cnnbench.accounting import account
     from cnnbench.prepare import build_net
 
-    try:
-        with torch.device("meta"):
-            return build_net(config, data)
-    except ConfigError:
-        raise
-    except Exception:  # a net of the user's own may ask for values, which the meta device does not have
-        return build_net(config, data)
+    for device in ("meta", "cpu"):
+        try:
+            with torch.device(device):
+                net = build_net(config, data)
+                book = account(net, data.shape)
+        except ConfigError:
+            raise
+        except Exception:  # a net of the user's own may ask for values already when it is built
+            if device == "cpu":
+                raise
+        else:
+            if book.failure is None or device == "cpu":
+                return net, book
+    raise AssertionError("the CPU is tried last")
 
 
 def _totals(net: nn.Module, book: Account, config: Config) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -54,13 +54,20 @@ Axes = tuple[Axis, Axis]  # rows, columns: of a tensor's last two dimensions, wh
 
 
 class Watch(TorchDispatchMode):
-    """While it is entered: the axes of every tensor that depends on `image` (N, C, H, W), and multiply-accumulates."""
+    """While it is entered: the axes of every tensor that depends on `image` (N, C, H, W), and multiply-accumulates.
+
+    Attributes:
+        axes: tensor -> rows' and columns' `Axis`.
+        macs: multiply-accumulates of convolutions and matrix products until now.
+        used: the ids of the parameters that took part.
+    """
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
         self.axes = WeakIdKeyDictionary()
         self.axes[image] = (Axis(), Axis())
         self.macs = 0
+        self.used: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operation, counts it and follows it."""
@@ -78,7 +85,9 @@ class Watch(TorchDispatchMode):
         return result
 
     def _follow(self, func: Any, packet: Any, args: Any, kwargs: Any, result: Any) -> None:
-        seen = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf in self.axes]
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        self.used.update(id(tensor) for tensor in tensors if isinstance(tensor, nn.Parameter))
+        seen = [tensor for tensor in tensors if tensor in self.axes]
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if not seen or not outputs:
             return
