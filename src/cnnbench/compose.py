@@ -31,10 +31,15 @@ def groups(extra: Path | None = None) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for root in filter(None, (conf_dir(), extra)):
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-            choices = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+            choices = {file.stem: file for file in sorted(folder.glob("*.yaml"), key=_by_number)}
             if choices:
                 found.setdefault(folder.name, {}).update(choices)
     return found
+
+
+def _by_number(file: Path) -> list[tuple[int, str]]:
+    """Sorts resnet20 before resnet110."""
+    return [(int(part or 0) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", file.stem)]
 
 
 def compose(overrides: Iterable[str], config_dir: Path | None = None) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from cnnbench.arguments import Parser
@@ -12,6 +13,9 @@ USAGE = """\
 python -m cnnbench [key=value ...]              train one run, test it once, write runs/<name>/<job>/
 python -m cnnbench evaluate RUN_DIR             score a saved run, also on another split or data set
 python -m cnnbench predict RUN_DIR IMAGE ...    the likeliest classes of any pictures
+python -m cnnbench info [key=value ...]         a net's layers: parameters, multiply-adds, receptive fields; --all compares nets
+python -m cnnbench features RUN_DIR IMAGE       what a layer of a saved run makes of a picture, drawn
+python -m cnnbench ops                          the textbooks' worked examples on hand-written operators
 python -m cnnbench list [GROUP]                 the choices of every group, or of one
 tensorboard --logdir runs                       the same runs, live
 
@@ -34,7 +38,7 @@ def usage(arguments: list[str]) -> None:
     defaults = _defaults()
     for group, choices in groups().items():
         marked = [f"{choice}*" if choice == defaults.get(group) else choice for choice in choices]
-        print(f"  {group:<12}{' '.join(marked)}")
+        print(textwrap.fill(" ".join(marked), 118, initial_indent=f"  {group:<12}", subsequent_indent=" " * 14))
     print("\nkeys (and their defaults)")
     for line in _keys(conf_dir() / "config.yaml"):
         print(f"  {line}")
@@ -66,8 +70,9 @@ def main(arguments: list[str]) -> None:
         )
     for group in [options.group] if options.group else found:
         print(group)
+        width = max(map(len, found[group]))
         for choice, path in found[group].items():
-            print(f"  {choice:<14}{_headline(path)}")
+            print(f"  {choice:<{width}}  {_headline(path)}")
 
 
 def _headline(path: Path) -> str:

@@ -1,14 +1,15 @@
 """ResNet and its plain twin: He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), table 1.
 
-                                  output, 224 × 224 in, by stem
-layer    18         34            imagenet    cifar        50
-stem     imagenet: 7×7, 64, stride 2; max 3×3, stride 2 | cifar: 3×3, 64
-                                  56 × 56     224 × 224
-stage1   [3×3, 64;  3×3, 64 ] × 2, 3   56 × 56     224 × 224    [1×1, 64;  3×3, 64;  1×1, 256 ] × 3
-stage2   [3×3, 128; 3×3, 128] × 2, 4   28 × 28     112 × 112    [1×1, 128; 3×3, 128; 1×1, 512 ] × 4
-stage3   [3×3, 256; 3×3, 256] × 2, 6   14 × 14      56 ×  56    [1×1, 256; 3×3, 256; 1×1, 1024] × 6
-stage4   [3×3, 512; 3×3, 512] × 2, 3    7 ×  7      28 ×  28    [1×1, 512; 3×3, 512; 1×1, 2048] × 3
-head     average pool, linear
+layer    output        18, 34                          50
+stem      56 × 56      imagenet: 7×7, 64, stride 2; max 3×3, stride 2
+                       cifar: 3×3, 64
+stage1    56 × 56      [3×3, 64;  3×3, 64 ] × 2, 3     [1×1, 64;  3×3, 64;  1×1, 256 ] × 3
+stage2    28 × 28      [3×3, 128; 3×3, 128] × 2, 4     [1×1, 128; 3×3, 128; 1×1, 512 ] × 4
+stage3    14 × 14      [3×3, 256; 3×3, 256] × 2, 6     [1×1, 256; 3×3, 256; 1×1, 1024] × 6
+stage4     7 × 7       [3×3, 512; 3×3, 512] × 2, 3     [1×1, 512; 3×3, 512; 1×1, 2048] × 3
+head     num_classes   average pool, linear
+
+Sizes are those of 224 × 224 images with the imagenet stem; with the cifar stem all maps are four times as wide and high.
 """
 
 from __future__ import annotations

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 LAPLACIAN = [[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]]
-SIDE = 256  # pixels of the picture whose edges are sought
+SIDE = 256  # pixels that the longer side of a picture is shrunk to
 
 
 def main(arguments: list[str]) -> int:
     """Prints examples and speeds, writes the picture; 1 where an example does not come out as in the book."""
     options = _parse(arguments)
-    picture = read_grey(options.image) if options.image else embedded_digit()
+    picture = read_grey(options.image or own_picture())
     wrong = print_examples()
     print()
     print_speeds()
@@ -128,17 +128,18 @@ def draw_edges(picture: Image.Image, path: Path) -> None:
         raise ConfigError(f"--out {path}: cannot be written ({error}); type a name that ends in .png") from error
 
 
-def embedded_digit() -> Image.Image:
-    """A digit of the embedded MNIST images, enlarged."""
-    from PIL import Image
+def own_picture() -> Path:
+    """The photograph of Grace Hopper (public domain, US Navy) that comes with matplotlib."""
+    from matplotlib import get_data_path
 
-    from cnnbench.data.mnist5k import MNIST5k
-
-    return Image.fromarray(MNIST5k().read("train").pixels[5, 0].numpy()).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    path = Path(get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    if not path.is_file():
+        raise ConfigError("this matplotlib comes without its sample pictures; name one of yours with --image")
+    return path
 
 
 def read_grey(path: Path) -> Image.Image:
-    """A picture of the user's in grey, its longer side at most 1024 pixels."""
+    """A picture in grey, its longer side at most `SIDE` pixels: edges of more would be too fine to be seen."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such picture")
     from PIL import Image, UnidentifiedImageError
@@ -150,7 +151,7 @@ def read_grey(path: Path) -> Image.Image:
         raise ConfigError(
             f"{path}: not a picture that can be read; expected PNG, JPEG, or another format of Pillow's"
         ) from error
-    picture.thumbnail((1024, 1024))
+    picture.thumbnail((SIDE, SIDE))
     if min(picture.size) < 3:
         raise ConfigError(f"{path}: {picture.width}×{picture.height} pixels, expected at least 3×3")
     return picture
@@ -168,7 +169,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(
         "ops", "The books' worked examples on the hand-written operators, their speed, and edges in a picture."
     )
-    parser.add_argument("--image", type=Path, metavar="IMAGE", help="a picture of yours; default: a digit of MNIST's")
+    parser.add_argument(
+        "--image", type=Path, metavar="IMAGE", help="a picture of yours; default: a photograph that comes along"
+    )
     parser.add_argument("--out", type=Path, default=Path("edges.png"), metavar="OUT.png", help="default: edges.png")
     options = parser.parse_args(arguments)
     if not options.out.suffix:
