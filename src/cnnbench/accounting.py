@@ -283,7 +283,7 @@ def evaluation(net: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield
     finally:
         for module, training in modes:

@@ -235,6 +235,11 @@ def reshaping(watch: Watch, output: Tensor, x: Tensor, *args: Any, **kwargs: Any
     return watch.axes[x] if kept else None
 
 
+def pieces(watch: Watch, output: Tensor, x: Tensor, size: Any, dim: int = 0) -> Axes | None:
+    """aten.split, along channels or images."""
+    return watch.axes[x] if is_map(x) and dim % x.ndim - x.ndim < -2 else None
+
+
 def side_by_side(watch: Watch, output: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes | None:
     """aten.cat, stack, along channels or images."""
     if not is_map(output) or dim % output.ndim - output.ndim >= -2:
@@ -254,6 +259,7 @@ RULES: dict[Any, Rule] = {
         (aten.view, aten._unsafe_view, aten.reshape, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze),
         reshaping,
     ),
+    **dict.fromkeys((aten.split, aten.split_with_sizes), pieces),
     **dict.fromkeys((aten.cat, aten.stack), side_by_side),
     **dict.fromkeys(
         (
