@@ -1,4 +1,5 @@
-"""How long until the first training step of `python -m cnnbench`, against importing torch and Lightning alone?
+"""How long until the first training step of `python -m cnnbench`, and what does `info` on VGG-19 at 224 pixels take, against
+importing torch and Lightning alone?
 
     python benchmarks/startup.py [rounds]
 
@@ -29,6 +30,13 @@ from cnnbench.__main__ import main
 sys.exit(main([]))
 """
 
+INFO = """
+import sys
+from cnnbench.__main__ import main
+sys.exit(main(["info", "model=vgg19", "data=cifar10", "data.image_size=224"]))
+"""
+TASKS = {"to the first step": FIRST_STEP, "info on VGG-19": INFO}
+
 
 def seconds(code: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
@@ -38,12 +46,16 @@ def seconds(code: str) -> float:
 
 
 def main(rounds: int) -> None:
-    seconds(IMPORTS), seconds(FIRST_STEP)  # fill the disk's cache
-    pairs = [(seconds(FIRST_STEP), seconds(IMPORTS)) for _ in range(rounds)]
-    ratios = [ours / imports for ours, imports in pairs]
-    ours, imports = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(f"to the first step {ours:.2f} s, imports alone {imports:.2f} s (medians of {rounds})")
-    print(f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    for code in (IMPORTS, *TASKS.values()):  # fill the disk's cache
+        seconds(code)
+    times = [{name: seconds(code) for name, code in {"imports": IMPORTS, **TASKS}.items()} for _ in range(rounds)]
+    print(f"medians of {rounds}; imports alone {statistics.median(row['imports'] for row in times):.2f} s")
+    for name in TASKS:
+        ratios = [row[name] / row["imports"] for row in times]
+        print(
+            f"{name}: {statistics.median(row[name] for row in times):.2f} s, "
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) of the imports"
+        )
 
 
 if __name__ == "__main__":

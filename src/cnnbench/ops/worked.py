@@ -59,6 +59,11 @@ def resnet18() -> ResNet:
         return ResNet(18, stem="imagenet", stem_bias=True, in_channels=1, num_classes=10)
 
 
+def seen_by(count: int, window: int) -> int | None:
+    """Pixels a side that a position of `count` convolutions, one after the other, sees."""
+    return account(nn.Sequential(*(Conv2d(1, 1, window) for _ in range(count))), (1, 16, 16)).layers[-1].receptive_field
+
+
 def fits(size: int, window: int, stride: int, padding: int = 0) -> float:
     """(W - F + 2P) / S + 1; not a whole number where the window does not fit evenly."""
     return (size - window + 2 * padding) / stride + 1
@@ -108,6 +113,8 @@ EXAMPLES = [
     Example("sizes", "W 7, F 3, S 1, P 0", 5, lambda: output_size(7, 3)),
     Example("sizes", "W 7, F 3, S 2, P 0", 3, lambda: output_size(7, 3, stride=2)),
     Example("sizes", "W 10, F 3, S 2, P 0: does not fit", 4.5, lambda: fits(10, 3, 2)),
+    Example("sizes", "receptive field of two 3×3 convolutions", 5, lambda: seen_by(2, 3)),
+    Example("sizes", "receptive field of three 3×3 convolutions", 7, lambda: seen_by(3, 3)),
     Example("weights", "a neuron that sees 5×5×3", 75, lambda: Conv2d(3, 1, 5).weight.numel()),
     Example("weights", "a neuron that sees 3×3×20", 180, lambda: Conv2d(20, 1, 3).weight.numel()),
     Example("weights", "20×20×32 neurons of 900 weights each", 11_520_000, lambda: 20 * 20 * 32 * 900),
