@@ -1,5 +1,4 @@
-"""How long until the first training step of `python -m cnnbench`, and what does `info` on VGG-19 at 224 pixels take, against
-importing torch and Lightning alone?
+"""How long until the first training step, and how long `info` on VGG-19 at 224, against importing torch and Lightning alone?
 
     python benchmarks/startup.py [rounds]
 

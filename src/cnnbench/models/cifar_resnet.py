@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import choose
+from cnnbench.models.layers import choose, count, switch
 from cnnbench.models.residual import (
     BasicBlock,
     Block,
@@ -42,11 +42,11 @@ class CifarResNet(nn.Module):
         self, depth: int = 20, shortcut: str = "A", preactivation: bool = False, *, in_channels: int, num_classes: int
     ) -> None:
         super().__init__()
-        if depth < 8 or (depth - 2) % 6:
+        if count("depth", depth) < 8 or (depth - 2) % 6:
             raise ValueError(f"depth must be 6n + 2 (8, 14, 20, ...), got {depth}")
         n = (depth - 2) // 6
         options = {"A": zero_padding, "B": projection(), "C": projection(everywhere=True), "none": none}
-        if preactivation:  # the sum's norm stands at the next block's beginning
+        if switch("preactivation", preactivation):  # the sum's norm stands at the next block's beginning
             options |= {"B": projection(norm=False), "C": projection(everywhere=True, norm=False)}
         beside = options[choose("shortcut", shortcut, SHORTCUTS)]
         block: Block = PreActivationBlock if preactivation else BasicBlock

@@ -26,7 +26,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from cnnbench.models.layers import NORMS, choose, conv_norm_relu
+from cnnbench.models.layers import NORMS, choose, conv_norm_relu, switch
 
 EPS = 1e-3  # of the batch norms, as in the authors' code
 BRANCHES = {5: "5×5", 3: "3×3", "double3": "3×3, 3×3"}
@@ -72,8 +72,9 @@ class GoogLeNet(nn.Module):
         self.pool4 = nn.MaxPool2d(2, stride=2, ceil_mode=True)
         self.inception5a = inception(832, 256, (160, 320), (32, 128), 128)
         self.inception5b = inception(832, 384, (192, 384), (48, 128), 128)
-        self.aux1 = AuxiliaryHead(512, num_classes, norm) if aux_heads else None
-        self.aux2 = AuxiliaryHead(528, num_classes, norm) if aux_heads else None
+        heads = switch("aux_heads", aux_heads)
+        self.aux1 = AuxiliaryHead(512, num_classes, norm) if heads else None
+        self.aux2 = AuxiliaryHead(528, num_classes, norm) if heads else None
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(0.4)

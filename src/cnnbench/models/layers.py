@@ -29,10 +29,33 @@ def choose(knob: str, value: object, choices: Iterable[Value]) -> Value:
     Raises:
         ValueError: it is none of `choices`.
     """
-    found = next((choice for choice in choices if choice == value), None)
-    if found is None:
-        raise ValueError(f"{knob} must be one of {', '.join(map(str, choices))}, got {value}")
-    return found
+    known = list(choices)
+    if value not in known or isinstance(value, bool):
+        given = repr(value) if str(value) in map(str, known) else value
+        raise ValueError(f"{knob} must be one of {', '.join(map(str, known))}, got {given}")
+    return known[known.index(value)]
+
+
+def count(knob: str, value: object) -> int:
+    """`value`, an integer above 0.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{knob} must be an integer above 0, got {value}")
+    return value
+
+
+def switch(knob: str, value: object) -> bool:
+    """`value`, true or false.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{knob} must be true or false, got {value}")
+    return value
 
 
 def activated_by(name: str) -> nn.Module:
@@ -43,6 +66,12 @@ def activated_by(name: str) -> nn.Module:
 def pooling(name: str, size: int = 2) -> nn.Module:
     """`max` or `mean` over windows of `size` × `size` that do not overlap."""
     return POOLINGS[choose("pooling", name, POOLINGS)](size)
+
+
+def convolution(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+    """A convolution whose kernel size and stride are the user's to choose."""
+    size, step = count("kernel_size", kernel_size), count("stride", stride)
+    return nn.Conv2d(in_channels, out_channels, size, step, padding)
 
 
 def conv_norm_relu(

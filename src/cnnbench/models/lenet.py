@@ -12,7 +12,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import activated_by, output_side, pooling
+from cnnbench.models.layers import activated_by, convolution, output_side, pooling
 
 
 class LeNet(nn.Module):
@@ -35,8 +35,8 @@ class LeNet(nn.Module):
         image_size: int = 28,
     ) -> None:
         super().__init__()
-        self.layer1 = conv_act_pool(1, nn.Conv2d(in_channels, 6, 3, stride, padding=1), activation, pooling)
-        self.layer2 = conv_act_pool(2, nn.Conv2d(6, 16, kernel_size, stride), activation, pooling)
+        self.layer1 = conv_act_pool(1, convolution(in_channels, 6, 3, stride, padding=1), activation, pooling)
+        self.layer2 = conv_act_pool(2, convolution(6, 16, kernel_size, stride), activation, pooling)
         side = output_side(image_size, (*self.layer1, *self.layer2))
         self.flatten = nn.Flatten()
         self.layer3 = nn.Sequential(
@@ -55,12 +55,12 @@ class LeNet(nn.Module):
         return self.layer3(self.flatten(x))  # (N, num_classes)
 
 
-def conv_act_pool(number: int, convolution: nn.Conv2d, activation: str, pool: str) -> nn.Sequential:
+def conv_act_pool(number: int, conv: nn.Conv2d, activation: str, pool: str) -> nn.Sequential:
     """A convolution, its activation, 2×2 pooling; the layers are named with `number`."""
     return nn.Sequential(
         OrderedDict(
             {
-                f"conv{number}": convolution,
+                f"conv{number}": conv,
                 f"act{number}": activated_by(activation),
                 f"pool{number}": pooling(pool),
             }

@@ -14,14 +14,20 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import activated_by, output_side, pooling
+from cnnbench.models.layers import activated_by, choose, convolution, output_side
+
+POOLINGS = {
+    "max_mean": (nn.MaxPool2d, nn.AvgPool2d),
+    "max": (nn.MaxPool2d, nn.MaxPool2d),
+    "mean": (nn.AvgPool2d, nn.AvgPool2d),
+}
 
 
 class LeNet5(nn.Module):
     """(N, in_channels, 32, 32) -> logits (N, num_classes).
 
-    `kernel_size` and `stride` are those of conv1 and conv3; `activation` follows every layer but the last; `pooling2` and
-    `pooling4` are max or mean.
+    `kernel_size` and `stride` are those of conv1 and conv3; `activation` follows every layer but the last; `pooling` is max_mean
+    (max, then mean), max or mean.
     """
 
     min_image_size = 32
@@ -32,19 +38,19 @@ class LeNet5(nn.Module):
         kernel_size: int = 5,
         stride: int = 1,
         activation: str = "relu",
-        pooling2: str = "max",
-        pooling4: str = "mean",
+        pooling: str = "max_mean",
         *,
         in_channels: int,
         num_classes: int,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 6, kernel_size, stride)
+        first, second = POOLINGS[choose("pooling", pooling, POOLINGS)]
+        self.conv1 = convolution(in_channels, 6, kernel_size, stride)
         self.act1 = activated_by(activation)
-        self.pool2 = pooling(pooling2)
-        self.conv3 = nn.Conv2d(6, 16, kernel_size, stride)
+        self.pool2 = first(2)
+        self.conv3 = convolution(6, 16, kernel_size, stride)
         self.act3 = activated_by(activation)
-        self.pool4 = pooling(pooling4)
+        self.pool4 = second(2)
         side = output_side(32, (self.conv1, self.pool2, self.conv3, self.pool4))
         self.conv5 = nn.Conv2d(16, 120, kernel_size=side)
         self.act5 = activated_by(activation)

@@ -14,7 +14,7 @@ from itertools import chain, pairwise
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import activated_by, output_side, pooling
+from cnnbench.models.layers import activated_by, convolution, count, output_side, pooling, switch
 
 
 class LeakyLeNet(nn.Module):
@@ -40,13 +40,14 @@ class LeakyLeNet(nn.Module):
         image_size: int = 28,
     ) -> None:
         super().__init__()
+        checked(channels)
         ins = [in_channels, *chain(*channels)]
-        convolutions = (nn.Conv2d(i, o, kernel_size, stride) for i, o in pairwise(ins))
+        convolutions = (convolution(i, o, kernel_size, stride) for i, o in pairwise(ins))
         self.conv = nn.Sequential(
             *(layer for stage in channels for layer in stage_of(len(stage), convolutions, activation, pooling))
         )
         last, side = ins[-1], output_side(image_size, self.conv)
-        self.se = SqueezeExcitation(last, max(1, last // 8)) if se else nn.Identity()
+        self.se = SqueezeExcitation(last, max(1, last // 8)) if switch("se", se) else nn.Identity()
         self.flatten = nn.Flatten()
         self.fc = nn.Sequential(
             nn.Linear(last * side * side, 120),
@@ -60,6 +61,14 @@ class LeakyLeNet(nn.Module):
         """Logits of a batch of images."""
         x = self.se(self.conv(x))  # (N, 16, 4, 4)
         return self.fc(self.flatten(x))  # (N, num_classes)
+
+
+def checked(channels: Sequence[Sequence[int]]) -> None:
+    """Raises ValueError unless `channels` is a list of lists of integers above 0, none of them empty."""
+    if not isinstance(channels, Sequence) or not channels or not all(isinstance(s, Sequence) and s for s in channels):
+        raise ValueError(f"channels must be a list for each stage, as in [[6],[16]], got {channels}")
+    for number in chain(*channels):
+        count("channels", number)
 
 
 def stage_of(depth: int, convolutions: Iterator[nn.Module], activation: str, pool: str) -> list[nn.Module]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import conv_norm_relu
+from cnnbench.models.layers import conv_norm_relu, count
 from cnnbench.models.residual import BasicBlock, projection, stage
 
 
@@ -25,8 +25,10 @@ class NotesResNet(nn.Module):
 
     def __init__(self, blocks: Sequence[int] = (2, 2, 2), *, in_channels: int, num_classes: int) -> None:
         super().__init__()
-        if len(blocks) != 3 or min(blocks) < 1:
-            raise ValueError(f"blocks must be three numbers above 0, as in [2,2,2], got {list(blocks)}")
+        if not isinstance(blocks, Sequence) or len(blocks) != 3:
+            raise ValueError(f"blocks must be three numbers, as in [2,2,2], got {blocks}")
+        for number in blocks:
+            count("blocks", number)
         shortcut = projection(kernel_size=3)
         self.stem = conv_norm_relu(in_channels, 16, 3, padding=1)  # (N, 16, 32, 32)
         self.stage1 = stage(BasicBlock, 16, 16, blocks[0], 1, shortcut)  # (N, 16, 32, 32)

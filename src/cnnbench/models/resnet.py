@@ -18,7 +18,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import choose
+from cnnbench.models.layers import choose, switch
 from cnnbench.models.residual import BasicBlock, Block, Bottleneck, none, projection, stage
 
 DEPTHS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
@@ -53,7 +53,7 @@ class ResNet(nn.Module):
         block, (n1, n2, n3, n4) = DEPTHS[choose("depth", depth, DEPTHS)]
         beside = SHORTCUTS[choose("shortcut", shortcut, SHORTCUTS)]
         e = block.expansion
-        self.stem = STEMS[choose("stem", stem, STEMS)](in_channels, stem_bias)  # (N, 64, 56, 56)
+        self.stem = STEMS[choose("stem", stem, STEMS)](in_channels, switch("stem_bias", stem_bias))  # (N, 64, 56, 56)
         self.stage1 = stage(block, 64, 64, n1, 1, beside)  # (N,  64e, 56, 56)
         self.stage2 = stage(block, e * 64, 128, n2, 2, beside)  # (N, 128e, 28, 28)
         self.stage3 = stage(block, e * 128, 256, n3, 2, beside)  # (N, 256e, 14, 14)

@@ -12,6 +12,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from cnnbench.models.layers import output_side
+
 
 class SimpleCNN(nn.Module):
     """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 32 in the course; any from 8."""
@@ -20,10 +22,10 @@ class SimpleCNN(nn.Module):
 
     def __init__(self, *, in_channels: int, num_classes: int, image_size: int = 32) -> None:
         super().__init__()
-        side = image_size // 8
         self.layer1 = conv_relu_pool(in_channels, 32, 1)  # (N,  32, S/2, S/2)
         self.layer2 = conv_relu_pool(32, 64, 2)  # (N,  64, S/4, S/4)
         self.layer3 = conv_relu_pool(64, 128, 3)  # (N, 128, S/8, S/8)
+        side = output_side(image_size, (*self.layer1, *self.layer2, *self.layer3))
         self.layer4 = nn.Sequential(
             OrderedDict(
                 fc1=nn.Linear(128 * side * side, 512),

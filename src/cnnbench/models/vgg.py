@@ -17,10 +17,11 @@ head    linear 4096, linear 4096, linear; ReLU and dropout between them
 from __future__ import annotations
 
 from collections import OrderedDict
+from math import inf
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import NORMS, PoolTo, choose
+from cnnbench.models.layers import NORMS, PoolTo, choose, output_side
 
 CONFIGURATIONS = {  # kernel-channels of each convolution
     "A": "3-64 | 3-128 | 3-256 3-256 | 3-512 3-512 | 3-512 3-512",
@@ -53,7 +54,7 @@ class VGG(nn.Module):
         image_size: int = 224,
     ) -> None:
         super().__init__()
-        if not width > 0:
+        if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < inf:
             raise ValueError(f"width must be a number above 0, got {width}")
         table = CONFIGURATIONS[choose("configuration", configuration, CONFIGURATIONS)].split(" | ")
         w1, w2, w3, w4, hidden = (max(1, round(width * channels)) for channels in (64, 128, 256, 512, 4096))
@@ -63,7 +64,7 @@ class VGG(nn.Module):
         self.stage4 = stage(4, table[3], w3, w4, norm)  # (N, 512,  14,  14)
         self.stage5 = stage(5, table[4], w4, w4, norm)  # (N, 512,   7,   7)
         if choose("head", head, ("paper", "pool")) == "paper":
-            self.head = paper_head(w4, image_size // 32, hidden, num_classes)
+            self.head = paper_head(w4, output_side(image_size, self.modules()), hidden, num_classes)
         else:
             self.head = pool_head(w4, num_classes)
 
