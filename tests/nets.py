@@ -106,3 +106,30 @@ class Peaking(Linear):
         self.was_training = self.training
         logits = super().forward(x)
         return logits if self.training or self.epoch == 2 else logits * 0
+
+
+class Shrinking(nn.Module):
+    """Of 28×28 its second pooling leaves 2×2, which its last window does not fit."""
+
+    def __init__(self, num_classes, in_channels, window=3, pool=False):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, 4, 5), nn.MaxPool2d(4), nn.Conv2d(4, 4, 3), nn.MaxPool2d(2)
+        )
+        self.last = nn.MaxPool2d(window) if pool else nn.Conv2d(4, 4, window)
+        self.linear = nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        return self.linear(self.last(self.features(x)).flatten(1))
+
+
+class Ragged(nn.Module):
+    """Windows that do not fit a map evenly: the last row and column of the image are not seen by the first."""
+
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 4, 3, stride=2)
+        self.pool, self.linear = nn.AdaptiveAvgPool2d(1), nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        return self.linear(self.pool(self.conv(x)).flatten(1))

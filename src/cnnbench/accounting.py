@@ -1,18 +1,18 @@
-"""What a net is made of, layer by layer: parameters, multiply-accumulates, activations, receptive fields, memory.
+"""What a net is made of, layer by layer: parameters, multiply-accumulates, activations, receptive fields.
 
 Counted by running it once, on the meta device or any other: no twin of the net that counts by formulas.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cnnbench.ops import convolution, normalization, pooling
 from cnnbench.receptive_field import Watch, windows
@@ -24,6 +24,24 @@ GLOBAL_MEANS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d
 MEANS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, pooling.MeanPool2d, *GLOBAL_MEANS)
 BY_HAND = (convolution.SingleChannelConv2d, convolution.Conv2d, pooling.Pool2d)
 WINDOWS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *BY_HAND)
+
+
+class Window(NamedTuple):
+    """Of a square convolution or pooling, the same along both sides."""
+
+    size: int
+    stride: int
+    padding: int
+    dilation: int
+
+    @property
+    def reach(self) -> int:
+        """Pixels from its first to its last, dilation included."""
+        return self.dilation * (self.size - 1) + 1
+
+    def positions(self, side: int) -> float:
+        """(W - F + 2P) / S + 1: how often it fits along a side; not a whole number where it does not fit evenly."""
+        return (side - self.reach + 2 * self.padding) / self.stride + 1
 
 
 @dataclass(frozen=True)
@@ -40,7 +58,7 @@ class Layer:
         activations: numbers that it gives.
         receptive_field: pixels a side of what one number sees of the image, and of the zeros around it; None where unknown.
         stride: pixels between what neighbours see; None where all see the same.
-        window: (size, stride, padding, dilation) of a convolution or pooling.
+        window: of a convolution or pooling.
     """
 
     name: str
@@ -53,7 +71,7 @@ class Layer:
     activations: int
     receptive_field: int | None
     stride: int | None
-    window: tuple[int, int, int, int] | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -197,76 +215,18 @@ def book_flops_of(module: nn.Module, macs: int, given: Tensor, made: Tensor) -> 
     return macs
 
 
-def window_of(module: nn.Module) -> tuple[int, int, int, int] | None:
-    """(size, stride, padding, dilation) of a square convolution or pooling of maps; None for others, and for padding="same"."""
+def window_of(module: nn.Module) -> Window | None:
+    """The window of a square convolution or pooling of maps; None for others, and for padding="same"."""
     if not isinstance(module, WINDOWS):
         return None
     values = []
-    for key in ("kernel_size", "stride", "padding", "dilation"):
-        value = getattr(module, key, 1)
+    for key in Window._fields:
+        value = getattr(module, "kernel_size" if key == "size" else key, 1)
         value = tuple(value) if isinstance(value, tuple | list) else (value, value)
         if len(set(value)) > 1 or not isinstance(value[0], int):
             return None
         values.append(value[0])
-    return values[0], values[1], values[2], values[3]
-
-
-# ---- memory -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes that a training step holds, at least: what it computes with for a moment comes on top."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations
-
-
-def training_memory(
-    net: nn.Module, shape: tuple[int, int, int], batch_size: int, make_optimizer: Callable[[Any], Any]
-) -> Memory:
-    """For a batch of images (C, H, W): what autograd keeps for the backward pass, by asking it; the optimizer's state likewise.
-
-    Takes steps with the net, which should be on the meta device.
-    """
-    held = {id(value.untyped_storage()): value for value in (*net.parameters(), *net.buffers())}
-    fixed = {value.untyped_storage()._cdata for value in held.values()}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in fixed:
-            kept[storage._cdata] = storage
-        return tensor
-
-    device = device_of(net)
-    images, labels = (
-        torch.empty(batch_size, *shape, device=device),
-        torch.zeros(batch_size, dtype=torch.long, device=device),
-    )
-    net.train()
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = net(images)
-        outputs = [part for part in (output if isinstance(output, tuple) else (output,)) if isinstance(part, Tensor)]
-        torch.stack([F.cross_entropy(part, labels) for part in outputs]).sum()
-    for parameter in net.parameters():
-        parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
-    optimizer = make_optimizer(net.parameters())
-    optimizer.step()
-    state = [value for values in optimizer.state.values() for value in values.values() if isinstance(value, Tensor)]
-    return Memory(
-        weights=sum(value.nbytes for value in (*net.parameters(), *net.buffers())),
-        gradients=sum(value.nbytes for value in net.parameters() if value.requires_grad),
-        optimizer=sum(value.nbytes for value in state),
-        activations=sum(storage.nbytes() for storage in kept.values()),
-    )
+    return Window(*values)
 
 
 # ---- running a net -------------------------------------------------------------------------------------------------------
@@ -279,12 +239,15 @@ def device_of(net: nn.Module) -> torch.device:
 
 @contextmanager
 def evaluation(net: nn.Module) -> Iterator[None]:
-    """The net in evaluation, without gradients; afterwards each module is as it was."""
+    """The net in evaluation, without gradients, attention by plain matrix products; afterwards all is as it was."""
     modes = [(module, module.training) for module in net.modules()]
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     net.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         for module, training in modes:
             module.training = training

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.arguments import Parser
 from cnnbench.errors import ConfigError
-from cnnbench.predict import read_image, to_input
+from cnnbench.pictures import read_image
+from cnnbench.predict import to_input
 from cnnbench.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -29,11 +30,14 @@ def main(arguments: list[str]) -> None:
     from cnnbench.restore import load_net
 
     net, facts = load_net(options.run_dir)
-    layer = options.layer or first_convolution(net)
+    first = first_convolution(net)
+    layer = options.layer or first
+    if layer is None:
+        raise ConfigError(f"{type(net).__name__} has no convolution; name a layer with --layer")
     picture = read_image(options.image, facts["channels"], options.invert)
     maps = feature_maps(net, layer, to_input(picture, facts))
-    filters_of = first_convolution(net)
-    figure = draw(picture, maps, net.get_parameter(f"{filters_of}.weight").detach(), layer, filters_of)
+    kernels = net.get_parameter(f"{first}.weight").detach() if first else None
+    figure = draw(picture, maps, layer, kernels, first or "")
     out = options.out or Path(f"features_{layer}.png")
     try:
         figure.savefig(out, dpi=150)
@@ -43,17 +47,13 @@ def main(arguments: list[str]) -> None:
     print(f"{out}: {layer} gives {shape}, from {maps.min().item():.3g} to {maps.max().item():.3g}")
 
 
-def first_convolution(net: nn.Module) -> str:
-    """The name of the first layer with kernels (K, C, F, F).
-
-    Raises:
-        ConfigError: there is none.
-    """
+def first_convolution(net: nn.Module) -> str | None:
+    """The name of the first layer with kernels (K, C, F, F), if there is one."""
     for name, module in net.named_modules():
         weight = getattr(module, "weight", None)
         if name and weight is not None and weight.ndim == 4:
             return name
-    raise ConfigError(f"{type(net).__name__} has no convolution; name a layer with --layer")
+    return None
 
 
 def feature_maps(net: nn.Module, layer: str, image: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def feature_maps(net: nn.Module, layer: str, image: Tensor) -> Tensor:
     return output[0].float()
 
 
-def draw(picture: Image.Image, maps: Tensor, kernels: Tensor, layer: str, filters_of: str) -> Figure:
+def draw(picture: Image.Image, maps: Tensor, layer: str, kernels: Tensor | None, filters_of: str) -> Figure:
     """Left the picture above the filters, right the maps, each from its least to its largest value."""
     from matplotlib.figure import Figure
 
@@ -84,16 +84,19 @@ def draw(picture: Image.Image, maps: Tensor, kernels: Tensor, layer: str, filter
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
     axes.set_title("the picture", fontsize=10)
     axes.axis("off")
-    bottom.suptitle(f"filters of {filters_of}, {'×'.join(map(str, kernels.shape))}", fontsize=10)
-    colour = kernels.shape[1] == 3
-    _grid(bottom, [_as_picture(kernel) if colour else kernel.mean(0) for kernel in kernels[:MOST]])
+    if kernels is not None:
+        bottom.suptitle(f"filters of {filters_of}, {'×'.join(map(str, kernels.shape))}", fontsize=10)
+        colour = kernels.shape[1] == 3
+        _grid(bottom, [_as_picture(kernel) if colour else kernel.mean(0) for kernel in kernels[:MOST]])
     title = f"{layer}, {'×'.join(map(str, maps.shape))}"
     right.suptitle(title + (f": the first {MOST}" if maps.ndim == 3 and len(maps) > MOST else ""), fontsize=10)
     if maps.ndim == 3 and maps.shape[1:].numel() > 1:
         _grid(right, list(maps[:MOST]))
     else:
         axes = right.subplots()
-        axes.bar(range(maps.numel()), maps.flatten(), color="#0072B2", width=0.8 if maps.numel() <= MOST else 1.0)
+        axes.bar(
+            range(maps.numel()), maps.flatten().numpy(), color="#0072B2", width=0.8 if maps.numel() <= MOST else 1.0
+        )
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel="number", ylabel="value")
         axes.spines[["top", "right"]].set_visible(False)
@@ -106,10 +109,10 @@ def _grid(figure: Any, pictures: list[Tensor]) -> None:
     for cell in axes.flat:
         cell.axis("off")
     for cell, picture in zip(axes.flat, pictures, strict=False):
-        cell.imshow(picture, cmap="gray")
+        cell.imshow(picture.numpy(), cmap="gray")
 
 
-def _as_picture(kernel: Tensor) -> Any:
+def _as_picture(kernel: Tensor) -> Tensor:
     """(3, F, F) -> (F, F, 3) in 0..1, grey being the middle between least and largest."""
     reach = kernel.abs().max().clamp(min=1e-12)
     return (kernel / (2 * reach) + 0.5).permute(1, 2, 0)

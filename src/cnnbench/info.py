@@ -16,7 +16,7 @@ from cnnbench.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
-    from cnnbench.accounting import Account, Layer
+    from cnnbench.accounting import Account
     from cnnbench.config import Config
     from cnnbench.data.base import ImageData
 
@@ -30,6 +30,7 @@ LAYER_HEADS = (
 )
 NET_KEYS = ("model", "image", "depth", "params", "macs", "book_flops", "activations", "receptive_field", "memory_bytes")
 NET_HEADS = ("model", "image", "layers", "parameters", "MACs", "book FLOPs", "activations", "receptive field", "memory")
+PARAMETER_KEYS = ("name", "shape", "numbers", "init")
 PARAMETER_HEADS = ("parameter", "shape", "numbers", "drawn from")
 
 
@@ -50,7 +51,7 @@ def _tell(options: argparse.Namespace) -> None:
     if options.json and not failure:
         print(json.dumps({"schema": 1, **facts}, indent=2))
     elif options.csv and not failure:
-        _write_csv(LAYER_KEYS, facts["layers"])
+        _write_csv(*(PARAMETER_KEYS, facts["parameters"]) if options.params else (LAYER_KEYS, facts["layers"]))
     else:
         print("\n".join(_text(facts, options.params)))
     if failure:
@@ -92,10 +93,12 @@ def describe(config: Config) -> dict[str, Any]:
     `failure` is a line where the net does not run on such images, else None; the other keys are those of `--json`.
     """
     from cnnbench.models.init import distributions
+    from cnnbench.notes import failure_of, notes_on
     from cnnbench.prepare import data_for_net
 
     data = data_for_net(config)
     net, book = _run(config, data)
+    totals, untrainable = _totals(net, book, config)
     return {
         "model": config.choices.get("model", config.model.target),
         "net": type(net).__name__,
@@ -106,104 +109,21 @@ def describe(config: Config) -> dict[str, Any]:
             {key: _plain(getattr(layer, key)) for key in (*LAYER_KEYS[:2], "input", *LAYER_KEYS[2:])}
             for layer in book.layers
         ],
-        "totals": _totals(net, book, config),
-        "warnings": [] if book.failure else [*warnings(book)],
+        "totals": totals,
+        "warnings": [] if book.failure else [*notes_on(book), *untrainable],
         "parameters": [
             {"name": name, "shape": list(parameter.shape), "numbers": parameter.numel(), "init": drawn}
             for (name, parameter), drawn in zip(
                 net.named_parameters(), distributions(net, config.init, config.init_std).values(), strict=True
             )
         ],
-        "failure": _explain(book),
+        "failure": failure_of(book),
     }
-
-
-def warnings(book: Account) -> Iterable[str]:
-    """What a net's arithmetic should make one think of, a line each."""
-    side = max(book.image[1:])
-    windowed = [layer for layer in book.layers if layer.window]
-    uneven: dict[str, list[Layer]] = {}
-    for layer in windowed:
-        if _left_over(layer):
-            uneven.setdefault(_unseen(layer), []).append(layer)
-    for consequence, layers in uneven.items():
-        yield f"{_named(layers)}: does not fit its input evenly, {_fit(layers[0])}; {consequence}"
-    beyond = [layer for layer in windowed if (layer.receptive_field or 0) > side]
-    if beyond:
-        yield (
-            f"from {beyond[0].name} on, {len(beyond)} of {len(windowed)} convolutions and poolings have a receptive field "
-            f"({beyond[0].receptive_field} pixels and more) larger than the {book.image[1]}×{book.image[2]} image: they see padding"
-        )
-    small = [
-        layer
-        for layer in windowed
-        if layer.type == "Conv2d"
-        and layer.window
-        and layer.window[0] > 1
-        and layer.window[2]
-        and set(layer.input[1:]) == {1}
-    ]
-    if small:
-        yield f"{_named(small)}: works on a map of 1×1, where only the centre of its kernel meets anything; take larger images"
-    if book.idle:
-        count = sum(book.idle.values())
-        first = sorted({name.split(".")[0] for name in book.idle})
-        yield f"{', '.join(first)}: {count:,} parameters that are not run in evaluation"
-
-
-def _left_over(layer: Layer) -> int:
-    """The pixels (padding included) of a side that no window reaches."""
-    size, stride, padding, dilation = layer.window or (1, 1, 0, 1)
-    reach = dilation * (size - 1) + 1
-    made, given = layer.output[-1], layer.input[-1]
-    return max(0, given + 2 * padding - reach - stride * (made - 1))
-
-
-def _fit(layer: Layer) -> str:
-    """(W - F + 2P) / S + 1, in numbers."""
-    size, stride, padding, dilation = layer.window or (1, 1, 0, 1)
-    reach, given = dilation * (size - 1) + 1, layer.input[-1]
-    return f"({given} - {reach} + 2·{padding}) / {stride} + 1 = {(given - reach + 2 * padding) / stride + 1:g}"
-
-
-def _unseen(layer: Layer) -> str:
-    padding = (layer.window or (1, 1, 0, 1))[2]
-    count = _left_over(layer) - padding
-    if count < 1:
-        return "only zeros of the padding are left out"
-    return (
-        "the last row and column are never seen" if count == 1 else f"the last {count} rows and columns are never seen"
-    )
 
 
 def _progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
-def _named(layers: Sequence[Layer]) -> str:
-    return layers[0].name + (f" and {len(layers) - 1} more" if len(layers) > 1 else "")
-
-
-def _explain(book: Account) -> str | None:
-    """One line for a net that broke off."""
-    if book.failure is None:
-        return None
-    from cnnbench.accounting import window_of
-
-    failure = book.failure
-    image = f"{book.image[1]}×{book.image[2]}"
-    if failure.layer is None:
-        return f"model: does not take an image of {image}: {' '.join(str(failure.error).split())}"
-    window = window_of(failure.layer)
-    who = f"{failure.name} ({type(failure.layer).__name__})"
-    if window and failure.input[-1] + 2 * window[2] < window[3] * (window[0] - 1) + 1:
-        return (
-            f"{who}: a {window[0]}×{window[0]} window does not fit its {failure.input[-2]}×{failure.input[-1]} input: the net "
-            f"shrinks an image of {image} to nothing; take larger images (data.image_size=...), or fewer or smaller windows"
-        )
-    shape = "×".join(map(str, failure.input))
-    return f"{who}: does not take {shape}, what an image of {image} has become: {' '.join(str(failure.error).split())}"
 
 
 def _run(config: Config, data: ImageData) -> tuple[nn.Module, Account]:
@@ -229,20 +149,28 @@ def _run(config: Config, data: ImageData) -> tuple[nn.Module, Account]:
     raise AssertionError("the CPU is tried last")
 
 
-def _totals(net: nn.Module, book: Account, config: Config) -> dict[str, Any]:
+def _totals(net: nn.Module, book: Account, config: Config) -> tuple[dict[str, Any], list[str]]:
+    """The sums over all layers, and a line where the net cannot be trained on such batches."""
     from dataclasses import asdict
 
-    from cnnbench.accounting import training_memory
     from cnnbench.build import construct
+    from cnnbench.memory import training_memory
 
     totals: dict[str, Any] = {key: book.total(key) for key in ("params", "macs", "book_flops", "activations")}
-    totals["buffers"] = sum(value.numel() for value in net.buffers() if value.is_floating_point())
+    totals["buffers"] = sum(value.numel() for name, value in net.named_buffers() if "running_" in name)
+    totals["memory_bytes"] = None
     if book.failure is None:
-        memory = training_memory(
-            net, book.image, config.batch_size, lambda parameters: construct(config.optimizer, "optimizer", parameters)
-        )
+        try:
+            memory = training_memory(
+                *(net, book.image, config.batch_size),
+                lambda parameters: construct(config.optimizer, "optimizer", parameters),
+            )
+        except ConfigError:
+            raise
+        except Exception as error:
+            return totals, [f"training on batches of {config.batch_size} fails: {' '.join(str(error).split())}"]
         totals["memory_bytes"] = {**asdict(memory), "total": memory.total}
-    return totals
+    return totals, []
 
 
 def _summary(facts: dict[str, Any]) -> dict[str, Any]:
@@ -254,7 +182,7 @@ def _summary(facts: dict[str, Any]) -> dict[str, Any]:
         "depth": sum(layer["type"] in ("Conv2d", "Linear") and "shortcut" not in layer["name"] for layer in layers),
         "receptive_field": max(seen, default=None),
         **{key: totals[key] for key in ("params", "buffers", "macs", "book_flops", "activations")},
-        "memory_bytes": totals["memory_bytes"]["total"],
+        "memory_bytes": (totals["memory_bytes"] or {}).get("total"),
     }
 
 
@@ -269,15 +197,18 @@ def _text(facts: dict[str, Any], params: bool) -> Iterable[str]:
         rows = [[p["name"], _shape(p["shape"]), f"{p['numbers']:,}", p["init"]] for p in facts["parameters"]]
         yield from columns(PARAMETER_HEADS, [*rows, ["total", "", f"{totals['params']:,}", ""]], left=2, right_end=3)
         return
-    rows = [[_cell(key, layer[key]) for key in LAYER_KEYS] for layer in facts["layers"]]
+    rows = [
+        [_cell(key, layer[key], known=layer["receptive_field"] is not None) for key in LAYER_KEYS]
+        for layer in facts["layers"]
+    ]
     ends = ["total", "", "", *(f"{totals[key]:,}" for key in ("params", "macs", "book_flops", "activations")), "", ""]
     yield from columns(LAYER_HEADS, [*rows, ends], left=3)
     yield ""
     if totals["buffers"]:
         with_buffers = totals["params"] + totals["buffers"]
         yield f"with {totals['buffers']:,} running statistics of batch norm: {with_buffers:,} numbers"
-    if "memory_bytes" in totals:
-        memory = totals["memory_bytes"]
+    memory = totals["memory_bytes"]
+    if memory:
         parts = ", ".join(f"{key} {_bytes(value)}" for key, value in memory.items() if key != "total")
         yield f"training on batches of {facts['batch_size']} holds at least {_bytes(memory['total'])}: {parts}"
     yield "MACs: multiply-adds of convolutions and linear layers; book FLOPs: nndl-practice's count, with biases, norms, means"
@@ -296,9 +227,9 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int, righ
         yield "  ".join(cells).rstrip()
 
 
-def _cell(key: str, value: Any) -> str:
+def _cell(key: str, value: Any, known: bool = True) -> str:
     if value is None:
-        return "all" if key == "stride" else "?"
+        return "all" if key == "stride" and known else "?"
     if isinstance(value, list):
         return _shape(value)
     if key == "memory_bytes":
@@ -341,4 +272,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--csv", action="store_true", help="print comma-separated values")
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours besides")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.all and options.params:
+        parser.error("--params: lists one net's parameters; leave --all out")
+    return options

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.arguments import Parser
 from cnnbench.errors import ConfigError
+from cnnbench.pictures import border_mean, read_image
 from cnnbench.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -17,13 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-LARGEST_SIDE = 4096  # pixels; a larger picture is shrunk before it is made square
-
-
 def main(arguments: list[str]) -> None:
     """Prints the top classes of each picture, and draws them if asked."""
     options = _parse(arguments)
-    warnings.simplefilter("ignore")  # of picture decoders and fonts
+    warnings.simplefilter("ignore")  # of fonts
     RunDir.open(options.run_dir)
     absent = next((path for path in options.images if not path.is_file()), None)
     if absent:
@@ -62,39 +60,6 @@ def predict(
         for path, values, indices in zip(paths, likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
     ]
     return pictures, predictions
-
-
-def read_image(path: Path, channels: int, invert: bool = False) -> Image.Image:
-    """A picture file of any size and mode as a square of grey (1 channel) or RGB (3), the whole picture in view.
-
-    Turned as its EXIF says; a transparent one lies on white; one that is not square is padded with its border's mean.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
-    except UnidentifiedImageError as error:
-        raise ConfigError(
-            f"{path}: not a picture that can be read; expected PNG, JPEG, or another format of Pillow's"
-        ) from error
-    except Exception as error:  # decoders of damaged files raise whatever they stumble on
-        raise ConfigError(f"{path}: damaged, or not a picture ({' '.join(str(error).split())})") from error
-    image = _eight_bits(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if channels not in (1, 3):
-        raise ConfigError(f"{path}: this net takes images of {channels} channels, which no picture file has")
-    image = image.convert("L" if channels == 1 else "RGB")
-    if invert:
-        image = ImageOps.invert(image)
-    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    if image.width != image.height:
-        side = max(image.size)
-        image = ImageOps.pad(image, (side, side), color=_border_mean(image))
-    return image
 
 
 def to_input(image: Image.Image, facts: dict[str, Any]) -> Tensor:
@@ -137,28 +102,6 @@ def draw(pictures: list[Image.Image], predictions: list[dict[str, Any]], path: P
         raise ConfigError(f"--show {path}: cannot be written ({error}); type a name that ends in .png") from error
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Sixteen-bit grey scaled to eight; `convert` would clip it."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    import numpy as np
-    from PIL import Image
-
-    values = np.asarray(image, dtype=np.float64)
-    deep = image.mode.startswith("I;16") or values.max() > 255  # 32 bits tell nothing of the range that is meant
-    largest = 65535.0 if deep else 1.0 if values.max() <= 1 else 255.0
-    return Image.fromarray((values * (255 / largest)).clip(0, 255).astype(np.uint8))
-
-
-def _border_mean(image: Image.Image) -> tuple[int, ...] | int:
-    import numpy as np
-
-    pixels = np.asarray(image)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    mean = border.mean(axis=0).round().astype(int)
-    return int(mean) if mean.ndim == 0 else tuple(int(value) for value in mean)
-
-
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser("predict", "Prints the likeliest classes of pictures of any size, grey or colour.")
     parser.add_argument(
@@ -181,7 +124,7 @@ def _print(predictions: list[dict[str, Any]], pictures: list[Image.Image], optio
     for prediction in predictions:
         answers = "   ".join(f"{answer['class']} {answer['probability']:.3f}" for answer in prediction["top"])
         print(f"{prediction['image']}:  {answers}")
-    light = [p for p in pictures if p.mode == "L" and _border_mean(p) > 127]  # type: ignore[operator]
+    light = [p for p in pictures if p.mode == "L" and border_mean(p) > 127]  # type: ignore[operator]
     if light and not options.invert:
         print("The background is light. Where the net learned light on dark, as MNIST is, type --invert")
     if options.show:

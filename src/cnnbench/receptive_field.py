@@ -99,6 +99,10 @@ class Watch(TorchDispatchMode):
             axes = everything([(self.axes[tensor], tensor) for tensor in seen])
         for output in outputs:
             self.axes[output] = axes
+        base = args[0]._base if func._schema.is_mutable and isinstance(args[0], Tensor) else None
+        if base is not None:  # written into a part of a larger tensor
+            known = [tensor for tensor in (base, *seen) if tensor in self.axes]
+            self.axes[base] = everything([(self.axes[tensor], tensor) for tensor in known])
 
 
 def everything(inputs: Sequence[tuple[Axes, Tensor]]) -> Axes:
@@ -149,8 +153,9 @@ def pointwise(watch: Watch, output: Tensor, *args: Any, **kwargs: Any) -> Axes |
 
 def convolution(watch: Watch, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
     """aten.convolution(input, weight, bias, stride, padding, dilation, transposed, ...)."""
-    weight, _, stride, padding, dilation, transposed = args[:6]
-    if transposed or x.ndim != 4 or x not in watch.axes:
+    weight, bias, stride, padding, dilation, transposed = args[:6]
+    decided = any(isinstance(tensor, Tensor) and tensor in watch.axes for tensor in (weight, bias))  # by the image
+    if transposed or decided or x.ndim != 4:
         return None
     return windows(watch.axes[x], weight.shape[-2:], stride, padding, dilation)
 
@@ -221,7 +226,7 @@ def part(
 
 def reduction(watch: Watch, output: Tensor, x: Tensor, dims: Any = None, *args: Any, **kwargs: Any) -> Axes | None:
     """aten.mean, sum, max, ...: over channels or images positions stay."""
-    if dims is None or not is_map(x):
+    if (not dims and dims != 0) or not is_map(output):
         return None
     reduced = [dim % x.ndim - x.ndim for dim in (dims if isinstance(dims, list | tuple) else [dims])]
     return watch.axes[x] if max(reduced) < -2 else None
@@ -233,6 +238,17 @@ def reshaping(watch: Watch, output: Tensor, x: Tensor, *args: Any, **kwargs: Any
         is_map(x) and is_map(output) and x.shape[-2:] == output.shape[-2:] and x.stride()[-2:] == output.stride()[-2:]
     )
     return watch.axes[x] if kept else None
+
+
+def batch_norm(watch: Watch, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
+    """aten.native_batch_norm: pointwise, unless it is the batch's own statistics that it takes."""
+    by_batch = next((value for value in args if isinstance(value, bool)), False)
+    return None if by_batch else watch.axes[x]
+
+
+def chosen(watch: Watch, output: Tensor, x: Tensor, dim: int, index: int) -> Axes | None:
+    """aten.select, of a channel or image."""
+    return watch.axes[x] if is_map(output) and dim % x.ndim - x.ndim < -2 else None
 
 
 def pieces(watch: Watch, output: Tensor, x: Tensor, size: Any, dim: int = 0) -> Axes | None:
@@ -259,14 +275,13 @@ RULES: dict[Any, Rule] = {
         (aten.view, aten._unsafe_view, aten.reshape, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze),
         reshaping,
     ),
+    **dict.fromkeys((aten.native_batch_norm, aten._native_batch_norm_legit), batch_norm),
+    aten.select: chosen,
     **dict.fromkeys((aten.split, aten.split_with_sizes), pieces),
     **dict.fromkeys((aten.cat, aten.stack), side_by_side),
     **dict.fromkeys(
         (
-            aten.native_batch_norm,
-            aten._native_batch_norm_legit,
             aten._native_batch_norm_legit_no_training,
-            aten._batch_norm_with_update,
             aten.native_dropout,
             aten.clone,
             aten.detach,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnnbench.arguments import Parser
 from cnnbench.errors import ConfigError
+from cnnbench.pictures import read_picture
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -140,20 +141,11 @@ def own_picture() -> Path:
 
 def read_grey(path: Path) -> Image.Image:
     """A picture in grey, its longer side at most `SIDE` pixels: edges of more would be too fine to be seen."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such picture")
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as file:
-            picture = file.convert("L")
-    except (UnidentifiedImageError, OSError) as error:
-        raise ConfigError(
-            f"{path}: not a picture that can be read; expected PNG, JPEG, or another format of Pillow's"
-        ) from error
+    picture = read_picture(path, "L")
+    width, height = picture.size
     picture.thumbnail((SIDE, SIDE))
     if min(picture.size) < 3:
-        raise ConfigError(f"{path}: {picture.width}×{picture.height} pixels, expected at least 3×3")
+        raise ConfigError(f"{path}: {width}×{height} pixels, expected at least 3×3, and not so narrow")
     return picture
 
 

@@ -19,7 +19,9 @@ class Pool2d(nn.Module):
 
     def __init__(self, kernel_size: int = 2, stride: int | None = None) -> None:
         super().__init__()
-        self.kernel_size, self.stride, self.padding = kernel_size, stride or kernel_size, 0
+        self.kernel_size, self.stride, self.padding = kernel_size, kernel_size if stride is None else stride, 0
+        if min(self.kernel_size, self.stride) < 1:
+            raise ValueError(f"a pooling's window and stride must be above 0, got {self.kernel_size} and {self.stride}")
 
     def extra_repr(self) -> str:
         """As printed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -24,4 +26,4 @@ class Flatten(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """One row for each image."""
-        return x.reshape(len(x), -1)
+        return x.reshape(len(x), math.prod(x.shape[1:]))

@@ -1,0 +1,85 @@
+"""Picture files of any kind, as the nets take them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+LARGEST_SIDE = 4096  # pixels; a larger picture is shrunk before it is made square
+
+
+def read_image(path: Path, channels: int, invert: bool = False) -> Image.Image:
+    """A picture file of any size and mode as a square of grey (1 channel) or RGB (3), the whole picture in view.
+
+    One that is not square is padded with its border's mean.
+    """
+    from PIL import ImageOps
+
+    if channels not in (1, 3):
+        raise ConfigError(f"{path}: this net takes images of {channels} channels, which no picture file has")
+    image = read_picture(path, "L" if channels == 1 else "RGB")
+    if invert:
+        image = ImageOps.invert(image)
+    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    if image.width != image.height:
+        side = max(image.size)
+        image = ImageOps.pad(image, (side, side), color=border_mean(image))
+    return image
+
+
+def read_picture(path: Path, mode: str) -> Image.Image:
+    """A picture file in grey ("L") or colour ("RGB"), turned as its EXIF says; a transparent one lies on white.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such picture")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a decoder stumbles on and gets over
+            with Image.open(path) as file:
+                image = ImageOps.exif_transpose(file)
+                image.load()
+    except UnidentifiedImageError as error:
+        raise ConfigError(
+            f"{path}: not a picture that can be read; expected PNG, JPEG, or another format of Pillow's"
+        ) from error
+    except Exception as error:  # decoders of damaged files raise whatever they stumble on
+        raise ConfigError(f"{path}: damaged, or not a picture ({' '.join(str(error).split())})") from error
+    image = _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Sixteen-bit grey scaled to eight; `convert` would clip it."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(image, dtype=np.float64)
+    deep = image.mode.startswith("I;16") or values.max() > 255  # 32 bits tell nothing of the range that is meant
+    largest = 65535.0 if deep else 1.0 if values.max() <= 1 else 255.0
+    return Image.fromarray((values * (255 / largest)).clip(0, 255).astype(np.uint8))
+
+
+def border_mean(image: Image.Image) -> tuple[int, ...] | int:
+    """The mean of the outermost pixels: of each channel, or the one of grey."""
+    import numpy as np
+
+    pixels = np.asarray(image)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    mean = border.mean(axis=0).round().astype(int)
+    return int(mean) if mean.ndim == 0 else tuple(int(value) for value in mean)
