@@ -144,7 +144,9 @@ def test_an_unknown_argument_is_answered_with_those_that_there_are():
 
 def test_a_target_without_arguments_says_that_it_takes_nothing():
     with pytest.raises(ConfigError, match=r"it takes: nothing$"):
-        construct(node("cnnbench.models.lenet5.LeNet5", zzz=1), "model", in_channels=1, num_classes=10)
+        construct(
+            node("cnnbench.models.simplecnn.SimpleCNN", zzz=1), "model", in_channels=1, num_classes=10, image_size=8
+        )
 
 
 def test_a_fact_of_the_data_cannot_be_typed_by_hand():

@@ -97,7 +97,10 @@ def test_list_shows_what_each_choice_is(capsys):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["trian"], "cnnbench: trian: no such command; commands: evaluate, predict, list, or key=value to train"),
+        (
+            ["trian"],
+            "cnnbench: trian: no such command; commands: evaluate, predict, info, features, ops, list, or key=value to train",
+        ),
         (["evalute", "x"], "cnnbench: evalute: no such command; did you mean evaluate? commands: "),
         (["list", "modle"], "cnnbench: list modle: no such group; did you mean model? groups: "),
         (["--colour"], "cnnbench: --colour: no such flag; "),

@@ -5,7 +5,7 @@ from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 
 MISTAKES = {
-    "model=lenet6": "model=lenet6: no such model; did you mean lenet5? choices: custom, lenet5, simplecnn",
+    "model=lenet6": f"model=lenet6: no such model; did you mean lenet? choices: {', '.join(groups()['model'])}",
     "optimizer=sdg": "optimizer=sdg: no such optimizer; did you mean sgd? choices: adam, momentum, sgd",
     "optimizer.lr=fast": "optimizer.lr=fast: expected a number above 0; for instance optimizer.lr=0.01",
     "optimizer.lr=nan": "optimizer.lr=nan: expected a number above 0; for instance optimizer.lr=0.01",

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -9,7 +10,10 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
 
+from cnnbench.callbacks.board import Board
+from cnnbench.callbacks.history import History
 from cnnbench.compose import compose
+from cnnbench.config import Config
 from cnnbench.train import run
 
 
@@ -94,3 +98,18 @@ def test_log_full_adds_histograms_of_the_weights(tiny, tmp_path):
     histograms = events_of(outcome.directory.path).Tags()["histograms"]
     assert "weights/conv1.weight" in histograms
     assert len(histograms) == 10
+
+
+def test_a_resumed_runs_event_file_sorts_after_the_earlier_one_of_the_same_second(copied):
+    for path in copied.path.glob("events.out.tfevents.*"):
+        path.unlink()
+    earlier = copied.path / f"events.out.tfevents.{int(time.time())}.zzz.999999.0"
+    earlier.touch()
+    history = History(copied)
+    history.epochs.append({"epoch": 1})
+    board = Board(copied, history, Config.load(copied.config))
+    board.on_fit_start(None, None)
+    board._writer.close()
+    files = sorted(copied.path.glob("events.out.tfevents.*"))
+    assert len(files) == 2
+    assert files[0] == earlier

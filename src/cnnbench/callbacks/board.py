@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
@@ -39,6 +41,8 @@ class Board(Callback):
         if not done:  # nothing in an earlier file counts
             for path in earlier:
                 path.unlink()
+        else:
+            _outlast(earlier)
         self._writer = SummaryWriter(str(self.directory.path), purge_step=done + 1 if done else None)
         if not done:
             experiment, start, _ = self._hyperparameters()
@@ -68,6 +72,14 @@ class Board(Callback):
 
     def _hyperparameters(self) -> tuple[Any, Any, Any]:
         return hparams(hyperparameters(self.config), dict.fromkeys(FINAL, 0.0))
+
+
+def _outlast(files: list[Path]) -> None:
+    """Waits until a new event file will sort after `files`: TensorBoard reads them by name, and they are named by the second."""
+    seconds = [int(path.name.split(".")[3]) for path in files]
+    deadline = time.monotonic() + 2  # a clock that was turned back is not waited for
+    while int(time.time()) <= max(seconds, default=0) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def hyperparameters(config: Config) -> dict[str, str | float]:
