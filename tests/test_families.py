@@ -30,11 +30,11 @@ FAMILIES = {
 }
 
 
-LARGE = ("alexnet", "googlenet", "plain18", "resnet18")
+QUICK = ("lenet_3x3", "vgg11", "resnet20")
 
 
 @pytest.mark.parametrize(
-    "model", [pytest.param(model, marks=pytest.mark.slow) if model in LARGE else model for model in FAMILIES]
+    "model", [model if model in QUICK else pytest.param(model, marks=pytest.mark.slow) for model in FAMILIES]
 )
 def test_a_net_of_each_family_trains_and_is_scored_again_from_the_command_line(model, tiny, tmp_path, capsys):
     overrides = [*tiny, f"model={model}", *FAMILIES[model]]

@@ -285,7 +285,12 @@ def test_all_has_every_net_but_ones_own(info, monkeypatch):
     assert asked == [["data=cifar10", "data.root=none"]] * len(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+DEEPER = ("plain34", "resnet32", "resnet34", "resnet44", "resnet56", "resnet110", "vgg13", "vgg16", "vgg19", "vgg_c")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name for name in NAMES]
+)
 def test_a_nets_counts_are_the_golden_ones(info, only, name, tmp_path):
     only(name)
     (net,) = json.loads(info("--all --json data=cifar10")[1])["nets"]

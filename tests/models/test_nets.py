@@ -51,8 +51,8 @@ CLASSES, IMAGES = 7, 4
 
 
 def light_first(cases: list[str]) -> list[object]:
-    """Nets of twenty million weights that are like a smaller one wait for the slow tests."""
-    heavy = ("plain34", "resnet34", "resnet50")
+    """Nets that are a smaller one with more layers, or with twenty million weights, wait for the slow tests."""
+    heavy = ("plain34", "resnet34", "resnet44", "resnet50", "resnet56", "resnet110")
     return [pytest.param(case, marks=pytest.mark.slow) if case in heavy else case for case in cases]
 
 
