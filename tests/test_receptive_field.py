@@ -21,7 +21,8 @@ from cnnbench.models.lenet_leaky import SqueezeExcitation
 from cnnbench.models.residual import PadChannels
 from cnnbench.ops import pooling
 from cnnbench.ops.lenet5 import LeNet5ByHand
-from cnnbench.receptive_field import Axes, Axis, Watch
+from cnnbench.receptive_field import Axes, Axis
+from cnnbench.watch import Watch
 
 NAMES = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml") if file.stem != "custom")
 BY_HAND = "lenet5_by_hand"

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cnnbench.ops import convolution, normalization, pooling
-from cnnbench.receptive_field import Watch, windows
+from cnnbench.receptive_field import windows
+from cnnbench.watch import Watch
 
 ELSEWHERE = "(elsewhere)"  # what belongs to no layer that was run
 CONVOLUTIONS = (nn.modules.conv._ConvNd, convolution.Conv2d)

@@ -1,21 +1,17 @@
-"""What each position of a feature map can see of the image, followed through any net's operations as they run.
+"""What each position of a feature map can see of the image: the rules by which PyTorch's operations change it.
 
-Works on any device, the meta device included, and for functional calls and branches as well as for layers: it is PyTorch's own
-operations that are watched. An operation that mixes positions in a way not known here counts as one that sees everything.
+An operation that has no rule here, or mixes positions in a way that its rule does not know, sees everything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
-from torch.utils.weak import WeakIdKeyDictionary
 
 aten = torch.ops.aten
 
@@ -50,59 +46,8 @@ class Axis:
         return Axis(start, self.jump, end - start)
 
 
-Axes = tuple[Axis, Axis]  # rows, columns: of a tensor's last two dimensions, where it has four
-
-
-class Watch(TorchDispatchMode):
-    """While it is entered: the axes of every tensor that depends on `image` (N, C, H, W), and multiply-accumulates.
-
-    Attributes:
-        axes: tensor -> rows' and columns' `Axis`.
-        macs: multiply-accumulates of convolutions and matrix products until now.
-        used: the ids of the parameters that took part.
-    """
-
-    def __init__(self, image: Tensor) -> None:
-        super().__init__()
-        self.axes = WeakIdKeyDictionary()
-        self.axes[image] = (Axis(), Axis())
-        self.macs = 0
-        self.used: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs an operation, counts it and follows it."""
-        kwargs = kwargs or {}
-        packet = func._overloadpacket
-        if packet not in flop_registry and func is not torch.ops.prim.device.default:
-            with self:  # a composite operation: watch what it is made of
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        result = func(*args, **kwargs)
-        if packet in flop_registry:
-            self.macs += flop_registry[packet](*args, **kwargs, out_val=result) // 2
-        self._follow(func, packet, args, kwargs, result)
-        return result
-
-    def _follow(self, func: Any, packet: Any, args: Any, kwargs: Any, result: Any) -> None:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self.used.update(id(tensor) for tensor in tensors if isinstance(tensor, nn.Parameter))
-        seen = [tensor for tensor in tensors if tensor in self.axes]
-        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        if not seen or not outputs:
-            return
-        rule = RULES.get(packet)
-        if rule is None and torch.Tag.pointwise in func.tags:
-            rule = pointwise
-        axes = rule(self, outputs[0], *args, **kwargs) if rule else None
-        if axes is None:
-            axes = everything([(self.axes[tensor], tensor) for tensor in seen])
-        for output in outputs:
-            self.axes[output] = axes
-        base = args[0]._base if func._schema.is_mutable and isinstance(args[0], Tensor) else None
-        if base is not None:  # written into a part of a larger tensor
-            known = [tensor for tensor in (base, *seen) if tensor in self.axes]
-            self.axes[base] = everything([(self.axes[tensor], tensor) for tensor in known])
+Axes = tuple[Axis, Axis]  # rows, columns: of a tensor's last two dimensions, where it is a map
+Seen = MutableMapping[Tensor, Axes]  # by identity
 
 
 def everything(inputs: Sequence[tuple[Axes, Tensor]]) -> Axes:
@@ -127,14 +72,14 @@ def is_map(tensor: Tensor) -> bool:
     return tensor.ndim >= 3
 
 
-# ---- rules: (watch, output, the operation's arguments) -> axes, or None where it may see everything ---------------------
+# ---- rules: (what is known, output, the operation's arguments) -> axes, or None where it may see everything ---------------------
 
 Rule = Callable[..., Axes | None]
 
 
-def pointwise(watch: Watch, output: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
+def pointwise(seen: Seen, output: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
     """Each output from the inputs at its position; what is spread over positions is seen by all of them."""
-    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf in watch.axes]
+    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf in seen]
     found = []
     for tensor in inputs:
         sides = tensor.shape[-2:] if is_map(tensor) else (1, 1)
@@ -142,26 +87,26 @@ def pointwise(watch: Watch, output: Tensor, *args: Any, **kwargs: Any) -> Axes |
             [
                 axis if axis.jump and side == wide else axis.all(side)
                 for axis, side, wide in zip(
-                    watch.axes[tensor], sides, output.shape[-2:] if is_map(output) else (1, 1), strict=True
+                    seen[tensor], sides, output.shape[-2:] if is_map(output) else (1, 1), strict=True
                 )
             ]
         )
     if any(len({pair[side].jump for pair in found}) > 1 for side in (0, 1)):
-        return everything([(watch.axes[tensor], tensor) for tensor in inputs])
+        return everything([(seen[tensor], tensor) for tensor in inputs])
     return joined_axes(found)
 
 
-def convolution(watch: Watch, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
+def convolution(seen: Seen, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
     """aten.convolution(input, weight, bias, stride, padding, dilation, transposed, ...)."""
     weight, bias, stride, padding, dilation, transposed = args[:6]
-    decided = any(isinstance(tensor, Tensor) and tensor in watch.axes for tensor in (weight, bias))  # by the image
+    decided = any(isinstance(tensor, Tensor) and tensor in seen for tensor in (weight, bias))  # by the image
     if transposed or decided or x.ndim != 4:
         return None
-    return windows(watch.axes[x], weight.shape[-2:], stride, padding, dilation)
+    return windows(seen[x], weight.shape[-2:], stride, padding, dilation)
 
 
 def max_pool(
-    watch: Watch,
+    seen: Seen,
     output: Tensor,
     x: Tensor,
     kernel: Any,
@@ -171,23 +116,23 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> Axes | None:
     """aten.max_pool2d_with_indices."""
-    return windows(watch.axes[x], kernel, stride or kernel, padding, dilation)
+    return windows(seen[x], kernel, stride or kernel, padding, dilation)
 
 
 def mean_pool(
-    watch: Watch, output: Tensor, x: Tensor, kernel: Any, stride: Any = (), padding: Any = 0, *args: Any, **kwargs: Any
+    seen: Seen, output: Tensor, x: Tensor, kernel: Any, stride: Any = (), padding: Any = 0, *args: Any, **kwargs: Any
 ) -> Axes | None:
     """aten.avg_pool2d, and avg_pool3d over channels (local response normalisation)."""
-    return windows(watch.axes[x], kernel, stride or kernel, padding)
+    return windows(seen[x], kernel, stride or kernel, padding)
 
 
-def adaptive_pool(watch: Watch, output: Tensor, x: Tensor, *args: Any) -> Axes | None:
+def adaptive_pool(seen: Seen, output: Tensor, x: Tensor, *args: Any) -> Axes | None:
     """aten._adaptive_avg_pool2d, adaptive_max_pool2d: windows where the sizes divide each other."""
     sizes = list(zip(x.shape[-2:], output.shape[-2:], strict=True))
     if any(before % after for before, after in sizes):
         return None
     steps = [before // after for before, after in sizes]
-    return windows(watch.axes[x], steps, steps)
+    return windows(seen[x], steps, steps)
 
 
 def windows(axes: Axes, size: Any, stride: Any, padding: Any = 0, dilation: Any = 1) -> Axes:
@@ -204,63 +149,63 @@ def last_two(value: Any) -> tuple[int, int]:
     return values[-2], values[-1]
 
 
-def pad(watch: Watch, output: Tensor, x: Tensor, amounts: Sequence[int], *args: Any) -> Axes | None:
+def pad(seen: Seen, output: Tensor, x: Tensor, amounts: Sequence[int], *args: Any) -> Axes | None:
     """aten.constant_pad_nd: left, right, top, bottom, ..."""
-    rows, columns = watch.axes[x]
+    rows, columns = seen[x]
     left, top = amounts[0], amounts[2] if len(amounts) > 2 else 0
     return (rows.part(-top, 1), columns.part(-left, 1)) if is_map(x) else None
 
 
 def part(
-    watch: Watch, output: Tensor, x: Tensor, dim: int = 0, start: int | None = None, end: Any = None, step: int = 1
+    seen: Seen, output: Tensor, x: Tensor, dim: int = 0, start: int | None = None, end: Any = None, step: int = 1
 ) -> Axes | None:
     """aten.slice."""
     if not is_map(x):
         return None
-    axes, side = list(watch.axes[x]), dim % x.ndim - x.ndim  # -2 rows, -1 columns
+    axes, side = list(seen[x]), dim % x.ndim - x.ndim  # -2 rows, -1 columns
     if side >= -2:
         first = start or 0
         axes[side] = axes[side].part(first if first >= 0 else first + x.shape[side], step)
     return axes[0], axes[1]
 
 
-def reduction(watch: Watch, output: Tensor, x: Tensor, dims: Any = None, *args: Any, **kwargs: Any) -> Axes | None:
+def reduction(seen: Seen, output: Tensor, x: Tensor, dims: Any = None, *args: Any, **kwargs: Any) -> Axes | None:
     """aten.mean, sum, max, ...: over channels or images positions stay."""
     if (not dims and dims != 0) or not is_map(output):
         return None
     reduced = [dim % x.ndim - x.ndim for dim in (dims if isinstance(dims, list | tuple) else [dims])]
-    return watch.axes[x] if max(reduced) < -2 else None
+    return seen[x] if max(reduced) < -2 else None
 
 
-def reshaping(watch: Watch, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
+def reshaping(seen: Seen, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
     """aten.view, permute, ...: positions stay where rows and columns do."""
     kept = (
         is_map(x) and is_map(output) and x.shape[-2:] == output.shape[-2:] and x.stride()[-2:] == output.stride()[-2:]
     )
-    return watch.axes[x] if kept else None
+    return seen[x] if kept else None
 
 
-def batch_norm(watch: Watch, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
+def batch_norm(seen: Seen, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
     """aten.native_batch_norm: pointwise, unless it is the batch's own statistics that it takes."""
     by_batch = next((value for value in args if isinstance(value, bool)), False)
-    return None if by_batch else watch.axes[x]
+    return None if by_batch else seen[x]
 
 
-def chosen(watch: Watch, output: Tensor, x: Tensor, dim: int, index: int) -> Axes | None:
+def chosen(seen: Seen, output: Tensor, x: Tensor, dim: int, index: int) -> Axes | None:
     """aten.select, of a channel or image."""
-    return watch.axes[x] if is_map(output) and dim % x.ndim - x.ndim < -2 else None
+    return seen[x] if is_map(output) and dim % x.ndim - x.ndim < -2 else None
 
 
-def pieces(watch: Watch, output: Tensor, x: Tensor, size: Any, dim: int = 0) -> Axes | None:
+def pieces(seen: Seen, output: Tensor, x: Tensor, size: Any, dim: int = 0) -> Axes | None:
     """aten.split, along channels or images."""
-    return watch.axes[x] if is_map(x) and dim % x.ndim - x.ndim < -2 else None
+    return seen[x] if is_map(x) and dim % x.ndim - x.ndim < -2 else None
 
 
-def side_by_side(watch: Watch, output: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes | None:
+def side_by_side(seen: Seen, output: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes | None:
     """aten.cat, stack, along channels or images."""
     if not is_map(output) or dim % output.ndim - output.ndim >= -2:
         return None
-    return pointwise(watch, output, tensors)
+    return pointwise(seen, output, tensors)
 
 
 RULES: dict[Any, Rule] = {
