@@ -265,7 +265,7 @@ def test_a_picture_that_unpacks_to_more_than_memory_should_hold_is_refused(comma
 def test_an_unknown_layer_is_answered_with_the_nearest_and_with_all(command, finished, digit):
     assert_refused(
         command(finished.path, digit, "--layer", "liner7"),
-        *("--layer liner7: LeNet5 has no layer liner7; did you mean linear7?", "it has conv1, act1, pool2"),
+        *("--layer: LeNet5 has no layer liner7; did you mean linear7?", "it has conv1, act1, pool2"),
     )
 
 
@@ -273,7 +273,13 @@ def test_an_out_without_suffix_is_refused(command, finished, digit):
     assert_refused(command(finished.path, digit, "--out", "x"), "--out x: expected a name that ends in .png")
 
 
-@pytest.mark.parametrize("name", ["absent/out.png", "out.xyz", "folder.png"])
+def test_a_folder_that_there_is_not_is_told_before_the_net_is_loaded(command, finished, digit):
+    assert_refused(
+        command(finished.path, digit, "--out", "absent/x.png"), "--out absent/x.png: there is no folder absent"
+    )
+
+
+@pytest.mark.parametrize("name", ["out.xyz", "folder.png"])
 def test_an_out_that_cannot_be_written_is_refused(command, finished, digit, tmp_path, name):
     (tmp_path / "folder.png").mkdir()
     assert_refused(command(finished.path, digit, "--out", tmp_path / name), f"--out {tmp_path / name}: cannot be")
@@ -316,7 +322,7 @@ def test_maps_are_those_of_a_forward_by_hand(finished, digit, pixels, layer):
 
 def test_a_layer_that_is_not_run_in_evaluation_is_refused():
     net = GoogLeNet(aux_heads=True, in_channels=3, num_classes=10).eval()
-    with pytest.raises(ConfigError, match="--layer aux1: aux1: this layer is not run in evaluation"):
+    with pytest.raises(ConfigError, match="--layer: aux1: this layer is not run in evaluation"):
         feature_maps(net, "aux1", torch.zeros(3, 32, 32))
 
 

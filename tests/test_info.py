@@ -27,7 +27,7 @@ from cnnbench.prepare import build_net, data_for_net
 NAMES = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml") if file.stem != "custom")
 GOLDEN = Path(__file__).parent / "models" / "golden.json"
 REGENERATE = "python -m cnnbench info --all --json data=cifar10 > tests/models/golden.json"
-GOLDEN_KEYS = ("params", "buffers", "macs", "book_flops", "activations", "receptive_field", "depth")
+GOLDEN_KEYS = ("params", "buffers", "macs", "book_flops", "activations", "receptive_field", "weight_layers")
 COUNTS = ("params", "macs", "book_flops", "activations")
 CUSTOM = "model=custom model._target_=nets."
 
@@ -46,10 +46,10 @@ def info(capsys, monkeypatch, tmp_path):
 
 
 def table_of(text: str) -> list[list[str]]:
-    """The rows of the table: from under its heads to its total."""
+    """The rows of the table: from under its heads to its total, or to the end for a net that broke off."""
     lines = text.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("layer "))
-    end = next(number for number, line in enumerate(lines) if line.startswith("total "))
+    end = next((number for number, line in enumerate(lines) if line.startswith("total ")), len(lines))
     return [re.split(r"  +", line) for line in lines[start + 1 : end + 1]]
 
 
@@ -305,7 +305,7 @@ def test_the_golden_counts_hold_every_file_of_conf_model():
 
 @pytest.mark.parametrize("name", [name for name in NAMES if re.fullmatch(r"(vgg|resnet|plain)\d+", name)])
 def test_a_net_has_as_many_layers_as_its_name_says(name):
-    assert golden()[name]["depth"] == int(re.sub(r"\D", "", name))
+    assert golden()[name]["weight_layers"] == int(re.sub(r"\D", "", name))
 
 
 @pytest.mark.usefixtures("three")
@@ -321,7 +321,7 @@ def test_all_as_a_table_has_a_row_for_each_net(info):
 def test_all_as_csv_says_what_json_says(info):
     rows = list(csv.DictReader(io.StringIO(info("--all --csv data=cifar10")[1])))
     nets = json.loads(info("--all --json data=cifar10")[1])["nets"]
-    keys = [*COUNTS, "depth", "receptive_field", "memory_bytes"]
+    keys = [*COUNTS, "weight_layers", "receptive_field", "memory_bytes"]
     assert [[int(row[key]) for key in keys] for row in rows] == [[net[key] for key in keys] for net in nets]
     assert [row["image"] for row in rows] == ["3×32×32"] * 3
 
@@ -353,24 +353,48 @@ def warned(net: nn.Module, *shape: int) -> list[str]:
 def test_w_10_f_3_s_2_p_0_does_not_fit():
     (line,) = warned(nn.Conv2d(1, 1, 3, stride=2), 1, 10, 10)
     assert "(10 - 3 + 2·0) / 2 + 1 = 4.5" in line
-    assert line.startswith("Conv2d: does not fit its input evenly")
+    assert line.startswith("Conv2d: a window does not fit its input evenly")
     assert line.endswith("the last row and column are never seen")
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 0), (3, 2, 0), (3, 2, 1), (1, 3, 0), (7, 1, 0)])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 0), (3, 2, 0), (3, 2, 1), (7, 1, 0)])
 def test_windows_that_fit_seven_pixels_are_not_warned_of(kernel, stride, padding):
     assert warned(nn.Conv2d(1, 1, kernel, stride, padding), 1, 7, 7) == []
 
 
 def test_more_than_one_row_that_is_not_seen_is_counted():
-    (line,) = warned(nn.MaxPool2d(2, stride=4), 1, 9, 9)
+    (line,) = warned(nn.MaxPool2d(4), 1, 11, 11)
     assert line.endswith("the last 3 rows and columns are never seen")
 
 
 def test_rows_in_the_padding_do_not_count_as_not_seen():
-    (line,) = warned(nn.Conv2d(1, 1, 1, stride=4, padding=1), 1, 10, 10)
-    assert "(10 - 1 + 2·1) / 4 + 1 = 3.75" in line
+    (line,) = warned(nn.Conv2d(1, 1, 4, stride=4, padding=1), 1, 13, 13)
+    assert "(13 - 4 + 2·1) / 4 + 1 = 3.75" in line
     assert line.endswith("the last 2 rows and columns are never seen")
+
+
+@pytest.mark.parametrize("side", [7, 8])
+def test_a_window_that_moves_by_more_than_its_size_skips_pixels(side):
+    assert warned(nn.Conv2d(1, 1, 1, stride=2), 1, side, side) == [
+        "Conv2d: a 1×1 window that moves by 2 sees 1 of 4 pixels"
+    ]
+
+
+def test_operations_without_a_rule_make_receptive_fields_upper_bounds():
+    (line,) = warned(nn.Sequential(nn.Conv2d(1, 1, 3), nn.ConvTranspose2d(1, 1, 2, 2)), 1, 8, 8)
+    assert line.startswith("convolution: counted as seeing everything")
+
+
+def test_a_net_that_does_not_end_in_the_classes_is_told_so(info):
+    _, out, _ = info(f"{CUSTOM}WrongOutput data=synthetic data.image_size=28")
+    assert "note: it gives 7 numbers for an image and cannot be trained on 10 classes; let it take num_classes" in out
+
+
+def test_a_net_made_for_other_channels_is_told_so_without_a_table(info):
+    code, out, err = info("model=custom model._target_=torchvision.models.resnet18")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "conv1 (Conv2d): is made for 3 channels, and the images have 1" in err
+    assert "total" not in out
 
 
 def test_where_only_zeros_of_the_padding_are_left_out_it_is_said():
@@ -442,7 +466,7 @@ def test_warnings_stand_under_the_table_and_in_json(info):
 def test_a_net_that_shrinks_its_images_to_nothing_is_told_with_the_rows_so_far(info, form, knob, layer):
     code, out, err = info(f"{CUSTOM}Shrinking {knob} {form}")
     assert code == 2
-    assert [row[0] for row in table_of(out)] == ["features.0", "features.1", "features.2", "features.3", "total"]
+    assert [row[0] for row in table_of(out)] == ["features.0", "features.1", "features.2", "features.3"]
     assert err.startswith(f"cnnbench: last ({layer}): a 3×3 window does not fit its 2×2 input: ")
     assert "an image of 28×28" in err
     assert err.count("\n") == 1
@@ -473,7 +497,10 @@ def test_a_knob_that_makes_a_net_shrink_its_images_to_nothing_is_one_line(info):
         ("--jsn", "cnnbench: unrecognized arguments: --jsn; type python -m cnnbench info --help"),
         ("--json --csv", "cnnbench: argument --csv: not allowed with argument --json; "),
         ("lenet5", "cnnbench: lenet5: expected key=value, as in seed=1"),
-        ("model.depth=3", "cnnbench: model.depth: the chosen model has no depth"),
+        (
+            "model.depth=3",
+            "cnnbench: model.depth: lenet5 has no depth; it has: kernel_size, stride, activation, pooling",
+        ),
         ("data.image_size=16", "cnnbench: data.image_size=16: LeNet5 takes images of 32×32 pixels"),
         ("model=custom", "cnnbench: model._target_: a value is missing; for a net of your own: "),
     ],

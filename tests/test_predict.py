@@ -323,7 +323,13 @@ def test_show_draws_colours(command, colour_run, tmp_path):
         assert (np.asarray(drawn.convert("RGB")) == (255, 0, 0)).all(axis=2).mean() > 0.05
 
 
-@pytest.mark.parametrize("name", ["absent/out.png", "out.xyz", "folder.png"])
+def test_a_folder_that_there_is_not_is_told_before_the_net_is_loaded(command, finished, digit):
+    assert_refused(
+        command(finished.path, digit, "--show", "absent/x.png"), "--show absent/x.png: there is no folder absent"
+    )
+
+
+@pytest.mark.parametrize("name", ["out.xyz", "folder.png"])
 def test_a_drawing_that_cannot_be_written_is_refused_in_one_line(command, finished, digit, tmp_path, name):
     (tmp_path / "folder.png").mkdir()
     assert_refused(command(finished.path, digit, "--show", tmp_path / name), f"--show {tmp_path / name}: cannot be")

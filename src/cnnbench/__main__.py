@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -24,6 +25,8 @@ COMMANDS = {  # name: (module, function); imported when it is called
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # × and – on a terminal that knows ASCII only
     try:
         return _command(arguments) or 0
     except CnnbenchError as error:
@@ -35,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(_red("cnnbench: interrupted"), file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more, as in `| head`
+        return 0
 
 
 def _command(arguments: list[str]) -> int | None:

@@ -18,7 +18,8 @@ from cnnbench.ops import convolution, normalization, pooling
 from cnnbench.receptive_field import windows
 from cnnbench.watch import Watch
 
-ELSEWHERE = "(elsewhere)"  # what belongs to no layer that was run
+ELSEWHERE = "(elsewhere)"  # what was done outside of layers
+IDLE = "(not run)"  # parameters that took no part
 CONVOLUTIONS = (nn.modules.conv._ConvNd, convolution.Conv2d)
 NORMS = (nn.modules.batchnorm._BatchNorm, normalization.BatchNorm2d)
 GLOBAL_MEANS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -50,7 +51,7 @@ class Layer:
     """One run of a layer on one image.
 
     Attributes:
-        name: as in the code; `ELSEWHERE` for what no layer did.
+        name: as in the code; `ELSEWHERE` for what no layer did, `IDLE` for parameters that took no part.
         type: its class.
         input, output: shapes, without the images' dimension.
         params: trainable numbers; 0 where the layer was run before.
@@ -92,6 +93,8 @@ class Account:
     image: tuple[int, int, int]
     layers: list[Layer] = field(default_factory=list)
     idle: dict[str, int] = field(default_factory=dict)  # parameters that took no part: name -> numbers
+    output: tuple[int, ...] | None = None  # of the net, where it gives a tensor
+    unknown: set[str] = field(default_factory=set)  # operations that count as seeing everything for want of a rule
     failure: Failure | None = None
 
     def total(self, key: str) -> int:
@@ -125,13 +128,15 @@ def account(net: nn.Module, shape: tuple[int, int, int]) -> Account:
             for hook in clerk.observe(name or type(net).__name__, module)
         ]
         try:
-            net(image)
+            output = net(image)
         except Exception as error:
             book.failure = Failure(*clerk.at_work, error=error)
         finally:
             for hook in hooks:
                 hook.remove()
     if book.failure is None:
+        book.output = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
+        book.unknown = watch.unknown
         clerk.close(net)
     return book
 
@@ -187,16 +192,18 @@ class Clerk:
         )
 
     def close(self, net: nn.Module) -> None:
-        """Notes what took no part, and what was done outside of layers, in a last line."""
+        """Notes what was done outside of layers, and what took no part, in last lines."""
         self.book.idle = {
             name: parameter.numel()
             for name, parameter in net.named_parameters()
             if parameter.requires_grad and id(parameter) not in self.watch.used
         }
-        params = parameters(net) - self.book.total("params")
+        idle = sum(self.book.idle.values())
+        params = parameters(net) - self.book.total("params") - idle
         macs = self.watch.macs - self.book.total("macs")
-        if params or macs:
-            self.book.layers.append(Layer(ELSEWHERE, "", (), (), params, macs, macs, 0, None, None))
+        for name, numbers, operations in ((ELSEWHERE, params, macs), (IDLE, idle, 0)):
+            if numbers or operations:
+                self.book.layers.append(Layer(name, "", (), (), numbers, operations, operations, 0, None, None))
 
 
 def book_flops_of(module: nn.Module, macs: int, given: Tensor, made: Tensor) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnbench.errors import ConfigError
@@ -17,6 +18,13 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, arguments: Any = None, namespace: Any = None) -> Any:
         """The arguments, positional ones before or after flags."""
         return self.parse_intermixed_args(arguments, namespace)
+
+    def check_picture(self, flag: str, path: Path | None) -> None:
+        """Whether a picture can be written there, before there is one."""
+        if path and not path.suffix:
+            self.error(f"{flag} {path}: expected a name that ends in .png")
+        if path and not path.parent.is_dir():
+            self.error(f"{flag} {path}: there is no folder {path.parent}")
 
     def error(self, message: str) -> NoReturn:
         """Raises instead of exiting."""

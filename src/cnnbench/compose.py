@@ -109,20 +109,31 @@ def _explain(error: Exception, overrides: list[str], config_dir: Path | None) ->
         key = unknown.group(2).split("=")[0].lstrip("+~")
         if unknown.group(1) == "append":
             return f"+{key}: exists already; type {key}=... without the +"
-        return _unknown_key(key, groups(config_dir))
+        return _unknown_key(key, overrides, config_dir)
     return text
 
 
-def _unknown_key(key: str, known_groups: dict[str, dict[str, Path]]) -> str:
+def _unknown_key(key: str, overrides: list[str], config_dir: Path | None) -> str:
     group, _, rest = key.partition(".")
-    near = did_you_mean(
-        key, [known for known in _known_keys() if known != key and known.startswith(f"{group}.") == bool(rest)]
-    )
     if group in ("model", "optimizer", "scheduler", "data") and rest:
-        return f"{key}: the chosen {group} has no {rest}{near or ';'} an argument that its YAML does not list takes a plus: +{key}=..."
+        name, target, keys = _chosen(group, overrides, config_dir)
+        near = did_you_mean(rest, keys)
+        if target.startswith("cnnbench."):  # whose YAML lists every argument
+            return f"{key}: {name} has no {rest}{near or ';'} it has: {', '.join(keys) or 'none'}"
+        return f"{key}: {name} lists no {rest}{near or ';'} an argument that its YAML does not list takes a plus: +{key}=..."
+    near = did_you_mean(key, [known for known in _known_keys() if known.startswith(f"{group}.") == bool(rest)])
     if near:
         return f"{key}: no such key{near}"
     return f"{key}: no such key; `python -m cnnbench --help` lists them"
+
+
+def _chosen(group: str, overrides: list[str], config_dir: Path | None) -> tuple[str, str, list[str]]:
+    """The group's choice, its `_target_` and its keys, as the other overrides have it."""
+    values, choices = _compose_with_hydra(
+        [override for override in overrides if not override.lstrip("+~").startswith(f"{group}.")], config_dir
+    )
+    node = values[group]
+    return choices[group], node["_target_"], [key for key in node if key != "_target_"]
 
 
 def _known_keys() -> set[str]:

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
 
     net, facts = load_net(options.run_dir)
     first = first_convolution(net)
-    layer = options.layer or first
+    layer = first if options.layer is None else options.layer
     if layer is None:
         raise ConfigError(f"{type(net).__name__} has no convolution; name a layer with --layer")
     picture = read_image(options.image, facts["channels"], options.invert)
@@ -66,7 +66,7 @@ def feature_maps(net: nn.Module, layer: str, image: Tensor) -> Tensor:
         with torch.no_grad():
             output = extract(net, layer)(image[None])[layer]
     except ValueError as error:
-        raise ConfigError(f"--layer {layer}: {error}") from error
+        raise ConfigError(f"--layer: {error}; `python -m cnnbench info` lists the layers that are run") from error
     if not isinstance(output, torch.Tensor):
         raise ConfigError(f"--layer {layer}: gives a {type(output).__name__}, not maps; name a layer inside of it")
     return output[0].float()
@@ -126,10 +126,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "run_dir", type=Path, metavar="RUN_DIR", help="a folder that holds config.yaml and checkpoints/best.ckpt"
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture file")
-    parser.add_argument("--layer", metavar="NAME", help="as `info` lists them; default: the first convolution")
+    parser.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="as `info` lists them, or a block such as stage2.0; default: the first convolution",
+    )
     parser.add_argument("--out", type=Path, metavar="OUT.png", help="default: features_NAME.png")
     parser.add_argument("--invert", action="store_true", help="for dark on light, where the net learned light on dark")
     options = parser.parse_args(arguments)
-    if options.out and not options.out.suffix:
-        parser.error(f"--out {options.out}: expected a name that ends in .png")
+    parser.check_picture("--out", options.out)
     return options

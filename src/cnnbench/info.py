@@ -28,8 +28,28 @@ LAYER_HEADS = (
     *("layer", "type", "output", "parameters", "MACs", "book FLOPs", "activations"),
     *("receptive field", "stride"),
 )
-NET_KEYS = ("model", "image", "depth", "params", "macs", "book_flops", "activations", "receptive_field", "memory_bytes")
-NET_HEADS = ("model", "image", "layers", "parameters", "MACs", "book FLOPs", "activations", "receptive field", "memory")
+NET_KEYS = (
+    "model",
+    "image",
+    "weight_layers",
+    "params",
+    "macs",
+    "book_flops",
+    "activations",
+    "receptive_field",
+    "memory_bytes",
+)
+NET_HEADS = (
+    "model",
+    "image",
+    "weight layers",
+    "parameters",
+    "MACs",
+    "book FLOPs",
+    "activations",
+    "receptive field",
+    "memory",
+)
 PARAMETER_KEYS = ("name", "shape", "numbers", "init")
 PARAMETER_HEADS = ("parameter", "shape", "numbers", "drawn from")
 
@@ -47,9 +67,9 @@ def _tell(options: argparse.Namespace) -> None:
     from cnnbench.compose import compose
 
     facts = describe(compose(options.overrides, options.config_dir))
-    failure = facts.pop("failure")
+    failure = facts["failure"]
     if options.json and not failure:
-        print(json.dumps({"schema": 1, **facts}, indent=2))
+        print(json.dumps({"schema": 1, **{key: value for key, value in facts.items() if key != "failure"}}, indent=2))
     elif options.csv and not failure:
         _write_csv(*(PARAMETER_KEYS, facts["parameters"]) if options.params else (LAYER_KEYS, facts["layers"]))
     else:
@@ -110,7 +130,7 @@ def describe(config: Config) -> dict[str, Any]:
             for layer in book.layers
         ],
         "totals": totals,
-        "warnings": [] if book.failure else [*notes_on(book), *untrainable],
+        "warnings": [] if book.failure else [*_misfit(book, data.num_classes), *notes_on(book), *untrainable],
         "parameters": [
             {"name": name, "shape": list(parameter.shape), "numbers": parameter.numel(), "init": drawn}
             for (name, parameter), drawn in zip(
@@ -173,13 +193,22 @@ def _totals(net: nn.Module, book: Account, config: Config) -> tuple[dict[str, An
     return totals, []
 
 
+def _misfit(book: Account, num_classes: int) -> list[str]:
+    if book.output == (num_classes,):
+        return []
+    given = "no tensor" if book.output is None else f"{_shape(book.output)} numbers"
+    return [f"it gives {given} for an image and cannot be trained on {num_classes} classes; let it take num_classes"]
+
+
 def _summary(facts: dict[str, Any]) -> dict[str, Any]:
     """A net's row in the table of all."""
     layers, totals = facts["layers"], facts["totals"]
     seen = [layer["receptive_field"] for layer in layers if layer["receptive_field"] and layer["stride"]]
     return {
         "image": facts["image"],
-        "depth": sum(layer["type"] in ("Conv2d", "Linear") and "shortcut" not in layer["name"] for layer in layers),
+        "weight_layers": sum(
+            layer["type"] in ("Conv2d", "Linear") and "shortcut" not in layer["name"] for layer in layers
+        ),
         "receptive_field": max(seen, default=None),
         **{key: totals[key] for key in ("params", "buffers", "macs", "book_flops", "activations")},
         "memory_bytes": (totals["memory_bytes"] or {}).get("total"),
@@ -201,6 +230,9 @@ def _text(facts: dict[str, Any], params: bool) -> Iterable[str]:
         [_cell(key, layer[key], known=layer["receptive_field"] is not None) for key in LAYER_KEYS]
         for layer in facts["layers"]
     ]
+    if facts["failure"]:
+        yield from columns(LAYER_HEADS, rows, left=3) if rows else ()
+        return
     ends = ["total", "", "", *(f"{totals[key]:,}" for key in ("params", "macs", "book_flops", "activations")), "", ""]
     yield from columns(LAYER_HEADS, [*rows, ends], left=3)
     yield ""

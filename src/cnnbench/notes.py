@@ -12,6 +12,9 @@ def notes_on(book: Account) -> Iterator[str]:
     yield from uneven_windows(book)
     yield from beyond_the_image(book)
     yield from maps_of_one_pixel(book)
+    if book.unknown:
+        names = ", ".join(sorted(book.unknown))
+        yield f"{names}: counted as seeing everything, for want of a rule; receptive fields from there on are upper bounds"
     if book.idle:
         parts = sorted({name.split(".")[0] for name in book.idle})
         yield f"{', '.join(parts)}: {sum(book.idle.values()):,} parameters that are not run in evaluation"
@@ -20,8 +23,9 @@ def notes_on(book: Account) -> Iterator[str]:
 def uneven_windows(book: Account) -> Iterator[str]:
     """Windows for which (W - F + 2P) / S + 1 is not a whole number, by what they so leave out."""
     found: dict[str, list[Layer]] = {}
+    skipping = [layer for layer in book.layers if layer.window and layer.window.reach < layer.window.stride]
     for layer in book.layers:
-        if layer.window:
+        if layer.window and layer not in skipping:
             reached = layer.window.reach + layer.window.stride * (layer.output[-1] - 1)
             left_over = layer.input[-1] + 2 * layer.window.padding - reached
             if left_over > 0:
@@ -30,9 +34,12 @@ def uneven_windows(book: Account) -> Iterator[str]:
         side, window = layers[0].input[-1], layers[0].window
         if window:
             yield (
-                f"{_named(layers)}: does not fit its input evenly, ({side} - {window.reach} + 2·{window.padding}) / "
-                f"{window.stride} + 1 = {window.positions(side):g}; {consequence}"
+                f"{_named(layers)}: a window does not fit its input evenly, ({side} - {window.reach} + 2·{window.padding}) / "
+                f"{window.stride} + 1 = {window.positions(side):g}{' for the first' if len(layers) > 1 else ''}; {consequence}"
             )
+    if skipping and skipping[0].window:
+        size, stride = skipping[0].window.size, skipping[0].window.stride
+        yield f"{_named(skipping)}: a {size}×{size} window that moves by {stride} sees {size**2} of {stride**2} pixels"
 
 
 def beyond_the_image(book: Account) -> Iterator[str]:
@@ -72,6 +79,14 @@ def failure_of(book: Account) -> str | None:
             f"{who}: a {window.size}×{window.size} window does not fit its {failure.input[-2]}×{failure.input[-1]} input: the net "
             f"shrinks an image of {image} to nothing; take larger images (data.image_size=...), or fewer or smaller windows"
         )
+    if failure.input == book.image:
+        made_for = getattr(failure.layer, "in_channels", failure.input[0])
+        if made_for != failure.input[0]:
+            return (
+                f"{who}: is made for {made_for} channels, and the images have {failure.input[0]}; let the net's constructor take "
+                f"in_channels, or choose other data"
+            )
+        return f"{who}: does not take the image, {'×'.join(map(str, book.image))}: {reason}"
     shape = "×".join(map(str, failure.input))
     return f"{who}: does not take {shape}, what an image of {image} has become: {reason}"
 

@@ -113,8 +113,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print the answers as JSON")
     parser.add_argument("--show", type=Path, metavar="OUT.png", help="draw the pictures and the answers")
     options = parser.parse_args(arguments)
-    if options.show and not options.show.suffix:
-        parser.error(f"--show {options.show}: expected a name that ends in .png")
+    parser.check_picture("--show", options.show)
     if options.top < 1:
         parser.error(f"--top {options.top}: expected at least 1")
     return options

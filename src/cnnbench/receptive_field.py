@@ -72,6 +72,13 @@ def is_map(tensor: Tensor) -> bool:
     return tensor.ndim >= 3
 
 
+MIXING = {  # operations that do see everything
+    *(aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten._softmax, aten._log_softmax),
+    *(aten.native_layer_norm, aten.native_group_norm, aten.native_batch_norm, aten._native_batch_norm_legit),
+    *(aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d),
+}
+
+
 # ---- rules: (what is known, output, the operation's arguments) -> axes, or None where it may see everything ---------------------
 
 Rule = Callable[..., Axes | None]

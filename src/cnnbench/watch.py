@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
-from cnnbench.receptive_field import RULES, Axis, Seen, everything, pointwise
+from cnnbench.receptive_field import MIXING, RULES, Axis, Seen, convolution, everything, pointwise
 
 
 class Watch(TorchDispatchMode):
@@ -25,6 +25,7 @@ class Watch(TorchDispatchMode):
         axes: tensor -> rows' and columns' `Axis`.
         macs: multiply-accumulates of convolutions and matrix products until now.
         used: the ids of the parameters that took part.
+        unknown: operations that count as seeing everything because no rule says what they see.
     """
 
     def __init__(self, image: Tensor) -> None:
@@ -33,6 +34,7 @@ class Watch(TorchDispatchMode):
         self.axes[image] = (Axis(), Axis())
         self.macs = 0
         self.used: set[int] = set()
+        self.unknown: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operation, counts it and follows it."""
@@ -58,6 +60,8 @@ class Watch(TorchDispatchMode):
             return
         rule = RULES.get(packet, pointwise if torch.Tag.pointwise in func.tags else None)
         axes = rule(self.axes, outputs[0], *args, **kwargs) if rule else None
+        if axes is None and packet not in MIXING and rule in (None, convolution):
+            self.unknown.add(packet.__name__)
         if axes is None:
             axes = everything([(self.axes[tensor], tensor) for tensor in seen])
         for output in outputs:

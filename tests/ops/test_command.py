@@ -393,7 +393,11 @@ def test_a_picture_that_is_too_narrow_only_once_it_is_shrunk_is_told_its_own_siz
     assert_refused(command("--image", "x.png"), "5000×5")
 
 
-@pytest.mark.parametrize("name", ["absent/out.png", "out.xyz", "folder.png"])
+def test_an_out_in_a_folder_that_there_is_not_is_refused_before_anything_is_done(command):
+    assert_refused(command("--out", "absent/out.png"), "--out absent/out.png: there is no folder absent")
+
+
+@pytest.mark.parametrize("name", ["out.xyz", "folder.png"])
 def test_an_out_that_cannot_be_written_is_refused(few, command, tmp_path, name):
     (tmp_path / "folder.png").mkdir()
     assert_refused(command("--out", name), f"--out {name}: cannot be written")

@@ -16,7 +16,8 @@ Kind = TypeVar("Kind", bound=nn.Module)
 def extract(net: nn.Module, names: str | Iterable[str]) -> Extractor:
     """A module that gives the outputs of the named layers of `net`, whose weights it shares: x -> {name: output}.
 
-    Names are those of `net.named_modules()`, as in `stage2.0.conv1`; `python -m cnnbench info` lists them.
+    Names are those of `net.named_modules()`, as in `stage2.0.conv1`; `python -m cnnbench info` lists them. The net is run in the
+    mode that it is in: type `net.eval()` first, or batch norm takes note of `x`.
 
     Raises:
         ValueError: the net has no such layer.
@@ -65,11 +66,13 @@ class Extractor(nn.Module):
 def children_upto(net: nn.Module, count: int) -> nn.Sequential:
     """The net's first `count` children, one after the other, under their names; weights are shared.
 
+    It runs where the net's forward does just that, as for all nets of one straight line here.
+
     Raises:
         ValueError: the net has fewer, or `count` is not above 0.
     """
     children = list(net.named_children())
-    if not 0 < count <= len(children):
+    if not isinstance(count, int) or not 0 < count <= len(children):
         raise ValueError(f"count must be from 1 to {len(children)}, {type(net).__name__}'s children, got {count}")
     return nn.Sequential(OrderedDict(children[:count]))
 

@@ -26,6 +26,7 @@ class SimpleCNN(nn.Module):
         self.layer2 = conv_relu_pool(32, 64, 2)  # (N,  64, S/4, S/4)
         self.layer3 = conv_relu_pool(64, 128, 3)  # (N, 128, S/8, S/8)
         side = output_side(image_size, (*self.layer1, *self.layer2, *self.layer3))
+        self.flatten = nn.Flatten()
         self.layer4 = nn.Sequential(
             OrderedDict(
                 fc1=nn.Linear(128 * side * side, 512),
@@ -39,7 +40,7 @@ class SimpleCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch of images."""
         x = self.layer3(self.layer2(self.layer1(x)))
-        return self.layer4(x.flatten(1))
+        return self.layer4(self.flatten(x))
 
 
 def conv_relu_pool(in_channels: int, out_channels: int, number: int) -> nn.Sequential:

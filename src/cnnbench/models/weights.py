@@ -8,7 +8,7 @@ from torch import Tensor, nn
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
     """Copies parameters and running statistics from `source` into `target`, layer by layer in the order they are made in.
 
-    Names may differ, shapes may not. Nothing is copied unless everything fits.
+    Names may differ, shapes may not; how the layers are joined is not compared. Nothing is copied unless everything fits.
 
         from torchvision.models import vgg16
         copy_weights(vgg16(weights="DEFAULT"), VGG("D", norm="none", in_channels=3, num_classes=1000, image_size=224))

@@ -145,7 +145,9 @@ def read_grey(path: Path) -> Image.Image:
     width, height = picture.size
     picture.thumbnail((SIDE, SIDE))
     if min(picture.size) < 3:
-        raise ConfigError(f"{path}: {width}×{height} pixels, expected at least 3×3, and not so narrow")
+        raise ConfigError(
+            f"{path}: {width}×{height} pixels, expected at least 3×3, and at most {SIDE // 3} times as long as wide"
+        )
     return picture
 
 
@@ -166,6 +168,5 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("edges.png"), metavar="OUT.png", help="default: edges.png")
     options = parser.parse_args(arguments)
-    if not options.out.suffix:
-        parser.error(f"--out {options.out}: expected a name that ends in .png")
+    parser.check_picture("--out", options.out)
     return options

@@ -18,8 +18,10 @@ def output_size(size: int, window: int, stride: int = 1, padding: int = 0) -> in
     """How many positions a window finds along one side: (W - F + 2P) / S + 1, rounded down.
 
     Raises:
-        ValueError: the window is larger than the padded map.
+        ValueError: the window is larger than the padded map, or a number is not above 0.
     """
+    if not (isinstance(window, int) and isinstance(stride, int) and window > 0 and stride > 0):
+        raise ValueError(f"window and stride must be integers above 0, got {window} and {stride}")
     if window > size + 2 * padding:
         raise ValueError(f"a window of {window} does not fit a map of {size} with a padding of {padding}")
     return (size - window + 2 * padding) // stride + 1
@@ -31,7 +33,7 @@ def padding_of(kind: Padding, window: int) -> int:
     Raises:
         ValueError: another word, a negative number, or `equal` for an even window.
     """
-    if isinstance(kind, int):
+    if isinstance(kind, int) and not isinstance(kind, bool):
         if kind < 0:
             raise ValueError(f"padding must be at least 0, got {kind}")
         return kind
@@ -55,6 +57,8 @@ def convolve(x: Tensor, kernel: Tensor, stride: int = 1, padding: int = 0) -> Te
 
     The book moves the window over the map; here each weight moves over it once, and meets what is under it at all positions.
     """
+    if x.ndim != 3 or kernel.ndim != 2:
+        raise ValueError(f"expected (N, H, W) and (U, V), got {tuple(x.shape)} and {tuple(kernel.shape)}")
     height, width = (output_size(*sides, stride, padding) for sides in zip(x.shape[-2:], kernel.shape, strict=True))
     x = zero_pad(x, padding)
     output = x.new_zeros(len(x), height, width)
@@ -69,6 +73,8 @@ def convolve_channels(x: Tensor, kernels: Tensor, stride: int = 1, padding: int 
 
     Each output map is the sum over the channels of each channel's convolution with a kernel of its own.
     """
+    if x.ndim != 4 or kernels.ndim != 4 or x.shape[1] != kernels.shape[1]:
+        raise ValueError(f"expected (N, C, H, W) and (K, C, U, V), got {tuple(x.shape)} and {tuple(kernels.shape)}")
     height, width = (
         output_size(*sides, stride, padding) for sides in zip(x.shape[-2:], kernels.shape[-2:], strict=True)
     )
@@ -92,7 +98,12 @@ class SingleChannelConv2d(nn.Module):
     def __init__(self, kernel_size: int, stride: int = 1, padding: Padding = 0) -> None:
         super().__init__()
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding_of(padding, kernel_size)
+        output_size(kernel_size, kernel_size, stride)  # are they numbers above 0?
         self.weight = nn.Parameter(torch.empty(kernel_size, kernel_size).uniform_(-1 / kernel_size, 1 / kernel_size))
+
+    def extra_repr(self) -> str:
+        """As printed."""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
     def forward(self, x: Tensor) -> Tensor:
         """The feature map."""
@@ -110,6 +121,7 @@ class Conv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding_of(padding, kernel_size)
+        output_size(kernel_size, kernel_size, stride)  # are they numbers above 0?
         bound = 1 / math.sqrt(in_channels * kernel_size**2)
         self.weight = nn.Parameter(
             torch.empty(out_channels, in_channels, kernel_size, kernel_size).uniform_(-bound, bound)

@@ -32,8 +32,14 @@ class BatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
+    def extra_repr(self) -> str:
+        """As printed."""
+        return f"{len(self.weight)}, eps={self.eps}, momentum={self.momentum}"
+
     def forward(self, x: Tensor) -> Tensor:
         """The normalised maps."""
+        if x.ndim != 4 or x.shape[1] != len(self.weight):
+            raise ValueError(f"expected (N, {len(self.weight)}, H, W), got {tuple(x.shape)}")
         if self.training:
             mean, variance = channel_statistics(x)
             self._remember(mean.detach(), variance.detach(), count=x.numel() // len(mean))

@@ -13,7 +13,13 @@ class NearestUpsample(nn.Module):
 
     def __init__(self, factor: int = 2) -> None:
         super().__init__()
+        if not isinstance(factor, int) or factor < 1:
+            raise ValueError(f"factor must be an integer above 0, got {factor}")
         self.factor = factor
+
+    def extra_repr(self) -> str:
+        """As printed."""
+        return f"factor={self.factor}"
 
     def forward(self, x: Tensor) -> Tensor:
         """The larger maps."""
