@@ -24,3 +24,10 @@ def test_where_the_images_are_kept_changes_no_number(tmp_path):
         run(compose([*base, f"data.pipeline={place}"])).result["metrics"] for place in ("device", "memory")
     )
     assert device == pytest.approx(memory, abs=1e-6)
+
+
+@pytest.mark.parametrize("model", ["alexnet", "vgg11", "googlenet", "resnet18", "resnet20", "lenet5_by_hand"])
+def test_a_net_of_each_family_trains_deterministically_in_mixed_precision(model, tiny, tmp_path):
+    result = run(compose([*tiny, f"model={model}", f"runs_dir={tmp_path}", "deterministic=true"])).result
+    assert result["precision"] in ("bf16", "16")
+    assert 0 <= result["metrics"]["test/acc"] <= 1
