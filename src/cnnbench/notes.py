@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cnnbench.accounting import Account, Layer, window_of
+from cnnbench.accounting import Account, Layer, Window, window_of
 
 
 def notes_on(book: Account) -> Iterator[str]:
@@ -23,13 +23,12 @@ def notes_on(book: Account) -> Iterator[str]:
 def uneven_windows(book: Account) -> Iterator[str]:
     """Windows for which (W - F + 2P) / S + 1 is not a whole number, by what they so leave out."""
     found: dict[str, list[Layer]] = {}
-    skipping = [layer for layer in book.layers if layer.window and layer.window.reach < layer.window.stride]
     for layer in book.layers:
-        if layer.window and layer not in skipping:
+        if layer.window:
             reached = layer.window.reach + layer.window.stride * (layer.output[-1] - 1)
             left_over = layer.input[-1] + 2 * layer.window.padding - reached
             if left_over > 0:
-                found.setdefault(_consequence(left_over - layer.window.padding), []).append(layer)
+                found.setdefault(_consequence(layer.window, left_over), []).append(layer)
     for consequence, layers in found.items():
         side, window = layers[0].input[-1], layers[0].window
         if window:
@@ -37,9 +36,6 @@ def uneven_windows(book: Account) -> Iterator[str]:
                 f"{_named(layers)}: a window does not fit its input evenly, ({side} - {window.reach} + 2·{window.padding}) / "
                 f"{window.stride} + 1 = {window.positions(side):g}{' for the first' if len(layers) > 1 else ''}; {consequence}"
             )
-    if skipping and skipping[0].window:
-        size, stride = skipping[0].window.size, skipping[0].window.stride
-        yield f"{_named(skipping)}: a {size}×{size} window that moves by {stride} sees {size**2} of {stride**2} pixels"
 
 
 def beyond_the_image(book: Account) -> Iterator[str]:
@@ -91,7 +87,10 @@ def failure_of(book: Account) -> str | None:
     return f"{who}: does not take {shape}, what an image of {image} has become: {reason}"
 
 
-def _consequence(unseen: int) -> str:
+def _consequence(window: Window, left_over: int) -> str:
+    if window.reach < window.stride:
+        return f"moving by {window.stride}, it sees {window.size**2} of {window.stride**2} pixels"
+    unseen = left_over - window.padding
     if unseen < 1:
         return "only zeros of the padding are left out"
     return (
