@@ -21,6 +21,15 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Decoded images and downloads of the tests, and of the processes that they start, go to a folder of theirs."""
+    before = os.environ.get("CNNBENCH_DATA")
+    os.environ["CNNBENCH_DATA"] = str(tmp_path_factory.mktemp("data_root"))
+    yield
+    os.environ.pop("CNNBENCH_DATA") if before is None else os.environ.update(CNNBENCH_DATA=before)
+
+
 @pytest.fixture
 def quick():
     """Overrides that cut the default run to about a second."""

@@ -10,6 +10,7 @@ from PIL import Image
 from cnnbench.compose import compose
 from cnnbench.config import Config
 from cnnbench.data.base import ImageData
+from cnnbench.data.mirrors import Unreachable
 from cnnbench.errors import ConfigError, Diverged, Interrupted, RunFailed
 from cnnbench.restore import load_net
 from cnnbench.rundir import RunDir
@@ -58,7 +59,7 @@ def test_a_finished_run_has_all_its_files(finished):
 def test_the_result_has_the_documented_keys(finished):
     result = json.loads(finished.result.read_text())
     assert set(result) == set(
-        "schema status seed choices metrics best_epoch n split_hash params macs time samples_per_s precision devices threads "
+        "schema status seed choices metrics best_epoch n split_hash label_hash params macs time samples_per_s precision devices threads "
         "versions git hardware command config_hash".split()
     )
     assert set(result["metrics"]) == {"best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss"}
@@ -268,7 +269,7 @@ MISTAKES = {
     "precision=16": r"precision=16: half precision needs a GPU",
     "trainer=gpu": r"sees no GPU; type trainer=cpu",
     "data.mean=[0.1,0.2]": r"data.mean=\[0.1,0.2\]: synthetic has 1 channels",
-    "data=fashionmnist data.root={tmp}/none": r"data=fashionmnist: train-images-idx3-ubyte.* not in .*; .* or type data=mnist5k",
+    "data=fashionmnist data.root={tmp}/none": r"data=fashionmnist: not in .*/none/FashionMNIST/raw, and cannot be downloaded .*data=mnist5k needs no download",
     "runs_dir={tmp}/file": r"runs_dir: cannot write to .*file/lenet5_synthetic \(Not a directory\); choose another with runs_dir=",
     "data._target_=torch.nn.Linear": r"data._target_=torch.nn.Linear: expected a subclass",
 }
@@ -278,17 +279,18 @@ MISTAKES = {
 def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(mistake, tmp_path, train, monkeypatch):
     if torch.cuda.is_available() and ("gpu" in mistake or "precision" in mistake):
         pytest.skip("right on a machine with a GPU")
-    monkeypatch.setattr("cnnbench.data.idx.IdxData.download", no_network)
+    monkeypatch.setattr("cnnbench.data.fetch.download", no_network)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=MISTAKES[mistake]) as raised:
         train(*mistake.format(tmp=tmp_path).split())
-    assert "\n" not in str(raised.value)
+    first, *files = str(raised.value).split("\n")
+    assert not files or "Put these files there" in first
     assert not list(tmp_path.glob("**/config.yaml"))
     assert not list(tmp_path.glob("**/status.json"))
 
 
-def no_network(self):
-    raise OSError("no network in a test")
+def no_network(name, remote, folder):
+    raise Unreachable("no network in a test")
 
 
 def test_a_run_that_fails_says_so_and_leaves_no_result(train, tmp_path):

@@ -17,6 +17,8 @@ COMMANDS = {  # name: (module, function); imported when it is called
     "predict": ("cnnbench.predict", "main"),
     "info": ("cnnbench.info", "main"),
     "features": ("cnnbench.features", "main"),
+    "fetch": ("cnnbench.fetch", "main"),
+    "preview": ("cnnbench.preview", "main"),
     "ops": ("cnnbench.ops.command", "main"),
     "list": ("cnnbench.listing", "main"),
 }

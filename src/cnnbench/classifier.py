@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 
-from cnnbench.data.store import Batch
+from cnnbench.data.store import Batch, Loader
 
+log = logging.getLogger("cnnbench.run")
 AUX_WEIGHT = 0.3  # of an auxiliary head's loss: Szegedy et al. 2015, section 5
 
 
@@ -37,8 +39,8 @@ class Classifier(LightningModule):
     Attributes:
         train_sums: (2,) since the epoch's begin: loss × images, correct answers.
         train_images: since then.
-        scores: the last validation's or test's `loss acc per_class confusion ece`, as plain numbers and lists.
-        outputs: the last test's (logits, labels), on the CPU.
+        scores: the last validation's or test's `n loss acc per_class confusion ece`, over all ranks, as plain numbers and lists.
+        outputs: the last test's (logits, labels), of all ranks in the stored order, on the CPU.
     """
 
     train_sums: Tensor
@@ -87,23 +89,26 @@ class Classifier(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Scores a batch."""
         x, y = batch
-        self._score(self.net(x), y, self.val_loss, self.val_metrics)
+        if len(y):  # a rank may have no image
+            self._score(self.net(x), y, self.val_loss, self.val_metrics)
 
     def on_validation_epoch_end(self) -> None:
         """Makes `scores`."""
-        self._conclude(self.val_loss, self.val_metrics)
+        self._conclude("validation", self.trainer.val_dataloaders, self.val_loss, self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Scores a batch and keeps its logits."""
         x, y = batch
+        if not len(y):
+            return
         logits = self.net(x)
         self._score(logits, y, self.test_loss, self.test_metrics)
         self._collected.append((logits.float().cpu(), y.cpu()))
 
     def on_test_epoch_end(self) -> None:
         """Makes `scores` and `outputs`."""
-        self._conclude(self.test_loss, self.test_metrics)
-        logits, labels = zip(*self._collected, strict=True)
+        self._conclude("test", self.trainer.test_dataloaders, self.test_loss, self.test_metrics)
+        logits, labels = zip(*of_all_ranks(self._collected), strict=True)
         self.outputs = torch.cat(logits), torch.cat(labels)
         self._collected.clear()
 
@@ -119,13 +124,28 @@ class Classifier(LightningModule):
         loss.update(F.cross_entropy(logits.float(), y, reduction="none"))
         collection.update(logits.float(), y)
 
-    def _conclude(self, loss: MeanMetric, collection: MetricCollection) -> None:
+    def _conclude(self, what: str, loader: Any, loss: MeanMetric, collection: MetricCollection) -> None:
+        said = bool(self.scores)
         self.scores = {name: value.tolist() for name, value in collection.compute().items()}
-        images = sum(map(sum, self.scores["confusion"]))
+        self.scores["n"] = images = sum(map(sum, self.scores["confusion"]))
+        expected = len(loader.images) if isinstance(loader, Loader) else images
+        if images != expected:
+            raise RuntimeError(f"{what}: {images:,} images were scored, there are {expected:,}")
+        if what == "test" or not said:
+            log.info("%s on %d images", what, images)
         self.scores["acc"] = round(self.scores["acc"] * images) / images  # k / n exactly
         self.scores["loss"] = loss.compute().item()
         loss.reset()
         collection.reset()
+
+
+def of_all_ranks(collected: list[Any]) -> list[Any]:
+    """What every rank has collected, the first rank's first; on one process what it has."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return collected
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, collected)
+    return [item for items in gathered for item in items]
 
 
 def with_auxiliary(output: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor, list[Tensor]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cnnbench.config import Config
 
 UNCHOSEN = "none"  # the label of a group without a choice
+SEVERAL = ("augment",)  # groups of which one may choose several, in brackets
 
 
 @cache
@@ -66,6 +67,9 @@ def _check_choices(overrides: list[str], known: dict[str, dict[str, Path]]) -> N
         choices = known.get(key.lstrip("+"))
         if choices is None or value in choices or "/" in value:
             continue
+        if key in SEVERAL and value.startswith("[") and value.endswith("]"):
+            _check_choices([f"{key}={part.strip()}" for part in value[1:-1].split(",")], known)
+            continue
         if "," in value:
             raise ConfigError(f"{override}: one run takes one {key}, as in {key}={value.split(',')[0]}")
         raise ConfigError(
@@ -89,7 +93,15 @@ def _compose_with_hydra(overrides: list[str], config_dir: Path | None) -> tuple[
         values: Any = OmegaConf.to_container(keys, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, overrides, config_dir)) from error
-    return values, {group: chosen[group] or UNCHOSEN for group in sorted(groups(config_dir)) if group in chosen}
+    known = sorted(groups(config_dir))
+    labels = {group: chosen[group] or UNCHOSEN for group in known if group in chosen}
+    return values, labels | {group: "+".join(several) for group in SEVERAL if (several := _several(group, overrides))}
+
+
+def _several(group: str, overrides: list[str]) -> list[str]:
+    """The choices of a group that was given as a list, for which Hydra keeps no label."""
+    given = [value for key, _, value in (o.partition("=") for o in overrides) if key == group and value.startswith("[")]
+    return [part.strip() for part in given[-1][1:-1].split(",")] if given else []
 
 
 def _explain(error: Exception, overrides: list[str], config_dir: Path | None) -> str:

@@ -60,6 +60,7 @@ class DataKeys(Node):
     val_size: Size = key("a count, a range [a,b] with a below b, or null", "[50000,50200]")
     test_size: Size = key("a count, a range [a,b] with a below b, or null", 200)
     fraction: float = key("a number above 0, at most 1", 0.5, gt=0, le=1)
+    label_noise: float = key("a number from 0, below 1", 0.2, default=0.0, ge=0, lt=1)
     split_seed: int = key("an integer from 0 to 4294967295", 0, ge=0, lt=2**32)
     pipeline: Literal["auto", "device", "memory"] = key("auto, device or memory", "auto")
     fingerprint: str | None = None  # of the set's files; filled when the config is frozen
@@ -102,6 +103,7 @@ class Config(Keys):
 
     model: Node
     data: DataKeys
+    augment: dict[str, Node] = Field(default_factory=dict)  # steps by name, in their order
     optimizer: OptimizerKeys
     scheduler: Node
     trainer: TrainerKeys

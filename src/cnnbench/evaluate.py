@@ -20,21 +20,31 @@ from cnnbench.rundir import RunDir
 def main(arguments: list[str]) -> None:
     """Prints the scores."""
     options = _parse(arguments)
+    if options.tta:
+        from cnnbench.views import Views
+
+        Views.parse(options.tta)  # before anything is read
     directory = RunDir.open(options.run_dir)
     config = with_overrides(Config.load(directory.config), options.overrides)
 
-    scores = evaluate(directory, config, options.split)
+    scores = evaluate(directory, config, options.split, options.tta)
     if options.json:
         print(json.dumps(scores, indent=2))
     else:
         _show(scores)
 
 
-def evaluate(directory: RunDir, config: Config, split: str) -> dict[str, Any]:
+def evaluate(directory: RunDir, config: Config, split: str, tta: str | None = None) -> dict[str, Any]:
     """Scores the net of a run on a split of the data that `config` names.
 
+    Args:
+        directory: of the run.
+        config: the run's, perhaps with other data.
+        split: train, val or test.
+        tta: which views of each image the answer is averaged over, as `Views.parse` reads it; None: the image as it is.
+
     Returns:
-        `schema run data split n acc interval loss ece classes per_class confusion`; the interval covers 95 %, `per_class`
+        `schema run data split tta n acc interval loss ece classes per_class confusion`; the interval covers 95 %, `per_class`
         is null where a class has no image, `confusion[truth][answer]` counts images.
     """
     import torch
@@ -43,11 +53,12 @@ def evaluate(directory: RunDir, config: Config, split: str) -> dict[str, Any]:
     from cnnbench.prepare import build_data, resolve_hardware
     from cnnbench.restore import load_net
     from cnnbench.train import make_trainer
+    from cnnbench.views import Averaged, Views
 
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # of libraries among themselves
     net, facts = load_net(directory.path)
-    data = build_data(config)
+    data = build_data(config.model_copy(update={"augment": {}}))
     if (data.channels, data.num_classes) != (facts["channels"], len(facts["classes"])):
         raise ConfigError(
             f"data={data.name}: has {data.channels} channels and {data.num_classes} classes, this net takes "
@@ -62,6 +73,10 @@ def evaluate(directory: RunDir, config: Config, split: str) -> dict[str, Any]:
         }
     )
     torch.set_num_threads(int(resolve_hardware(config)["threads"]))
+    if tta:
+        views = Views.parse(tta)
+        net = Averaged(net, views, data.image_size)
+        data.scoring_side = min(data.native, views.largest(data.image_size))
     data.prepare_data()
     data.setup("test" if split == "test" else "fit")
     classifier = Classifier(net, data.num_classes)
@@ -74,6 +89,7 @@ def evaluate(directory: RunDir, config: Config, split: str) -> dict[str, Any]:
         "run": str(directory.path),
         "data": data.name,
         "split": split,
+        "tta": tta,
         "n": n,
         "acc": acc,
         "interval": list(interval),
@@ -111,6 +127,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "overrides", nargs="*", metavar="data=NAME data.key=value", help="other data; default: the run's own"
     )
     parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
+    parser.add_argument(
+        "--tta",
+        metavar="VIEWS",
+        help="average the answers over views of each image: scales=S,S,... (pixels a side), flips, or both with a comma between",
+    )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     return parser.parse_args(arguments)
 
@@ -122,7 +143,10 @@ def _show(scores: dict[str, Any]) -> None:
     low, high = scores["interval"]
     console = Console()
     console.print(
-        f"{scores['run']} on {scores['data']}, {scores['split']}, {scores['n']:,} images", style="bold", soft_wrap=True
+        f"{scores['run']} on {scores['data']}, {scores['split']}, {scores['n']:,} images"
+        f"{', averaged over ' + scores['tta'] if scores['tta'] else ''}",
+        style="bold",
+        soft_wrap=True,
     )
     console.print(
         f"accuracy {scores['acc']:.4f} (95 % interval {low:.4f} to {high:.4f})  loss {scores['loss']:.4f}",

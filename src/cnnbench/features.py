@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     layer = first if options.layer is None else options.layer
     if layer is None:
         raise ConfigError(f"{type(net).__name__} has no convolution; name a layer with --layer")
-    picture = read_image(options.image, facts["channels"], options.invert)
+    picture = read_image(options.image, facts["channels"], options.invert, facts["fit"])
     maps = feature_maps(net, layer, to_input(picture, facts))
     kernels = net.get_parameter(f"{first}.weight").detach() if first else None
     figure = draw(picture, maps, layer, kernels, first or "")

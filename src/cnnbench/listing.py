@@ -15,6 +15,8 @@ python -m cnnbench evaluate RUN_DIR             score a saved run, also on anoth
 python -m cnnbench predict RUN_DIR IMAGE ...    the likeliest classes of any pictures
 python -m cnnbench info [key=value ...]         a net's layers: parameters, multiply-adds, receptive fields; --all compares nets
 python -m cnnbench features RUN_DIR IMAGE       what a layer of a saved run makes of a picture, drawn
+python -m cnnbench fetch SET ...                download data sets, check those that are there
+python -m cnnbench preview [key=value ...]      a sheet of training images as loaded and as augmented, class counts, mean
 python -m cnnbench ops                          the textbooks' worked examples on hand-written operators
 python -m cnnbench list [GROUP]                 the choices of every group, or of one
 tensorboard --logdir runs                       the same runs, live

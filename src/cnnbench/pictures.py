@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cnnbench.errors import ConfigError
 
@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 LARGEST_SIDE = 4096  # pixels; a larger picture is shrunk before it is made square
 
 
-def read_image(path: Path, channels: int, invert: bool = False) -> Image.Image:
-    """A picture file of any size and mode as a square of grey (1 channel) or RGB (3), the whole picture in view.
+Fit = Literal["pad", "crop", "stretch"]
 
-    One that is not square is padded with its border's mean.
+
+def read_image(path: Path, channels: int, invert: bool = False, fit: Fit = "pad") -> Image.Image:
+    """A picture file of any size and mode as a square of grey (1 channel) or RGB (3).
+
+    One that is not square is set on its border's mean (`pad`), cut to its middle (`crop`), or distorted (`stretch`).
     """
     from PIL import ImageOps
 
@@ -27,10 +30,33 @@ def read_image(path: Path, channels: int, invert: bool = False) -> Image.Image:
     if invert:
         image = ImageOps.invert(image)
     image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    if image.width != image.height:
-        side = max(image.size)
-        image = ImageOps.pad(image, (side, side), color=border_mean(image))
-    return image
+    return squared(image, fit)
+
+
+def squared(image: Image.Image, fit: Fit) -> Image.Image:
+    """A picture as wide as it is high; see `read_image`."""
+    from PIL import ImageOps
+
+    short, long = min(image.size), max(image.size)
+    if short == long:
+        return image
+    if fit == "pad":
+        return ImageOps.pad(image, (long, long), color=border_mean(image))
+    if fit == "stretch":
+        return image.resize((long, long))
+    left, top = (image.width - short) // 2, (image.height - short) // 2
+    return image.crop((left, top, left + short, top + short))
+
+
+def short_side(path: Path) -> int | None:
+    """Pixels of a picture file's shorter side, from its header; None where it has none that can be read."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings(), Image.open(path) as file:
+            return min(file.size)
+    except Exception:  # it is named when it is decoded
+        return None
 
 
 def read_picture(path: Path, mode: str) -> Image.Image:

@@ -44,7 +44,7 @@ def predict(
     from cnnbench.restore import load_net
 
     net, facts = load_net(run_dir)
-    pictures = [read_image(path, facts["channels"], invert) for path in paths]
+    pictures = [read_image(path, facts["channels"], invert, facts["fit"]) for path in paths]
     batch = torch.stack([to_input(picture, facts) for picture in pictures])
     with torch.no_grad():
         probabilities = net(batch).softmax(1)

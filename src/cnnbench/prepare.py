@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+import psutil
 import torch
 from torch import nn
 
 from cnnbench import accounting
 from cnnbench.build import construct, locate
-from cnnbench.config import Config
+from cnnbench.config import Config, Node
+from cnnbench.data.augment import Augment, Step
 from cnnbench.data.base import ImageData
 from cnnbench.data.fetch import default_root
 from cnnbench.errors import ConfigError
@@ -26,6 +29,7 @@ class Prepared:
     data: ImageData
     params: int
     macs: int
+    pipeline_because: str
 
 
 def prepare(config: Config) -> Prepared:
@@ -38,7 +42,8 @@ def prepare(config: Config) -> Prepared:
     data = data_for_net(config)
     data.prepare_data()
     data.setup("fit")
-    data.pipeline = resolve_pipeline(config, data, hardware["accelerator"])
+    check_augment(data)
+    data.pipeline, why = resolve_pipeline(config, data, hardware["accelerator"])
     resolved_data = {
         "root": str(data.root.resolve()),
         "image_size": data.image_size,
@@ -59,7 +64,7 @@ def prepare(config: Config) -> Prepared:
     )
     params, macs = check_net(frozen, data)
     check_optimizer(frozen, data)
-    return Prepared(frozen, data, params, macs)
+    return Prepared(frozen, data, params, macs, why)
 
 
 def resolve_hardware(config: Config) -> dict[str, Any]:
@@ -91,18 +96,27 @@ def _half_precision() -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
 
 
-def resolve_pipeline(config: Config, data: ImageData, accelerator: str) -> Literal["device", "memory"]:
-    """Where the images are kept; `auto`: on the GPU where they take less than half of its memory."""
-    if config.data.pipeline == "device" and accelerator == "cpu":
-        raise ConfigError(
-            "data.pipeline=device: keeps the images on a GPU, and this run has none; type data.pipeline=memory"
-        )
-    if config.data.pipeline != "auto":
-        return config.data.pipeline
+def resolve_pipeline(config: Config, data: ImageData, accelerator: str) -> tuple[Literal["device", "memory"], str]:
+    """Where the images are kept, and why; `auto`: on the GPU where they take less than half of its memory."""
+    asked = config.data.pipeline
+    held = sum(images.nbytes for images in data.images.values())
     if accelerator == "cpu":
-        return "memory"
-    held = sum(images.pixels.numel() for images in data.images.values())
-    return "device" if held < torch.cuda.get_device_properties(0).total_memory / 2 else "memory"
+        if asked == "device":
+            raise ConfigError(
+                "data.pipeline=device: keeps the images on a GPU, and this run has none; type data.pipeline=memory"
+            )
+        return "memory", f"there is no GPU; {_in_memory(held)}"
+    room = torch.cuda.get_device_properties(0).total_memory / 2
+    if asked == "device" or (asked == "auto" and held < room):
+        return "device", f"{held / 1e6:,.0f} MB of images, half of the GPU's memory is {room / 1e6:,.0f} MB"
+    return "memory", f"{'asked for' if asked == 'memory' else 'more than half of the GPU memory'}; {_in_memory(held)}"
+
+
+def _in_memory(held: int) -> str:
+    """How images of so many bytes are read."""
+    free = psutil.virtual_memory().available
+    fits = "fit in" if held < free else "do not fit in, and are read from the disk as they are needed:"
+    return f"{held / 1e6:,.0f} MB of images {fits} {free / 1e6:,.0f} MB of free memory"
 
 
 def data_for_net(config: Config) -> ImageData:
@@ -119,20 +133,54 @@ def build_data(config: Config, least: int = 1, most: int | None = None) -> Image
     keys = config.data.model_copy(
         update={"root": str(default_root()) if config.data.root == "auto" else config.data.root}
     )
-    facts = {"batch_size": config.batch_size, "shuffle_seed": config.seed}
-    data = construct_data(keys, facts)
+    data = construct_data(keys)
     if keys.image_size == "auto":
         side = min(max(data.size, least), most or max(data.size, least))
-        data = construct_data(keys.model_copy(update={"image_size": side}), facts)
+        data = construct_data(keys.model_copy(update={"image_size": side}))
+    data.batch_size, data.shuffle_seed = config.batch_size, config.seed
+    data.make_augment = partial(build_augment, config)
     return data
 
 
-def construct_data(keys: Any, facts: dict[str, int]) -> ImageData:
+def build_augment(config: Config, image_size: int, mean: list[float]) -> Augment | None:
+    """The steps of a config's `augment` for a net that takes `image_size`, and data of that mean; None where there are none."""
+    steps = {
+        name: construct_step(node, name, image_size=image_size, mean=mean) for name, node in config.augment.items()
+    }
+    return Augment(steps) if steps else None
+
+
+def construct_step(node: Node, name: str, **facts: Any) -> Step:
+    """The step of a node, given those of `facts` that it asks for."""
+    step = construct(node, f"augment.{name}", **facts)
+    if not isinstance(step, Step):
+        raise ConfigError(f"augment.{name}._target_={node.target}: expected a subclass of cnnbench.data.augment.Step")
+    return step
+
+
+def check_augment(data: ImageData) -> None:
+    """The steps must turn the images as they are stored into what the net takes; tried on one."""
+    augment = data.augment(data.mean)
+    if augment is None:
+        return
+    side = data.images["train"].source.shape[-1]
+    try:
+        shape = augment(torch.zeros(1, data.channels, side, side, dtype=torch.uint8), 0, 0, 0, slice(0, 1), 1).shape[1:]
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"augment: {' '.join(str(error).split())}") from error
+    if tuple(shape) != data.shape:
+        given, expected = ("×".join(map(str, size)) for size in (shape, data.shape))
+        raise ConfigError(
+            f"augment: its steps give images of {given} (C×H×W), the net takes {expected}; end with augment=[...,crop]"
+        )
+
+
+def construct_data(keys: Any) -> ImageData:
     """The DataModule of `keys`."""
     target = locate(keys, "data")
     if not (isinstance(target, type) and issubclass(target, ImageData)):
         raise ConfigError(f"data._target_={keys.target}: expected a subclass of cnnbench.data.base.ImageData")
-    return construct(keys, "data", **facts)
+    return construct(keys, "data")
 
 
 def build_net(config: Config, data: ImageData) -> nn.Module:

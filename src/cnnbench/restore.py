@@ -17,7 +17,8 @@ from cnnbench.rundir import RunDir
 def load_net(directory: Path | str) -> tuple[nn.Module, dict[str, Any]]:
     """The net of a run with the weights that were best on validation, in evaluation mode on the CPU, and its data's facts.
 
-    The facts are `channels`, `classes`, `image_size` (pixels a side), `mean` and `std` (per channel, of pixels in 0..1).
+    The facts are `channels`, `classes`, `image_size` (pixels a side), `mean` and `std` (per channel, of pixels in 0..1), and
+    `fit`, what becomes of a picture that is not square.
 
     Raises:
         ConfigError: the folder holds no run, or one that has not validated yet.
@@ -27,6 +28,7 @@ def load_net(directory: Path | str) -> tuple[nn.Module, dict[str, Any]]:
     try:
         config, weights = Config.check(checkpoint["config"]), checkpoint["state_dict"]
         facts = {key: checkpoint["data"][key] for key in ("channels", "classes", "image_size", "mean", "std")}
+        facts["fit"] = checkpoint["data"].get("fit", "pad")
         _require_net(config)
         shape = {
             "in_channels": facts["channels"],

@@ -37,6 +37,7 @@ def summarize(prepared: Prepared, history: History, classifier: Classifier) -> d
         "best_epoch": math.ceil(history.best["epoch"]),
         "n": {split: len(data.indices[split]) for split in ("train", "val", "test")},
         "split_hash": data.split_hash,
+        "label_hash": data.label_hash,
         "params": prepared.params,
         "macs": prepared.macs,
         "time": {"fit_s": history.fit_s, "data_wait_share": history.waited_s / history.train_s},
@@ -61,6 +62,7 @@ def origin(config: Config, data: ImageData) -> dict[str, Any]:
             "image_size": data.image_size,
             "mean": data.mean,
             "std": data.std,
+            "fit": data.fit,
         },
     }
 

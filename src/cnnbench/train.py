@@ -25,7 +25,7 @@ from cnnbench.classifier import Classifier
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 from cnnbench.prepare import Prepared, build_net, prepare
-from cnnbench.recording import recorded
+from cnnbench.recording import log, recorded
 from cnnbench.restore import load_checkpoint
 from cnnbench.result import origin, save_predictions, summarize
 from cnnbench.rundir import RunDir, runs_of, write_atomic
@@ -63,6 +63,7 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
     with recorded(directory):
         if not directory.config.is_file():
             write_atomic(directory.config, prepared.config.dump())
+        log.info("data.pipeline=%s: %s", prepared.config.data.pipeline, prepared.pipeline_because)
         console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False)
         result = fit_and_test(prepared, directory, console, resumed)
         write_atomic(directory.result, json.dumps({**result, "command": command}, indent=2, allow_nan=False) + "\n")

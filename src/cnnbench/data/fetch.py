@@ -1,18 +1,22 @@
-"""Where data sets are kept, and how an absent one comes there: one process downloads, the others wait."""
+"""Published files come here whole, with their published checksum, or not at all.
+
+One process downloads, the others wait for it. A download goes on where it was cut off, also from another mirror; nothing
+gets its own name before its sum is right.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import errno
 import os
-import socket
-from collections.abc import Callable
-from http.client import HTTPException
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from cnnbench.data.archives import unpack, unpack_what_lies_there
+from cnnbench.data.mirrors import Remote, Unreachable, download
 from cnnbench.errors import DataError
-
-TIMEOUT_S = 20.0  # without a byte from a server
 
 
 def default_root() -> Path:
@@ -22,35 +26,81 @@ def default_root() -> Path:
     return Path(os.environ.get("CNNBENCH_DATA") or platformdirs.user_cache_dir("cnnbench")).expanduser()
 
 
-def fetch(name: str, files: list[Path], root: Path, download: Callable[[], object]) -> None:
-    """Calls `download` under a file lock, unless another process has brought the files meanwhile.
+def fetch(
+    name: str,
+    remotes: tuple[Remote, ...],
+    folder: Path,
+    sums: Mapping[str, str],
+    damaged: Callable[[Remote], bool] = lambda remote: False,
+) -> None:
+    """Brings every member of `remotes` that `folder` lacks.
+
+    An archive that lies in `folder` already is unpacked from there. `$CNNBENCH_MIRROR`, where set, is asked first, at
+    `$CNNBENCH_MIRROR/<name of the set>/<file>`.
+
+    Args:
+        name: the set's, for messages.
+        remotes: the set's published files.
+        folder: where their members belong.
+        sums: the published checksums of members, of those that have one.
+        damaged: whether the members of a file are to be replaced, though they are there.
 
     Raises:
-        DataError: it did not work; names the files, the folder, and what to type instead.
+        DataError: it did not work; names each file, its sum and where to put it, and what was tried.
     """
-    from filelock import FileLock
-
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{name}.lock"), _timeout(TIMEOUT_S):
-            if not all(path.is_file() for path in files):
-                print(f"data={name}: downloading to {root}", flush=True)
-                with contextlib.redirect_stdout(io.StringIO()):
-                    download()
-    except (OSError, RuntimeError, EOFError, HTTPException) as error:
-        absent = [path.name for path in files if not path.is_file()]
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"data={name}: {', '.join(absent or [path.name for path in files])} not in {files[0].parent}, and the download failed "
-            f"({reason}); put the files there, name their folder with data.root=..., or type data=mnist5k, which needs none"
-        ) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(name, folder):
+            for remote in [r for r in remotes if absent((r,), folder) or damaged(r)]:
+                if not unpack_what_lies_there(remote, folder, sums):
+                    part = download(name, remote, folder)
+                    unpack(remote, part, folder, sums)
+                    part.unlink()
+    except OSError as error:
+        raise DataError(_no_room(error, folder) or by_hand(name, remotes, folder, str(error))) from error
+    except Unreachable as error:
+        raise DataError(by_hand(name, absent(remotes, folder) or remotes, folder, str(error))) from error
 
 
-@contextlib.contextmanager
-def _timeout(seconds: float):  # type: ignore[no-untyped-def]
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+def absent(remotes: tuple[Remote, ...], folder: Path) -> tuple[Remote, ...]:
+    """Those of which a member is not in `folder`."""
+    return tuple(remote for remote in remotes if not all((folder / member).is_file() for member in remote.members))
+
+
+def by_hand(name: str, remotes: tuple[Remote, ...], folder: Path, reason: str) -> str:
+    """What to do where a download does not work: each file, its sum, and where to put it."""
+    lines = [
+        f"data={name}: not in {folder}, and cannot be downloaded ({reason}). Put these files there, as they are, or name the "
+        "folder that has the set with data.root=...; data=mnist5k needs no download"
+    ]
+    for remote in remotes:
+        kind, _, digest = remote.checksum.partition(":")
+        lines.append(
+            f"    {remote.name}  {remote.size:,} bytes  {kind} {digest}  from {remote.mirrors[0]}{remote.name}"
+        )
+    return "\n".join(lines)
+
+
+@contextmanager
+def _alone(name: str, folder: Path) -> Iterator[None]:
+    """Holds the folder's lock; says so where another process has it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / f".{name}.lock")
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        print(f"{name}: another process is fetching it; waiting", file=sys.stderr, flush=True)
+        lock.acquire()
     try:
         yield
     finally:
-        socket.setdefaulttimeout(before)
+        lock.release()
+
+
+def _no_room(error: OSError, folder: Path) -> str | None:
+    """The message where the disk is full."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    with_room = f", {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free" if folder.is_dir() else ""
+    return f"{folder}: no room ({error.strerror}{with_room}); make some, or name another folder with data.root=... or CNNBENCH_DATA"

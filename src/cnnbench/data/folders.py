@@ -1,0 +1,84 @@
+"""Class folders on a disk: which there are, and which pictures they hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from cnnbench.errors import DataError
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"}
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+LAYOUTS = "expected FOLDER/<class>/<pictures>, or FOLDER/train/<class>/<pictures> with val and test beside train"
+
+
+class Picture(NamedTuple):
+    """A file, and the number of its class."""
+
+    path: Path
+    label: int
+
+
+def find_splits(top: Path) -> dict[str, Path]:
+    """The folders of `train`, and of `val` and `test` where there are any; one without splits is all `train`."""
+    if not top.is_dir():
+        raise DataError(
+            f"data=imagefolder data.root={top}: no such folder; name the folder of your pictures with data.root=..."
+        )
+    inside = {folder.name.lower(): folder for folder in subfolders(top)}
+    found = {split: inside[name] for split, names in SPLITS.items() for name in names if name in inside}
+    if "train" not in found or not subfolders(found["train"]):
+        return {"train": top}
+    others = [folder.name for folder in inside.values() if folder not in found.values()]
+    if others:
+        raise DataError(f"{top}: holds {others[0]} beside {found['train'].name}; {LAYOUTS}")
+    return found
+
+
+def class_names(splits: dict[str, Path]) -> tuple[str, ...]:
+    """The names of the class folders of `train`, in alphabetical order; other splits have none besides."""
+    classes = tuple(folder.name for folder in subfolders(splits["train"]))
+    if len(classes) < 2:
+        raise DataError(
+            f"{splits['train']}: holds {len(classes) or 'no'} class folder{'s' * (not classes)}, expected two at least; {LAYOUTS}"
+        )
+    for folder in splits.values():
+        unknown = [inside.name for inside in subfolders(folder) if inside.name not in classes]
+        if unknown:
+            raise DataError(
+                f"{folder / unknown[0]}: there is no class {unknown[0]} in {splits['train']}; add it there, or remove it here"
+            )
+    return classes
+
+
+def pictures_of(folder: Path, classes: Sequence[str]) -> list[list[Picture]]:
+    """The picture files of each class, by name, also those in folders within; hidden files and other files are left out."""
+    return [
+        [Picture(path, label) for path in sorted(_files(folder / name)) if path.suffix.lower() in ENDINGS]
+        for label, name in enumerate(classes)
+    ]
+
+
+def in_turn(classes: list[list[Picture]]) -> list[Picture]:
+    """The first of each class, the second of each class, and so on."""
+    return [picture for row in zip_longest(*classes) for picture in row if picture is not None]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders in a folder, by name; hidden ones are left out."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
+
+
+def _files(folder: Path) -> list[Path]:
+    found = []
+    for place, inside, names in os.walk(folder, followlinks=True):
+        inside[:] = [name for name in inside if not _is_hidden(name)]
+        found += [Path(place, name) for name in names if not _is_hidden(name)]
+    return found
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))

@@ -1,0 +1,188 @@
+"""One's own pictures: a folder for each class."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnbench.data.base import ImageData, Official
+from cnnbench.data.cache import Make, chunks
+from cnnbench.data.fetch import default_root
+from cnnbench.data.folders import Picture, class_names, find_splits, in_turn, pictures_of
+from cnnbench.data.split import stratified
+from cnnbench.errors import ConfigError, DataError
+from cnnbench.pictures import Fit, read_image, short_side
+
+LARGEST_OWN = 224  # pixels a side; larger pictures are scaled down to it where data.image_size is auto
+NAMED = 10  # so many broken pictures are named in a message
+TEST_SEED = 5000  # which images are the test split, where there is no folder of them, is a constant
+
+
+class ImageFolder(ImageData):
+    """Pictures of any format and size: `root/<class>/...`, or `root/{train,val,test}/<class>/...`.
+
+    Classes are in alphabetical order. In the official order they take turns, so that every first n are balanced; within a class
+    pictures are in the order of their names. Where there is a folder `val`, its pictures validate; where there is none of
+    `test`, `test_share` of each class is set apart, the same for every seed. An `auto` image_size is the commonest length of
+    a picture's shorter side, at most 224.
+
+    Args:
+        channels: 3, or 1 for grey.
+        fit: what becomes of a picture that is not square: `crop` keeps its middle, `pad` sets it on the mean of its border,
+            `stretch` distorts it.
+        test_share: of every class, where there is no folder `test`.
+    """
+
+    name = "imagefolder"
+    measured_on = "all pixels of the train images in use, at the size that the net takes"
+    licence = origin = "one's own"
+
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        channels: int = 3,
+        fit: Fit = "crop",
+        test_share: float = 0.2,
+        image_size: Any = "auto",
+        **keys: Any,
+    ) -> None:
+        if channels not in (1, 3):
+            raise ConfigError(f"data.channels={channels}: expected 3, or 1 for grey")
+        if fit not in ("crop", "pad", "stretch"):
+            raise ConfigError(f"data.fit={fit}: expected crop, pad or stretch")
+        if not isinstance(test_share, int | float) or not 0 < test_share < 1:
+            raise ConfigError(f"data.test_share={test_share}: expected a number above 0, below 1; for instance 0.2")
+        self.channels, self.fit, self.test_share = channels, fit, test_share
+        if Path(root).expanduser() == default_root():
+            raise ConfigError("data=imagefolder: which folder? Name the one of your pictures with data.root=FOLDER")
+        self.top = Path(root).expanduser().resolve()
+        self.folders = find_splits(self.top)
+        self.classes = class_names(self.folders)
+        self.own_mean = self.own_std = ()
+        self.size = min(self.native, LARGEST_OWN)
+        super().__init__(root=root, image_size=image_size, **keys)
+        validating = len(self._in_folder("val"))
+        total = self.count("train")
+        self.official_val = [total - validating, total] if validating else None
+
+    # ---- which pictures -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def pictures(self) -> dict[Official, list[Picture]]:
+        """Each official split's pictures, in the official order; those of a folder `val` end the train split."""
+        train, val, test = (self._in_folder(split) for split in ("train", "val", "test"))
+        if not test:
+            labels = np.array([picture.label for picture in train])
+            apart = set(stratified(labels, max(1, round(len(labels) * self.test_share)), TEST_SEED).tolist())
+            test = [train[at] for at in sorted(apart)]
+            train = [picture for at, picture in enumerate(train) if at not in apart]
+        return {"train": train + val, "test": test}
+
+    def files(self) -> list[Path]:
+        """All pictures, those of the train split first."""
+        return [picture.path for official in self.pictures.values() for picture in official]
+
+    def count(self, official: Official) -> int:
+        """As many as there are files."""
+        return len(self.pictures[official])
+
+    def labels(self, official: Official) -> np.ndarray:
+        """From the names of the folders."""
+        return np.array([picture.label for picture in self.pictures[official]], dtype=np.int64)
+
+    def check(self) -> None:
+        """Every class has a picture to train on."""
+        there = Counter(picture.label for picture in self.pictures["train"])
+        for label, name in enumerate(self.classes):
+            if not there[label]:
+                folder = self.folders["train"] / name
+                raise DataError(f"{folder}: holds no picture to train on; put some there, or remove the folder")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the pictures' places below the root, and of their contents (SHA-256, sixteen hex digits)."""
+        return self._facts.recall().get("fingerprint") or self._fingerprint()
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(self.name.encode())
+        files = self.files()
+        for at in chunks(np.arange(len(files)), f"{self.name}: reading {len(files):,} files"):
+            for path, content in zip(
+                (files[i] for i in at), in_parallel(content_sum, [files[i] for i in at]), strict=True
+            ):
+                digest.update(str(path.relative_to(self.top)).encode("utf-8", "surrogateescape") + content)
+        return digest.hexdigest()[:16]
+
+    def _in_folder(self, split: str) -> list[Picture]:
+        return in_turn(pictures_of(self.folders[split], self.classes)) if split in self.folders else []
+
+    # ---- what is in them ------------------------------------------------------------------------------------------
+
+    def decoder(self, official: Official, side: int) -> Make:
+        """Several pictures at once; those that cannot be read are named."""
+        paths = [picture.path for picture in self.pictures[official]]
+
+        def decode(rows: np.ndarray) -> np.ndarray:
+            read = in_parallel(lambda path: self._decoded(path, side), [paths[row] for row in rows])
+            broken = [error for error in read if isinstance(error, ConfigError)]
+            if not broken:
+                return np.stack(read)
+            for at in chunks(np.arange(rows[-1] + 1, len(paths)), f"{self.name}: looking for more broken pictures"):
+                read = in_parallel(lambda path: self._decoded(path, side), [paths[row] for row in at])
+                broken += [error for error in read if isinstance(error, ConfigError)]
+            raise DataError(broken_pictures(broken))
+
+        return decode
+
+    def decoding(self, official: Official) -> str:
+        """Which pictures, in which order, and how they are made square."""
+        names = "\n".join(str(picture.path.relative_to(self.top)) for picture in self.pictures[official])
+        return f"{official}-{hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}-{self.fit}"
+
+    def _decoded(self, path: Path, side: int) -> np.ndarray | ConfigError:
+        """(C, side, side) uint8, or why not."""
+        from PIL import Image
+
+        try:
+            image = read_image(path, self.channels, fit=self.fit).resize((side, side), Image.Resampling.BILINEAR)
+        except ConfigError as error:
+            return error
+        return np.asarray(image).reshape(side, side, self.channels).transpose(2, 0, 1)
+
+    @cached_property
+    def native(self) -> int:
+        """The commonest length of a train picture's shorter side."""
+        if known := self._facts.recall().get("native"):
+            return known
+        sides = Counter(filter(None, in_parallel(short_side, [picture.path for picture in self.pictures["train"]])))
+        native = max(sides, key=lambda side: (sides[side], side), default=LARGEST_OWN)
+        self._facts.keep(native=native)
+        return native
+
+
+def in_parallel(function: Callable[[Path], Any], paths: list[Path]) -> list[Any]:
+    """What the function gives for each file, on all cores: decoders and hashes release the interpreter."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return list(pool.map(function, paths))
+
+
+def broken_pictures(errors: list[ConfigError]) -> str:
+    """What to do about pictures that cannot be read."""
+    if len(errors) == 1:
+        return f"{errors[0]}; replace or remove it"
+    named = [f"{len(errors)} pictures cannot be read; replace or remove them", *map(str, errors[:NAMED])]
+    return "\n    ".join(named + [f"and {len(errors) - NAMED} more"] * (len(errors) > NAMED))
+
+
+def content_sum(path: Path) -> bytes:
+    """The SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).digest()
