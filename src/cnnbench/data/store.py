@@ -45,7 +45,9 @@ class Images:
 
     def take(self, at: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (n, C, H, W) uint8 and labels (n,) of some of the images."""
-        return self.source[at if self.rows is None else self.rows[at]], self.labels[at]
+        index = at if self.rows is None else self.rows[at]
+        pixels = self.source[index] if isinstance(index, slice) else self.source.index_select(0, index)
+        return pixels, self.labels[at]
 
     def select(self, indices: np.ndarray) -> Images:
         """These images alone, in this order; the pixels are not copied."""
