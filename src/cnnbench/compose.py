@@ -68,10 +68,11 @@ def _check_choices(overrides: list[str], known: dict[str, dict[str, Path]]) -> N
         if choices is None or value in choices or "/" in value:
             continue
         if key in SEVERAL and value.startswith("[") and value.endswith("]"):
-            _check_choices([f"{key}={part.strip()}" for part in value[1:-1].split(",")], known)
+            _check_choices([f"{key}={part}" for part in _parts(value)], known)
             continue
         if "," in value:
-            raise ConfigError(f"{override}: one run takes one {key}, as in {key}={value.split(',')[0]}")
+            several = f", or several in brackets: {key}=[{value}]" if key in SEVERAL else ""
+            raise ConfigError(f"{override}: one run takes one {key}, as in {key}={value.split(',')[0]}{several}")
         raise ConfigError(
             f"{override}: no such {key}{did_you_mean(value, choices) or ';'} choices: {', '.join(choices) or 'none yet'}"
         )
@@ -101,7 +102,12 @@ def _compose_with_hydra(overrides: list[str], config_dir: Path | None) -> tuple[
 def _several(group: str, overrides: list[str]) -> list[str]:
     """The choices of a group that was given as a list, for which Hydra keeps no label."""
     given = [value for key, _, value in (o.partition("=") for o in overrides) if key == group and value.startswith("[")]
-    return [part.strip() for part in given[-1][1:-1].split(",")] if given else []
+    return (_parts(given[-1]) or [UNCHOSEN]) if given else []
+
+
+def _parts(listed: str) -> list[str]:
+    """The choices in `[crop,flip]`."""
+    return [part.strip() for part in listed[1:-1].split(",") if part.strip()]
 
 
 def _explain(error: Exception, overrides: list[str], config_dir: Path | None) -> str:
@@ -127,6 +133,8 @@ def _explain(error: Exception, overrides: list[str], config_dir: Path | None) ->
 
 def _unknown_key(key: str, overrides: list[str], config_dir: Path | None) -> str:
     group, _, rest = key.partition(".")
+    if group == "augment" and rest:
+        return _unknown_step(key, overrides, config_dir)
     if group in ("model", "optimizer", "scheduler", "data") and rest:
         name, target, keys = _chosen(group, overrides, config_dir)
         near = did_you_mean(rest, keys)
@@ -137,6 +145,19 @@ def _unknown_key(key: str, overrides: list[str], config_dir: Path | None) -> str
     if near:
         return f"{key}: no such key{near}"
     return f"{key}: no such key; `python -m cnnbench --help` lists them"
+
+
+def _unknown_step(key: str, overrides: list[str], config_dir: Path | None) -> str:
+    """Of `augment.step.knob`: which steps there are, or which knobs the step has."""
+    _, step, *knobs = key.split(".")
+    kept = [override for override in overrides if not override.lstrip("+~").startswith("augment.")]
+    values, choices = _compose_with_hydra(kept, config_dir)
+    steps, chosen = values["augment"], choices["augment"]
+    if step not in steps:
+        has = f"its steps: {', '.join(steps)}" if steps else "choose another, as in augment=basic"
+        return f"{key}: augment={chosen} has no step {step}{did_you_mean(step, steps) or ';'} {has}"
+    has = [knob for knob in steps[step] if knob != "_target_"]
+    return f"{key}: {step} has no {'.'.join(knobs)}{did_you_mean('.'.join(knobs), has) or ';'} it has: {', '.join(has) or 'none'}"
 
 
 def _chosen(group: str, overrides: list[str], config_dir: Path | None) -> tuple[str, str, list[str]]:

@@ -171,7 +171,7 @@ def check_augment(data: ImageData) -> None:
     if tuple(shape) != data.shape:
         given, expected = ("×".join(map(str, size)) for size in (shape, data.shape))
         raise ConfigError(
-            f"augment: its steps give images of {given} (C×H×W), the net takes {expected}; end with augment=[...,crop]"
+            f"augment: its steps give images of {given} (C×H×W), the net takes {expected}; end with a step that cuts them, as crop does"
         )
 
 

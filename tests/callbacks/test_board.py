@@ -63,7 +63,7 @@ def hyperparameters(events) -> tuple[dict, dict, list, str]:
 
 def test_hyperparameters_are_typed_and_final_metrics_are_their_columns(events):
     types, values, metrics, ended = hyperparameters(events)
-    strings = {"model", "data", "optimizer", "scheduler", "recipe", "trainer", "experiment", "init"}
+    strings = {"model", "data", "augment", "optimizer", "scheduler", "recipe", "trainer", "experiment", "init"}
     numbers = {"lr", "weight_decay", "batch_size", "epochs", "image_size", "seed"}
     assert types == {**dict.fromkeys(strings, 1), **dict.fromkeys(numbers, 3)}  # DATA_TYPE_STRING, DATA_TYPE_FLOAT64
     assert (values["model"], values["lr"], values["image_size"], values["init"]) == ("lenet5", 0.003, 32, "torch")

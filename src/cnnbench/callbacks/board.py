@@ -84,7 +84,7 @@ def _outlast(files: list[Path]) -> None:
 
 def hyperparameters(config: Config) -> dict[str, str | float]:
     """The flat keys of TensorBoard's table: choices and init as strings, the others as floats, whatever the run."""
-    groups = ("model", "data", "optimizer", "scheduler", "recipe", "trainer", "experiment")
+    groups = ("model", "data", "augment", "optimizer", "scheduler", "recipe", "trainer", "experiment")
     return {
         **{group: config.choices.get(group, "none") for group in groups},
         "init": config.init,
