@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from cnnbench.compose import compose
+from cnnbench.compose import compose, conf_dir
+from cnnbench.data.store import Images, Loader
+from cnnbench.prepare import build_augment
 from cnnbench.train import run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")]
@@ -31,3 +33,22 @@ def test_a_net_of_each_family_trains_deterministically_in_mixed_precision(model,
     result = run(compose([*tiny, f"model={model}", f"runs_dir={tmp_path}", "deterministic=true"])).result
     assert result["precision"] in ("bf16", "16")
     assert 0 <= result["metrics"]["test/acc"] <= 1
+
+
+@pytest.mark.parametrize(
+    "choice", sorted(path.stem for path in (conf_dir() / "augment").glob("*.yaml") if path.stem != "none")
+)
+def test_augmented_batches_are_the_same_on_the_gpu_and_on_the_cpu(choice):
+    steps = build_augment(compose([f"augment={choice}"]), 32, [0.5] * 3)
+    native = steps.stored_side(48, 32) or 32
+    pixels = torch.randint(0, 256, (64, 3, native, native), dtype=torch.uint8)
+    images = Images(pixels, torch.arange(64))
+    on_gpu = torch.device("cuda")
+    batches = [
+        next(iter(Loader(held, 64, [0.5] * 3, [0.25] * 3, device, shuffle_seed=0, augment=steps)))
+        for held, device in ((images, torch.device("cpu")), (images, on_gpu), (images.to(on_gpu), on_gpu))
+    ]
+    for x, y in batches[1:]:
+        assert x.is_cuda
+        assert torch.equal(y.cpu(), batches[0][1])
+        torch.testing.assert_close(x.cpu(), batches[0][0], rtol=0, atol=2e-3)

@@ -115,6 +115,17 @@ def test_a_validation_in_mid_epoch_is_not_lost_by_a_stop_beside_it(step, tmp_pat
     assert [record["step"] for record in history["validations"]] == [7, 14, 21, 28, 30]
 
 
+@pytest.mark.parametrize("augment", ["notes", "[crop,rotate,light,erase]"])
+def test_a_run_stopped_in_mid_epoch_goes_on_with_the_very_next_augmented_batch(augment, tmp_path, signalled):
+    keys = (f"augment={augment}", "data.label_noise=0.1")
+    whole = train(tmp_path / "whole", *keys).directory
+    signalled(14, "SIGTERM")
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped", *keys)
+    signalled(0, "SIGTERM")
+    assert_same(train(tmp_path / "stopped", *keys, "resume=auto").directory, whole)
+
+
 def test_a_run_resumes_from_its_directory_alone(tmp_path, signalled, uninterrupted, capsys):
     signalled(14, "SIGTERM")
     with pytest.raises(Interrupted):

@@ -68,8 +68,10 @@ def _check_choices(overrides: list[str], known: dict[str, dict[str, Path]]) -> N
         if choices is None or value in choices or "/" in value:
             continue
         if key in SEVERAL and value.startswith("[") and value.endswith("]"):
-            _check_choices([f"{key}={part}" for part in _parts(value)], known)
-            continue
+            unknown = [part for part in value[1:-1].split(",") if part.strip() not in choices]
+            if not value[1:-1].strip() or not unknown:
+                continue
+            value = unknown[0].strip()
         if "," in value:
             several = f", or several in brackets: {key}=[{value}]" if key in SEVERAL else ""
             raise ConfigError(f"{override}: one run takes one {key}, as in {key}={value.split(',')[0]}{several}")
@@ -96,18 +98,16 @@ def _compose_with_hydra(overrides: list[str], config_dir: Path | None) -> tuple[
         raise ConfigError(_explain(error, overrides, config_dir)) from error
     known = sorted(groups(config_dir))
     labels = {group: chosen[group] or UNCHOSEN for group in known if group in chosen}
-    return values, labels | {group: "+".join(several) for group in SEVERAL if (several := _several(group, overrides))}
+    for group in SEVERAL:
+        labels.setdefault(group, _several(group, overrides) or "+".join(values.get(group, {})) or UNCHOSEN)
+    return values, labels
 
 
-def _several(group: str, overrides: list[str]) -> list[str]:
-    """The choices of a group that was given as a list, for which Hydra keeps no label."""
-    given = [value for key, _, value in (o.partition("=") for o in overrides) if key == group and value.startswith("[")]
-    return (_parts(given[-1]) or [UNCHOSEN]) if given else []
-
-
-def _parts(listed: str) -> list[str]:
-    """The choices in `[crop,flip]`."""
-    return [part.strip() for part in listed[1:-1].split(",") if part.strip()]
+def _several(group: str, overrides: list[str]) -> str:
+    """The label of a group that was given as a list, for which Hydra keeps none: of `[crop,flip]` crop+flip."""
+    given = [value for key, _, value in (override.partition("=") for override in overrides) if key == group]
+    listed = given[-1][1:-1] if given and given[-1].startswith("[") else ""
+    return "+".join(part.strip() for part in listed.split(",") if part.strip())
 
 
 def _explain(error: Exception, overrides: list[str], config_dir: Path | None) -> str:
@@ -156,8 +156,8 @@ def _unknown_step(key: str, overrides: list[str], config_dir: Path | None) -> st
     if step not in steps:
         has = f"its steps: {', '.join(steps)}" if steps else "choose another, as in augment=basic"
         return f"{key}: augment={chosen} has no step {step}{did_you_mean(step, steps) or ';'} {has}"
-    has = [knob for knob in steps[step] if knob != "_target_"]
-    return f"{key}: {step} has no {'.'.join(knobs)}{did_you_mean('.'.join(knobs), has) or ';'} it has: {', '.join(has) or 'none'}"
+    knob, known = ".".join(knobs), [knob for knob in steps[step] if knob != "_target_"]
+    return f"{key}: {step} has no {knob}{did_you_mean(knob, known) or ';'} it has: {', '.join(known) or 'none'}"
 
 
 def _chosen(group: str, overrides: list[str], config_dir: Path | None) -> tuple[str, str, list[str]]:

@@ -185,6 +185,7 @@ class Config(Keys):
             del values["trainer"][key]
         for key in ("root", "pipeline"):
             del values["data"][key]
+        values["augment"] = list(values["augment"].items())  # in their order
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -212,10 +213,25 @@ def _at(location: tuple[int | str, ...], values: Any) -> tuple[str, FieldInfo | 
         dotted.append(str(part))
         field = {info.alias or name: info for name, info in keys.model_fields.items()}.get(str(part))
         values = values.get(part) if isinstance(values, dict) else None
+        if field is not None and field.annotation == dict[str, Node]:
+            return _at_step(location[len(dotted) :], dotted, values)
         if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
             break
         keys = field.annotation
     return ".".join(dotted), field, values
+
+
+def _at_step(
+    location: tuple[int | str, ...], dotted: list[str], steps: dict[str, Any]
+) -> tuple[str, FieldInfo | None, Any]:
+    """The same below `augment`, whose keys are the names of steps."""
+    if not location:
+        return ".".join(dotted), None, steps
+    name, *rest = map(str, location)
+    if not rest:
+        return ".".join([*dotted, name]), None, steps[name]
+    field = {info.alias or key: info for key, info in Node.model_fields.items()}.get(rest[0])
+    return ".".join([*dotted, name, *rest]), field, None
 
 
 def as_typed(value: Any) -> str:

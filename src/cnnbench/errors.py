@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class CnnbenchError(Exception):
@@ -24,6 +25,14 @@ class ConfigError(CnnbenchError):
 
 class DataError(ConfigError):
     """The files of a data set are absent, corrupt, or do not hold what was asked for."""
+
+
+class CorruptFile(DataError):
+    """A file of a data set is not what it should be."""
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class RunFailed(CnnbenchError):

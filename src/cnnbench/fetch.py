@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnnbench.arguments import Parser
+from cnnbench.compose import compose
+from cnnbench.config import Config
 from cnnbench.errors import ConfigError, DataError
 
 
@@ -17,31 +19,38 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--root", type=Path, help="the folder for them, as data.root; default: $CNNBENCH_DATA or a per-user cache"
     )
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours besides")
     options = parser.parse_args(arguments)
+    configs = {
+        name: _config(name, options.config_dir) for name in options.sets
+    }  # a misspelt name is told before anything comes
     failures = []
-    for name in dict.fromkeys(options.sets):
+    for name, config in configs.items():
         try:
-            fetch_set(name, options.root)
+            fetch_set(name, config, options.root)
         except DataError as error:
             failures.append(str(error))
     if failures:
         raise DataError("\n".join(failures))
 
 
-def fetch_set(name: str, root: Path | None) -> None:
+def fetch_set(name: str, config: Config, root: Path | None) -> None:
     """Brings one set, and says what it is and where it lies."""
     from cnnbench.build import locate
-    from cnnbench.compose import compose
     from cnnbench.prepare import build_data
 
-    if "=" in name:
-        raise ConfigError(f"{name}: fetch takes the names of sets, as in fetch {name.partition('=')[2] or 'cifar10'}")
-    config = compose([f"data={name}", *([f"data.root='{root}'"] if root else [])])
     if not getattr(locate(config.data, "data"), "remotes", ()):
         print(f"{name}: needs no download")
         return
-    data = build_data(config)
+    keys = config.data.model_copy(update={"root": str(root)}) if root else config.data
+    data = build_data(config.model_copy(update={"data": keys}))
     data.mend()
     data.prepare_data()
     print(f"{name}: {data.count('train'):,} + {data.count('test'):,} images in {data.folder}")
     print(f"    {data.origin}; licence: {data.licence}")
+
+
+def _config(name: str, config_dir: Path | None) -> Config:
+    if "=" in name:
+        raise ConfigError(f"{name}: fetch takes the names of sets, as in fetch {name.partition('=')[2] or 'cifar10'}")
+    return compose([f"data={name}"], config_dir)

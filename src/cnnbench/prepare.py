@@ -164,10 +164,17 @@ def check_augment(data: ImageData) -> None:
     if augment is None:
         return
     side = data.images["train"].source.shape[-1]
-    try:
-        shape = augment(torch.zeros(1, data.channels, side, side, dtype=torch.uint8), 0, 0, 0, slice(0, 1), 1).shape[1:]
-    except (ValueError, RuntimeError) as error:
-        raise ConfigError(f"augment: {' '.join(str(error).split())}") from error
+    image = torch.zeros(1, data.channels, side, side, dtype=torch.uint8)
+    for name, step in augment.steps.items():
+        try:
+            image = Augment({name: step})(image, 0, 0, 0, slice(0, 1), 1)
+        except Exception as error:  # whatever a step of the user's own raises
+            reason = " ".join(str(error).split())
+            if not isinstance(error, ValueError):
+                size = "×".join(map(str, image.shape[1:]))
+                reason = f"fails on an image of {size} ({type(error).__name__}: {reason})"
+            raise ConfigError(f"augment.{name}: {reason}") from error
+    shape = image.shape[1:]
     if tuple(shape) != data.shape:
         given, expected = ("×".join(map(str, size)) for size in (shape, data.shape))
         raise ConfigError(

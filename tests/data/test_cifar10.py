@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import tarfile
+from dataclasses import replace
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -16,17 +17,19 @@ import torchvision.datasets
 
 from cnnbench.data.cifar10 import CIFAR10
 from datafiles import equal, ready, refused
+from webserver import good, serving
 
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 def accept(monkeypatch, folder: Path) -> None:
-    """Makes the checksums that torchvision publishes those of the files in `folder`."""
+    """Makes the published checksums, ours and those of torchvision, those of the files in `folder`."""
     sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     published = torchvision.datasets.CIFAR10
     for key in ("train_list", "test_list"):
         monkeypatch.setattr(published, key, [[file, sums[file]] for file, _ in getattr(published, key)])
     monkeypatch.setattr(published, "meta", {**published.meta, "md5": sums["batches.meta"]})
+    monkeypatch.setattr(CIFAR10, "sums", {name: f"md5:{sums[name.partition('/')[2]]}" for name in CIFAR10.sums})
 
 
 def cifar_batch(number: int, n: int = 12) -> dict:
@@ -110,7 +113,7 @@ def test_a_file_of_cifar10_with_another_checksum_is_refused_before_it_is_unpickl
     (cifar / file).write_bytes(pickle.dumps(Trap(sprung)))
     text = refused(CIFAR10(root=cifar.parent))
     assert text.startswith(f"{cifar / file}: corrupt")
-    assert "delete it and run again" in text
+    assert "type python -m cnnbench fetch cifar10" in text
     assert not sprung.exists()
 
 
@@ -133,24 +136,48 @@ def test_the_fingerprint_of_cifar10_covers_all_its_files(cifar):
     assert len(prints) == 8
 
 
-def test_an_absent_cifar10_is_fetched_and_unpacked_by_torchvision(cifar, server, tmp_path, monkeypatch):
-    archive = server.folder / "cifar-10-python.tar.gz"
-    with tarfile.open(archive, "w:gz") as packed:
-        packed.add(cifar, cifar.name)
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", f"{server.url}{archive.name}")
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+@pytest.fixture
+def archived(cifar, monkeypatch):
+    """A server whose only file is the small CIFAR-10's archive, of which the published sum is made that of this one."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.add(cifar, cifar.name)
+    content = packed.getvalue()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving() as server:
+        server.paths["/cifar-10-python.tar.gz"] = good(content)
+        sum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        here = replace(CIFAR10.remotes[0], size=len(content), checksum=sum, mirrors=(server.url,))
+        monkeypatch.setattr(CIFAR10, "remotes", (here,))
+        yield server
+
+
+def test_an_absent_cifar10_is_fetched_and_unpacked_to_where_torchvision_looks_for_it(cifar, archived, tmp_path):
     keys = {"train_size": 40, "val_size": 10, "test_size": 8}
     fetched, written = (ready(CIFAR10(root=root, **keys)) for root in (tmp_path / "new", cifar.parent))
     assert fetched.fingerprint == written.fingerprint
     assert equal(fetched.images["train"], written.images["train"])
+    assert len(torchvision.datasets.CIFAR10(str(tmp_path / "new"))) == 60
 
 
-def test_an_absent_cifar10_names_its_files_and_its_folder(tmp_path):
-    class OfflineCIFAR10(CIFAR10):
-        def download(self):
-            raise URLError("no host")
+def test_a_part_of_cifar10_is_completed(cifar, archived):
+    contents = {path.name: path.read_bytes() for path in cifar.iterdir()}
+    (cifar / "data_batch_2").unlink()
+    CIFAR10(root=cifar.parent).prepare_data()
+    assert {path.name: path.read_bytes() for path in cifar.iterdir()} == contents
+    assert len(archived.requests) == 1
 
-    text = refused(OfflineCIFAR10(root=tmp_path))
-    files = ["data_batch_1", "data_batch_5", "test_batch", "batches.meta"]
-    for part in (*files, str(tmp_path / "cifar-10-batches-py"), "type data=mnist5k"):
-        assert part in text
+
+def test_the_sums_of_cifar10s_files_are_those_that_torchvision_publishes():
+    published = torchvision.datasets.CIFAR10
+    files = [*published.train_list, *published.test_list, (published.meta["filename"], published.meta["md5"])]
+    assert CIFAR10.sums == {f"{published.base_folder}/{name}": f"md5:{sum}" for name, sum in files}
+
+
+def test_the_archive_of_cifar10_is_the_one_that_torchvision_downloads():
+    (remote,) = CIFAR10.remotes
+    published = torchvision.datasets.CIFAR10
+    assert remote.name == published.filename
+    assert published.url in [f"{mirror}{remote.name}" for mirror in remote.mirrors]
+    assert (remote.size, remote.checksum[:13]) == (170_498_071, "sha256:6d958b")
+    assert set(remote.members) == set(CIFAR10.sums)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import torchvision.datasets
 
 from cnnbench.data.fashionmnist import FashionMNIST
 from cnnbench.data.idx import FILES, idx_shape
+from cnnbench.data.mirrors import has_sum
 from cnnbench.data.mnist import MNIST
 from cnnbench.errors import DataError
 from datafiles import idx, ready, refused, write_idx
@@ -62,7 +65,7 @@ def test_a_file_is_refused_by_its_path_when_it_is(tmp_path, file, damage):
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     text = refused(MNIST(root=tmp_path))
     assert text.startswith(f"{path}: corrupt")
-    assert text.endswith("delete it and run again to fetch it anew")
+    assert text.endswith(f"type python -m cnnbench fetch mnist --root {tmp_path}, which replaces it")
 
 
 @pytest.mark.parametrize("prefix", ["train", "t10k"])
@@ -91,6 +94,96 @@ def test_images_of_another_size_are_refused_with_both_sizes(tmp_path, size):
     assert f"images of {size[0]}×{size[1]}, expected 28×28" in text
 
 
+PUBLISHED = {"train": 60_000, "t10k": 10_000}
+
+
+@pytest.fixture(scope="module")
+def as_large_as_published(tmp_path_factory) -> Path:
+    """A root of files as large as MNIST's, of images that are black but for one pixel."""
+    folder = tmp_path_factory.mktemp("large") / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for prefix, n in PUBLISHED.items():
+        images = np.zeros((n, 28, 28), np.uint8)
+        images[0, 0, 0] = 1
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(np.arange(n) % 10))
+    return folder.parents[1]
+
+
+def test_files_as_large_as_mnists_with_other_checksums_are_refused_with_the_command_that_replaces_them(
+    as_large_as_published,
+):
+    text = refused(MNIST(root=as_large_as_published))
+    assert text.startswith(f"{as_large_as_published / 'MNIST' / 'raw' / FILES[0]}: corrupt, its SHA256 sum is not ")
+    assert "python -m cnnbench fetch mnist" in text
+
+
+@pytest.mark.parametrize("prefix", PUBLISHED)
+def test_the_checksums_of_a_split_as_large_as_mnists_hold_whatever_the_other_split_is(
+    as_large_as_published, tmp_path, prefix
+):
+    folder = write_idx(tmp_path)
+    for kind in ("images-idx3", "labels-idx1"):
+        name = f"{prefix}-{kind}-ubyte"
+        (folder / name).unlink()
+        (folder / name).symlink_to(as_large_as_published / "MNIST" / "raw" / name)
+    assert refused(MNIST(root=tmp_path)).startswith(f"{folder / prefix}-images-idx3-ubyte: corrupt")
+
+
+@pytest.mark.parametrize(("train", "test"), [(40, 20), (59_999, 9_999), (9_000, 10_001)])
+def test_a_set_of_another_size_than_mnist_is_taken_as_it_is(tmp_path, train, test):
+    write_idx(tmp_path, train, test)
+    data = MNIST(root=tmp_path)
+    data.prepare_data()
+    assert (data.count("train"), data.count("test")) == (train, test)
+
+
+def test_files_as_large_as_fashionmnists_are_taken_since_only_its_archives_have_published_sums(
+    as_large_as_published, tmp_path
+):
+    (tmp_path / "FashionMNIST").symlink_to(as_large_as_published / "MNIST")
+    FashionMNIST(root=tmp_path).prepare_data()
+
+
+def test_the_checksums_are_read_once_where_the_files_do_not_change(tmp_path, monkeypatch):
+    folder = write_idx(tmp_path)
+    for path in folder.iterdir():
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    MNIST(root=tmp_path).prepare_data()
+    monkeypatch.setattr(MNIST, "check", None)
+    MNIST(root=tmp_path).prepare_data()
+
+
+def test_files_that_changed_a_moment_ago_are_checked_at_each_start(tmp_path):
+    folder = write_idx(tmp_path)
+    MNIST(root=tmp_path).prepare_data()
+    (folder / FILES[1]).write_bytes(idx(np.full(40, 10)))
+    assert "it has a label 10" in refused(MNIST(root=tmp_path))
+
+
+@pytest.mark.parametrize("kind", [MNIST, FashionMNIST])
+def test_the_published_files_are_those_that_torchvision_downloads(kind):
+    published = getattr(torchvision.datasets, kind.folder_name)
+    assert [remote.name for remote in kind.remotes] == [name for name, _ in published.resources]
+    assert [remote.members for remote in kind.remotes] == [
+        (name.removesuffix(".gz"),) for name, _ in published.resources
+    ]
+    assert all(published.mirrors[0] in remote.mirrors for remote in kind.remotes)
+
+
+def test_the_sums_of_fashionmnists_archives_are_those_that_torchvision_publishes():
+    published = torchvision.datasets.FashionMNIST.resources
+    assert [remote.checksum for remote in FashionMNIST.remotes] == [f"md5:{sum}" for _, sum in published]
+
+
+def test_mnists_archives_have_the_sizes_that_are_published():
+    assert [remote.size for remote in MNIST.remotes] == [9_912_422, 28_881, 1_648_877, 4_542]
+
+
+def test_fashionmnists_archives_have_the_sizes_that_are_published():
+    assert [remote.size for remote in FashionMNIST.remotes] == [26_421_880, 29_515, 4_422_102, 5_148]
+
+
 def test_a_file_that_is_a_folder_is_refused_by_its_path(tmp_path):
     path = write_idx(tmp_path) / "t10k-labels-idx1-ubyte"
     path.unlink()
@@ -107,6 +200,36 @@ def test_complete_files_are_used_where_nothing_can_be_written(tmp_path):
 
 
 # ---- the real files --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_published_checksum_of_the_real_file_holds(real_data, file):
+    assert has_sum(real_data / "MNIST" / "raw" / file, MNIST.sums[file])
+
+
+@pytest.fixture
+def linked(real_data, tmp_path) -> Path:
+    """A folder of links to the real files of MNIST."""
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for file in FILES:
+        (folder / file).symlink_to(real_data / "MNIST" / "raw" / file)
+    return folder
+
+
+def test_fetching_asks_for_nothing_where_the_real_files_are(linked, monkeypatch):
+    monkeypatch.setattr("socket.getaddrinfo", None)
+    MNIST(root=linked.parents[1]).mend()
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("at", [-1, 20])
+def test_one_wrong_bit_in_a_real_file_is_found(linked, file, at):
+    content = bytearray((linked / file).read_bytes())
+    content[at] ^= 1
+    (linked / file).unlink()
+    (linked / file).write_bytes(content)
+    assert refused(MNIST(root=linked.parents[1])).startswith(f"{linked / file}: corrupt, its SHA256 sum is not ")
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cnnbench.data.mirrors import Remote, has_sum
+from cnnbench.data.mirrors import Remote, has_sum, sum_of
 from cnnbench.errors import DataError
+from cnnbench.rundir import write_atomic
 
 
 def unpack_what_lies_there(remote: Remote, folder: Path, sums: Mapping[str, str]) -> bool:
@@ -45,11 +46,18 @@ def unpack(remote: Remote, archive: Path, folder: Path, sums: Mapping[str, str])
                 )
         for member in remote.members:
             (folder / member).parent.mkdir(parents=True, exist_ok=True)
+            if member not in sums:
+                write_atomic(sum_beside(folder / member), sum_of(aside / member) + "\n")
             os.replace(aside / member, folder / member)
     except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
         raise DataError(f"{archive}: corrupt ({' '.join(str(error).split())}); delete it") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def sum_beside(path: Path) -> Path:
+    """Where the SHA-256 of an unpacked file is kept for which none is published."""
+    return path.with_name(f".{path.name}.sha256")
 
 
 def _members(remote: Remote, archive: Path) -> Iterator[tuple[str, Any]]:

@@ -84,11 +84,11 @@ def check(
         )
 
 
-def check_range(key: str, values: Any, **bounds: float) -> None:
+def check_range(key: str, values: Any, kind: type = float, **bounds: float) -> None:
     """Raises where values are not [a, b] with a at most b, both within bounds."""
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2:
         raise ValueError(f"{key}={values}: expected a range [a,b]")
     for value in values:
-        check(key, value, float, **bounds)
+        check(key, value, kind, **bounds)
     if values[0] > values[1]:
         raise ValueError(f"{key}={list(values)}: expected a range [a,b] with a at most b")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -15,13 +18,14 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from cnnbench.config import as_typed
+from cnnbench.data.archives import sum_beside
 from cnnbench.data.augment import Augment
 from cnnbench.data.cache import Decoded, Make, Remembered, decoded_folder
-from cnnbench.data.fetch import absent, fetch
+from cnnbench.data.fetch import default_root, expanded, fetch
 from cnnbench.data.mirrors import Remote, has_sum
 from cnnbench.data.split import Size, mislabel, split_hash, split_train, take
 from cnnbench.data.store import Images, Loader, resize
-from cnnbench.errors import ConfigError, DataError
+from cnnbench.errors import ConfigError, CorruptFile, DataError
 from cnnbench.pictures import Fit
 
 log = logging.getLogger("cnnbench.run")
@@ -72,7 +76,7 @@ class ImageData(LightningDataModule):
         make_augment: Callable[[int, list[float]], Augment | None] | None = None,
     ) -> None:
         super().__init__()
-        self.root = Path(root).expanduser()
+        self.root = expanded(root)
         self.image_size = self.size if image_size == "auto" else image_size
         self.mean = self._per_channel("mean", mean, self.own_mean)
         self.std = self._per_channel("std", std, self.own_std)
@@ -174,22 +178,41 @@ class ImageData(LightningDataModule):
         """Fetches files that are absent, checks them, and checks the sizes of the splits against them; once."""
         if self._prepared:
             return
-        if absent(self.remotes, self.folder):
+        with self._readable():
             fetch(self.name, self.remotes, self.folder, self.sums)
-        if "fingerprint" not in self._facts.recall():
-            self.check()
-            self._facts.keep(fingerprint=self.fingerprint)
-        self.indices["test"] = take(self.test_size, self.count("test"), "data.test_size")
+            if "fingerprint" not in self._facts.recall():
+                self.check()
+                self._facts.keep(fingerprint=self.fingerprint)
+            self.indices["test"] = take(self.test_size, self.count("test"), "data.test_size")
         self._prepared = True
 
     def mend(self) -> None:
         """Fetches what is absent, and anew what is corrupt; reads every file, whatever is remembered of them."""
-        fetch(self.name, self.remotes, self.folder, self.sums)
-        try:
+        with self._readable():
+            fetch(self.name, self.remotes, self.folder, self.sums)
+            for _ in self.files():
+                if (error := self._corrupt()) is None:
+                    return
+                try:
+                    fetch(self.name, self.remotes, self.folder, self.sums, self._is_corrupt)
+                except DataError as failure:
+                    raise DataError(f"{error}\n{failure}") from failure
             self.check()
-        except DataError:
-            fetch(self.name, self.remotes, self.folder, self.sums, self._is_damaged)
-            self.check()
+
+    def require_sum(self, path: Path) -> None:
+        """Raises `CorruptFile` where a file has not its published checksum, or not the one that it was unpacked with."""
+        beside = sum_beside(path)
+        kept = f"sha256:{beside.read_text(encoding='utf-8').strip()}" if beside.is_file() else None
+        checksum = self.sums.get(path.relative_to(self.folder).as_posix(), kept)
+        if checksum and not has_sum(path, checksum):
+            kind, _, digest = checksum.partition(":")
+            raise CorruptFile(f"{path}: corrupt, its {kind.upper()} sum is not {digest}; {self.again}", path)
+
+    @property
+    def again(self) -> str:
+        """What to do about a corrupt file."""
+        elsewhere = "" if self.root == default_root() else f" --root {shlex.quote(str(self.root))}"
+        return f"type python -m cnnbench fetch {self.name}{elsewhere}, which replaces it"
 
     def setup(self, stage: str) -> None:
         """Decodes what a stage needs, once: `fit` and `validate` the official train split, `test` the test split.
@@ -236,9 +259,13 @@ class ImageData(LightningDataModule):
         """Batches of a split that has been set up; those that are not shuffled, for scoring, are twice as large."""
         if self.pipeline == "device":
             self.images[split] = self.images[split].to(self._device())
+        images = self.images[split]
+        if not shuffle and images.source.shape[-1] != self.scoring_side:  # stored as an augmentation would like them
+            rows = self._rows("train", self.scoring_side, self.indices[split])
+            images = replace(images, source=torch.from_numpy(rows), rows=torch.from_numpy(self.indices[split]))
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return Loader(
-            self.images[split],
+            images,
             self.batch_size if shuffle else 2 * self.batch_size,
             self.mean,
             self.std,
@@ -267,10 +294,27 @@ class ImageData(LightningDataModule):
     def _facts(self) -> Remembered:
         return Remembered(self.name, self.files())
 
-    def _is_damaged(self, remote: Remote) -> bool:
-        """Whether a member has another than its published sum; where none is published, it may have."""
-        published = {member: self.sums[member] for member in remote.members if member in self.sums}
-        return not published or not all(has_sum(self.folder / member, sum) for member, sum in published.items())
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Files that cannot be read are a mistake of the user's, or of the disk."""
+        try:
+            yield
+        except OSError as error:
+            where = error.filename or self.folder
+            raise DataError(f"data={self.name}: {where} cannot be read ({error.strerror or error})") from error
+
+    def _corrupt(self) -> CorruptFile | None:
+        """What the check says of the first corrupt file."""
+        try:
+            self.check()
+        except CorruptFile as error:
+            return error
+        return None
+
+    def _is_corrupt(self, remote: Remote) -> bool:
+        """Whether the first corrupt file is among the members of an archive."""
+        error = self._corrupt()
+        return error is not None and error.path in [self.folder / member for member in remote.members]
 
     def _whole(self, official: Official) -> Images:
         """An official split as it is read, while a stage is set up."""
@@ -325,13 +369,3 @@ def fingerprint_of(name: str, files: list[tuple[str, Path]]) -> str:
                 content.update(piece)
         digest.update(content.digest())
     return digest.hexdigest()[:16]
-
-
-def require_sum(path: Path, checksum: str, name: str) -> None:
-    """Raises `DataError` where a file has not its published checksum."""
-    if not has_sum(path, checksum):
-        kind, _, digest = checksum.partition(":")
-        raise DataError(
-            f"{path}: corrupt, its {kind.upper()} sum is not {digest}; delete it, or type python -m cnnbench fetch {name}, "
-            "which replaces it"
-        )

@@ -5,6 +5,7 @@ Both lie in `<default root>/decoded/`, which may be deleted at any time: it is m
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
-from cnnbench.data.fetch import default_root
+from cnnbench.data.fetch import NO_ROOM, default_root
+from cnnbench.errors import DataError
 from cnnbench.rundir import write_atomic
 
 log = logging.getLogger("cnnbench.run")
@@ -55,6 +58,13 @@ class Decoded:
             self._fill(wanted, make, title)
             return np.memmap(self.pixels, np.uint8, "c", shape=self.shape)
         except OSError as error:
+            if error.errno in NO_ROOM:
+                self.pixels.unlink(missing_ok=True)
+            if (needed := len(wanted) * self.row_bytes) > psutil.virtual_memory().available:
+                raise DataError(
+                    f"{self.folder}: {error.strerror}, and {needed / 1e9:,.1f} GB of decoded images do not fit in memory either; "
+                    "name a folder with room for them with CNNBENCH_DATA"
+                ) from error
             log.warning("decoded images are not shared with other processes: %s", error)
             own = np.zeros(self.shape, np.uint8)
             for at in chunks(wanted, title):
@@ -69,6 +79,8 @@ class Decoded:
             return
         with FileLock(self.pixels.with_suffix(".lock")), _opened(self.pixels) as pixels, _opened(self.sums) as sums:
             missing = self._missing(wanted)  # another process may have been at it meanwhile
+            if shutil.disk_usage(self.folder).free < len(missing) * self.row_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
             os.truncate(pixels, self.shape[0] * self.row_bytes)
             os.truncate(sums, self.shape[0] * 4)
             for at in chunks(missing, title):  # written, not mapped: a full disk is then an error and no bus error

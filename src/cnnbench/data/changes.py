@@ -59,10 +59,13 @@ class RandomRotation(Step):
         if interpolation not in ("bilinear", "nearest"):
             raise ValueError(f"interpolation={interpolation}: expected bilinear or nearest")
         span = [-abs(degrees), abs(degrees)] if isinstance(degrees, int | float) else degrees
-        if span is not None:
-            check_range("degrees", span)
-        if angles is not None and not (len(angles) and all(isinstance(angle, int | float) for angle in angles)):
-            raise ValueError(f"angles={list(angles)}: expected a list of numbers, as in [30,90,180]")
+        if isinstance(degrees, bool) or span is not None:
+            check_range("degrees", degrees if isinstance(degrees, bool) else span)
+        if angles is not None:
+            if not isinstance(angles, Sequence) or isinstance(angles, str) or not angles:
+                raise ValueError(f"angles={angles}: expected a list of numbers, as in [30,90,180]")
+            for angle in angles:
+                check("angles", angle, float)
         self.span, self.angles, self.interpolation = span, angles, interpolation
 
     def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
@@ -100,7 +103,7 @@ class RandomErasing(Step):
         check_range("scale", scale, above=0, at_most=1)
         check_range("ratio", ratio, above=0)
         self.p, self.scale, self.ratio = p, scale, ratio
-        self.value = torch.tensor(mean).mul(255).round()
+        self.value = torch.tensor(mean).mul(255).round().clamp(0, 255)
 
     def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
         """Boxes; an empty one where there is none, or where ten did not fit."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cnnbench.data.base import ImageData, Official, require_sum
+from cnnbench.data.base import ImageData, Official
 from cnnbench.data.store import Images
 
 
@@ -19,7 +19,7 @@ class CifarData(ImageData):
     def check(self) -> None:
         """The published checksums."""
         for path in self.files():
-            require_sum(path, self.sums[f"{path.parent.name}/{path.name}"], self.name)
+            self.require_sum(path)
 
     def count(self, official: Official) -> int:
         """As published; the checksums see to it."""

@@ -76,6 +76,7 @@ class Resize(Step):
 
     def __init__(self, side: int, of: int | None = None, *, image_size: int) -> None:
         check("side", side, int, at_least=1)
+        check_of(of)
         self.side = in_proportion(side, of, image_size)
 
     def stored_side(self, native: int, image_size: int) -> int:
@@ -105,7 +106,8 @@ class ScaleJitter(Step):
     """
 
     def __init__(self, short_side: Sequence[int] = (256, 512), of: int | None = 224, *, image_size: int) -> None:
-        check_range("short_side", short_side, at_least=1)
+        check_range("short_side", short_side, int, at_least=1)
+        check_of(of)
         self.low, self.high = (in_proportion(side, of, image_size) for side in short_side)
         if self.low < image_size:
             raise ValueError(
@@ -153,7 +155,7 @@ class RandomResizedCrop(Step):
         """Boxes that fit; after ten that do not, the largest of an allowed shape, in the middle."""
         h, w, fits = random_boxes(random, n, height, width, self.scale, self.ratio)
         shape = min(max(width / height, self.ratio[0]), self.ratio[1])
-        middle = (min(height, round(width / shape)), min(width, round(height * shape)))
+        middle = (min(height, max(1, round(width / shape))), min(width, max(1, round(height * shape))))
         h, w = np.where(fits, h, middle[0]), np.where(fits, w, middle[1])
         top, left = random.integers(0, height - h + 1), random.integers(0, width - w + 1)
         return np.where(fits, top, (height - h) // 2), np.where(fits, left, (width - w) // 2), h, w
@@ -180,6 +182,12 @@ def random_boxes(
     fits = (w > 0) & (h > 0) & (w <= width - smaller) & (h <= height - smaller)
     first, one = fits.argmax(axis=0), np.arange(n)
     return h[first, one], w[first, one], fits.any(axis=0)
+
+
+def check_of(of: int | None) -> None:
+    """Raises where `of` is neither null nor a number of pixels."""
+    if of is not None:
+        check("of", of, int, at_least=1)
 
 
 def in_proportion(side: int, of: int | None, image_size: int) -> int:

@@ -18,12 +18,26 @@ from cnnbench.data.archives import unpack, unpack_what_lies_there
 from cnnbench.data.mirrors import Remote, Unreachable, download
 from cnnbench.errors import DataError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def expanded(path: str | Path) -> Path:
+    """A path as one types it, `~` for one's home.
+
+    Raises:
+        DataError: the home is not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{path}: {error}; type the whole path") from error
+
 
 def default_root() -> Path:
     """`$CNNBENCH_DATA`, or a per-user cache folder."""
     import platformdirs
 
-    return Path(os.environ.get("CNNBENCH_DATA") or platformdirs.user_cache_dir("cnnbench")).expanduser()
+    return expanded(os.environ.get("CNNBENCH_DATA") or platformdirs.user_cache_dir("cnnbench"))
 
 
 def fetch(
@@ -33,7 +47,7 @@ def fetch(
     sums: Mapping[str, str],
     damaged: Callable[[Remote], bool] = lambda remote: False,
 ) -> None:
-    """Brings every member of `remotes` that `folder` lacks.
+    """Brings every member of `remotes` that `folder` lacks; where it lacks none, nothing is written.
 
     An archive that lies in `folder` already is unpacked from there. `$CNNBENCH_MIRROR`, where set, is asked first, at
     `$CNNBENCH_MIRROR/<name of the set>/<file>`.
@@ -48,18 +62,26 @@ def fetch(
     Raises:
         DataError: it did not work; names each file, its sum and where to put it, and what was tried.
     """
+
+    def wanted() -> tuple[Remote, ...]:
+        return tuple(remote for remote in remotes if absent((remote,), folder) or damaged(remote))
+
+    failed: set[str] = set()
     try:
+        if not wanted():
+            return
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(name, folder):
-            for remote in [r for r in remotes if absent((r,), folder) or damaged(r)]:
+            for remote in wanted():  # another process may have brought it meanwhile
                 if not unpack_what_lies_there(remote, folder, sums):
-                    part = download(name, remote, folder)
+                    part = download(name, remote, folder, failed)
                     unpack(remote, part, folder, sums)
                     part.unlink()
     except OSError as error:
-        raise DataError(_no_room(error, folder) or by_hand(name, remotes, folder, str(error))) from error
+        reason = " ".join(filter(None, (error.strerror or str(error), str(error.filename or ""))))
+        raise DataError(_no_room(error, folder) or by_hand(name, remotes, folder, reason)) from error
     except Unreachable as error:
-        raise DataError(by_hand(name, absent(remotes, folder) or remotes, folder, str(error))) from error
+        raise DataError(by_hand(name, remotes, folder, str(error))) from error
 
 
 def absent(remotes: tuple[Remote, ...], folder: Path) -> tuple[Remote, ...]:
@@ -69,16 +91,20 @@ def absent(remotes: tuple[Remote, ...], folder: Path) -> tuple[Remote, ...]:
 
 def by_hand(name: str, remotes: tuple[Remote, ...], folder: Path, reason: str) -> str:
     """What to do where a download does not work: each file, its sum, and where to put it."""
+    try:
+        remotes = absent(remotes, folder) or remotes
+        others = [remote.name for remote in remotes if (folder / remote.name).is_file()]
+    except OSError:
+        others = []
     lines = [
         f"data={name}: not in {folder}, and cannot be downloaded ({reason}). Put these files there, as they are, or name the "
         "folder that has the set with data.root=...; data=mnist5k needs no download"
     ]
     for remote in remotes:
         kind, _, digest = remote.checksum.partition(":")
-        lines.append(
-            f"    {remote.name}  {remote.size:,} bytes  {kind} {digest}  from {remote.mirrors[0]}{remote.name}"
-        )
-    return "\n".join(lines)
+        source = f"  from {remote.mirrors[0]}{remote.name}" if remote.mirrors else ""
+        lines.append(f"    {remote.name}  {remote.size:,} bytes  {kind} {digest}{source}")
+    return "\n".join(lines + [f"{folder / other} lies there, but is not the published file" for other in others])
 
 
 @contextmanager
@@ -100,7 +126,7 @@ def _alone(name: str, folder: Path) -> Iterator[None]:
 
 def _no_room(error: OSError, folder: Path) -> str | None:
     """The message where the disk is full."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno not in NO_ROOM:
         return None
-    with_room = f", {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free" if folder.is_dir() else ""
-    return f"{folder}: no room ({error.strerror}{with_room}); make some, or name another folder with data.root=... or CNNBENCH_DATA"
+    free = f", {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free" if folder.is_dir() else ""
+    return f"{folder}: no room ({error.strerror}{free}); make some, or name another folder with data.root=... or CNNBENCH_DATA"

@@ -64,7 +64,7 @@ def rotate(images: Tensor, degrees: Tensor, interpolation: str = "bilinear") -> 
     turn = torch.stack([cos, -sin * height / width, zero, sin * width / height, cos, zero], dim=1).view(-1, 2, 3)
     grid = F.affine_grid(turn, list(images.shape), align_corners=False)
     turned = F.grid_sample(images.float(), grid, interpolation, "zeros", align_corners=False)
-    return turned if interpolation == "bilinear" else turned.round().to(images.dtype)
+    return turned.round().to(images.dtype) if interpolation == "nearest" and images.dtype == torch.uint8 else turned
 
 
 def resized_crop(
@@ -112,7 +112,7 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
 def grey(images: Tensor) -> Tensor:
     """(N, 1, H, W): luma as ITU-R 601 weighs red, green and blue; other images' mean over channels."""
     if images.shape[1] != 3:
-        return images.mean(dim=1, keepdim=True)
+        return images.mean(dim=1, keepdim=True, dtype=torch.float32)
     red, green, blue = images.unbind(dim=1)
     return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from cnnbench.data.base import ImageData, Official, require_sum
+from cnnbench.data.base import ImageData, Official
 from cnnbench.data.mirrors import Remote
 from cnnbench.data.store import Images
-from cnnbench.errors import DataError
+from cnnbench.errors import CorruptFile, DataError
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 PUBLISHED = (60_000, 10_000)  # images in the two splits of MNIST and of those that took its form
-AGAIN = "delete it and run again to fetch it anew"
 
 
 def idx_remotes(mirrors: tuple[str, ...], *published: tuple[int, str]) -> tuple[Remote, ...]:
@@ -46,26 +45,27 @@ class IdxData(ImageData):
         for number, files in zip(PUBLISHED, (self.files()[:2], self.files()[2:]), strict=True):
             if self._check_split(*files) == number:
                 for path in files:
-                    if path.name in self.sums:
-                        require_sum(path, self.sums[path.name], self.name)
+                    self.require_sum(path)
 
     def _check_split(self, images: Path, labels: Path) -> int:
         """How many images there are, once there are as many labels, all of classes that there are."""
-        n, *image = idx_shape(images, 3)
-        (m,) = idx_shape(labels, 1)
+        try:
+            n, *image = idx_shape(images, 3)
+            (m,) = idx_shape(labels, 1)
+        except CorruptFile as error:
+            raise CorruptFile(f"{error}; {self.again}", error.path) from error
         if image != [self.size, self.size]:
             raise DataError(
                 f"data={self.name}: {images} holds images of {image[0]}×{image[1]}, expected {self.size}×{self.size}"
             )
         if n != m:
-            raise DataError(f"data={self.name}: {images} holds {n} images, {labels.name} {m} labels; {AGAIN}")
+            raise DataError(f"data={self.name}: {images} holds {n} images, {labels.name} {m} labels; {self.again}")
         if not n:
-            raise DataError(f"data={self.name}: {images} holds no images; {AGAIN}")
+            raise DataError(f"data={self.name}: {images} holds no images; {self.again}")
         largest = max(labels.read_bytes()[8:], default=0)
         if largest >= self.num_classes:
-            raise DataError(
-                f"{labels}: corrupt, it has a label {largest}, expected 0 to {self.num_classes - 1}; {AGAIN}"
-            )
+            message = f"{labels}: corrupt, it has a label {largest}, expected 0 to {self.num_classes - 1}; {self.again}"
+            raise CorruptFile(message, labels)
         return n
 
     def read(self, official: Official) -> Images:
@@ -89,12 +89,12 @@ def idx_shape(path: Path, dimensions: int) -> list[int]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
-        raise DataError(f"{path}: corrupt, it does not begin as an idx file of {dimensions} dimensions does; {AGAIN}")
+        raise CorruptFile(f"{path}: corrupt, it does not begin as an idx file of {dimensions} dimensions does", path)
     shape = list(struct.unpack(f">{dimensions}I", header[4:]))
     expected = len(header)
     volume = 1
     for extent in shape:
         volume *= extent
     if length != expected + volume:
-        raise DataError(f"{path}: corrupt, {length:,} bytes where its header says {expected + volume:,}; {AGAIN}")
+        raise CorruptFile(f"{path}: corrupt, {length:,} bytes where its header says {expected + volume:,}", path)
     return shape

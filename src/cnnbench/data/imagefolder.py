@@ -15,7 +15,7 @@ import numpy as np
 
 from cnnbench.data.base import ImageData, Official
 from cnnbench.data.cache import Make, chunks
-from cnnbench.data.fetch import default_root
+from cnnbench.data.fetch import default_root, expanded
 from cnnbench.data.folders import Picture, class_names, find_splits, in_turn, pictures_of
 from cnnbench.data.split import stratified
 from cnnbench.errors import ConfigError, DataError
@@ -62,9 +62,9 @@ class ImageFolder(ImageData):
         if not isinstance(test_share, int | float) or not 0 < test_share < 1:
             raise ConfigError(f"data.test_share={test_share}: expected a number above 0, below 1; for instance 0.2")
         self.channels, self.fit, self.test_share = channels, fit, test_share
-        if Path(root).expanduser() == default_root():
+        if expanded(root) == default_root():
             raise ConfigError("data=imagefolder: which folder? Name the one of your pictures with data.root=FOLDER")
-        self.top = Path(root).expanduser().resolve()
+        self.top = expanded(root).resolve()
         self.folders = find_splits(self.top)
         self.classes = class_names(self.folders)
         self.own_mean = self.own_std = ()
