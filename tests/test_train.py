@@ -269,7 +269,7 @@ MISTAKES = {
     "precision=16": r"precision=16: half precision needs a GPU",
     "trainer=gpu": r"sees no GPU; type trainer=cpu",
     "data.mean=[0.1,0.2]": r"data.mean=\[0.1,0.2\]: synthetic has 1 channels",
-    "data=fashionmnist data.root={tmp}/none": r"data=fashionmnist: not in .*/none/FashionMNIST/raw, and cannot be downloaded .*data=mnist5k needs no download",
+    "data=fashionmnist data.root={tmp}/none": r"data=fashionmnist: not in .*/FashionMNIST/raw, and cannot be downloaded .*data=mnist5k",
     "runs_dir={tmp}/file": r"runs_dir: cannot write to .*file/lenet5_synthetic \(Not a directory\); choose another with runs_dir=",
     "data._target_=torch.nn.Linear": r"data._target_=torch.nn.Linear: expected a subclass",
 }
