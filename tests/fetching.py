@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +22,7 @@ import pytest
 
 from cnnbench.data import idx as idx_format
 from cnnbench.data import mirrors, transfer
+from cnnbench.data.base import ImageData
 from cnnbench.data.cifar10 import CIFAR10
 from cnnbench.data.fetch import fetch
 from cnnbench.data.idx import FILES
@@ -207,3 +210,20 @@ def flip(path: Path, settled: bool = False) -> None:
     path.write_bytes(content)
     if settled:
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@contextmanager
+def served_archive(published_set: type[ImageData], folder: Path, monkeypatch) -> Iterator[Server]:
+    """A server whose only file is the set's archive, packed from `folder`; its sum is made the published one."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.add(folder, folder.name)
+    content = packed.getvalue()
+    (remote,) = published_set.remotes
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving() as running:
+        running.paths[f"/{remote.name}"] = good(content)
+        checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        here = replace(remote, size=len(content), checksum=checksum, mirrors=(running.url,))
+        monkeypatch.setattr(published_set, "remotes", (here,))
+        yield running

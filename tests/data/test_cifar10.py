@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import pickle
-import tarfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,7 @@ import torchvision.datasets
 
 from cnnbench.data.cifar10 import CIFAR10
 from datafiles import equal, ready, refused
-from webserver import good, serving
+from fetching import served_archive
 
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -138,17 +135,7 @@ def test_the_fingerprint_of_cifar10_covers_all_its_files(cifar):
 
 @pytest.fixture
 def archived(cifar, monkeypatch):
-    """A server whose only file is the small CIFAR-10's archive, of which the published sum is made that of this one."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        archive.add(cifar, cifar.name)
-    content = packed.getvalue()
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with serving() as server:
-        server.paths["/cifar-10-python.tar.gz"] = good(content)
-        sum = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        here = replace(CIFAR10.remotes[0], size=len(content), checksum=sum, mirrors=(server.url,))
-        monkeypatch.setattr(CIFAR10, "remotes", (here,))
+    with served_archive(CIFAR10, cifar, monkeypatch) as server:
         yield server
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
-import tarfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,7 @@ import torchvision.datasets
 
 from cnnbench.data.cifar100 import CIFAR100
 from datafiles import equal, ready, refused
-from webserver import good, serving
+from fetching import served_archive
 
 SIZES = {"train_size": 60, "val_size": 20, "test_size": 15}
 
@@ -99,17 +96,7 @@ def test_a_file_of_cifar100_with_another_checksum_is_refused_with_the_command_th
 
 @pytest.fixture
 def archived(cifar, monkeypatch):
-    """A server whose only file is the small CIFAR-100's archive, of which the published sum is made that of this one."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        archive.add(cifar, cifar.name)
-    content = packed.getvalue()
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with serving() as server:
-        server.paths["/cifar-100-python.tar.gz"] = good(content)
-        sum = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        here = replace(CIFAR100.remotes[0], size=len(content), checksum=sum, mirrors=(server.url,))
-        monkeypatch.setattr(CIFAR100, "remotes", (here,))
+    with served_archive(CIFAR100, cifar, monkeypatch) as server:
         yield server
 
 
