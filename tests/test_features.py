@@ -279,10 +279,12 @@ def test_a_folder_that_there_is_not_is_told_before_the_net_is_loaded(command, fi
     )
 
 
-@pytest.mark.parametrize("name", ["out.xyz", "folder.png"])
-def test_an_out_that_cannot_be_written_is_refused(command, finished, digit, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "reason"), [("out.xyz", "expected a name that ends in"), ("folder.png", "cannot be written")]
+)
+def test_an_out_that_cannot_be_written_is_refused(command, finished, digit, tmp_path, name, reason):
     (tmp_path / "folder.png").mkdir()
-    assert_refused(command(finished.path, digit, "--out", tmp_path / name), f"--out {tmp_path / name}: cannot be")
+    assert_refused(command(finished.path, digit, "--out", tmp_path / name), f"--out {tmp_path / name}: {reason}")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--nosuch"]])

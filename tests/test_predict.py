@@ -329,10 +329,12 @@ def test_a_folder_that_there_is_not_is_told_before_the_net_is_loaded(command, fi
     )
 
 
-@pytest.mark.parametrize("name", ["out.xyz", "folder.png"])
-def test_a_drawing_that_cannot_be_written_is_refused_in_one_line(command, finished, digit, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "reason"), [("out.xyz", "expected a name that ends in"), ("folder.png", "cannot be written")]
+)
+def test_a_drawing_that_cannot_be_written_is_refused_in_one_line(command, finished, digit, tmp_path, name, reason):
     (tmp_path / "folder.png").mkdir()
-    assert_refused(command(finished.path, digit, "--show", tmp_path / name), f"--show {tmp_path / name}: cannot be")
+    assert_refused(command(finished.path, digit, "--show", tmp_path / name), f"--show {tmp_path / name}: {reason}")
 
 
 ODD_NAMES = ["$\\frac{$", "été $5", "日本", "a_b^{c", "<&>", "", "%s", "{0}", "x" * 60, "$$"]
@@ -359,7 +361,7 @@ def test_class_names_of_any_letters_are_printed_as_text(command, copied, digit):
 
 
 @pytest.mark.parametrize("name", ["a$\\x$.png", "größe 日.png", "with space.png", "{0}%s.png"])
-def test_pictures_with_odd_names_are_drawn(command, finished, digit, tmp_path, name):
+def test_pictures_with_odd_names_are_drawn(command, finished, digit, tmp_path, name, reason):
     shutil.copy(digit, tmp_path / name)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
@@ -411,7 +413,7 @@ def test_an_unknown_flag_is_refused_in_one_line(command, finished, digit):
 
 
 @pytest.mark.parametrize("name", ["", "absent", "x.png"])
-def test_what_is_no_run_directory_is_refused_in_one_line(command, digit, tmp_path, name):
+def test_what_is_no_run_directory_is_refused_in_one_line(command, digit, tmp_path, name, reason):
     assert_refused(command(tmp_path / name, digit), f"{tmp_path / name}: not a run directory, it holds no config.yaml")
 
 

@@ -107,7 +107,9 @@ def pictures(tmp_path) -> Path:
     return tmp_path / "pictures"
 
 
-@pytest.mark.parametrize("data", ["mnist5k", "synthetic", "mnist", "imagefolder"])
+@pytest.mark.parametrize(
+    "data", ["mnist5k", "imagefolder", *(pytest.param(name, marks=pytest.mark.slow) for name in ("synthetic", "mnist"))]
+)
 def test_the_test_split_is_read_once_and_after_the_fit_has_ended(events, tmp_path, pictures, data):
     write_idx(tmp_path / "small", 120, 40)
     chosen = {
@@ -175,7 +177,9 @@ def first(tmp_path_factory) -> tuple[RunDir, Path]:
     return trained(folder / "runs", folder), folder
 
 
-@pytest.mark.parametrize("change", ["images", "labels", "fewer"])
+@pytest.mark.parametrize(
+    "change", ["both", *(pytest.param(change, marks=pytest.mark.slow) for change in ("images", "labels", "fewer"))]
+)
 def test_another_test_split_gives_the_same_weights_curves_and_validation(first, tmp_path, change):
     before, root = first
     shutil.copytree(root / "MNIST", tmp_path / "MNIST")
@@ -206,6 +210,7 @@ def test_another_train_image_gives_other_weights(first, tmp_path):
     assert not all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_pictures_for_the_test_have_no_part_in_size_mean_and_weights(tmp_path):
     random = np.random.default_rng(0)
     tops = [tmp_path / "one", tmp_path / "other"]

@@ -160,9 +160,13 @@ def test_the_images_that_are_given_are_left_alone():
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize(("text", "side"), [("flips", 28), ("scales=20,36", 36), ("scales=20", 20)])
-def test_the_largest_view_says_how_large_images_are_best(text, side):
-    assert Views.parse(text).largest(28) == side
+@pytest.mark.parametrize(
+    ("text", "native", "side"),
+    [("flips", 28, 32), ("scales=32,flips", 28, 32), ("scales=20", 28, 28), ("scales=20,36", 28, 28),
+     ("scales=20", 500, 64), ("scales=20,100", 500, 100)],
+)  # fmt: skip
+def test_views_are_made_from_images_of_the_sets_own_size_unless_that_is_needlessly_large(text, native, side):
+    assert Views.parse(text).source_side(native, 32) == side
 
 
 # ---- the mean answer -------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from cnnbench.errors import ConfigError
 
+PICTURES = (".png", ".pdf", ".svg", ".jpg")  # what matplotlib draws to
+
 
 class Parser(argparse.ArgumentParser):
     """`python -m cnnbench COMMAND`'s arguments; flags may stand among the others."""
@@ -21,8 +23,10 @@ class Parser(argparse.ArgumentParser):
 
     def check_picture(self, flag: str, path: Path | None) -> None:
         """Whether a picture can be written there, before there is one."""
-        if path and not path.suffix:
-            self.error(f"{flag} {path}: expected a name that ends in .png")
+        if path and path.suffix.lower() not in PICTURES:
+            self.error(f"{flag} {path}: expected a name that ends in {', '.join(PICTURES)}")
+        if path and path.is_dir():
+            self.error(f"{flag} {path}: cannot be written, it is a folder")
         if path and not path.parent.is_dir():
             self.error(f"{flag} {path}: there is no folder {path.parent}")
 

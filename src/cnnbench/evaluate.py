@@ -20,7 +20,7 @@ from cnnbench.rundir import RunDir
 def main(arguments: list[str]) -> None:
     """Prints the scores."""
     options = _parse(arguments)
-    if options.tta:
+    if options.tta is not None:
         from cnnbench.views import Views
 
         Views.parse(options.tta)  # before anything is read
@@ -76,7 +76,7 @@ def evaluate(directory: RunDir, config: Config, split: str, tta: str | None = No
     if tta:
         views = Views.parse(tta)
         net = Averaged(net, views, data.image_size)
-        data.scoring_side = min(data.native, views.largest(data.image_size))
+        data.scoring_side = views.source_side(data.native, data.image_size)
     data.prepare_data()
     data.setup("test" if split == "test" else "fit")
     classifier = Classifier(net, data.num_classes)

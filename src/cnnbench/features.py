@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ MOST = 64  # maps and filters drawn
 def main(arguments: list[str]) -> None:
     """Draws a layer's feature maps of a picture beside the picture and the filters of the first convolution."""
     options = _parse(arguments)
+    warnings.simplefilter("ignore")  # what a picture's decoder stumbles on and gets over
     RunDir.open(options.run_dir)
     if not options.image.is_file():
         raise ConfigError(f"{options.image}: no such picture")

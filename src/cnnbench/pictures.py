@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -53,7 +52,7 @@ def short_side(path: Path) -> int | None:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(), Image.open(path) as file:
+        with Image.open(path) as file:
             return min(file.size)
     except Exception:  # it is named when it is decoded
         return None
@@ -70,11 +69,9 @@ def read_picture(path: Path, mode: str) -> Image.Image:
     if not path.is_file():
         raise ConfigError(f"{path}: no such picture")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a decoder stumbles on and gets over
-            with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file)
-                image.load()
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            image.load()
     except UnidentifiedImageError as error:
         raise ConfigError(
             f"{path}: not a picture that can be read; expected PNG, JPEG, or another format of Pillow's"
@@ -85,6 +82,8 @@ def read_picture(path: Path, mode: str) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")  # from where every mode has its grey
     return image.convert(mode)
 
 

@@ -106,10 +106,15 @@ def draw(data: ImageData, path: Path) -> None:
             axis.imshow(image.permute(1, 2, 0)[..., : 3 if data.channels >= 3 else 1], cmap="gray", vmin=0, vmax=255)
             axis.set(xticks=[], yticks=[])
             if number == 0:
-                axis.set_title(data.classes[label], fontsize=8, parse_math=False)
+                axis.set_title(drawable(data.classes[label]), fontsize=8, parse_math=False)
         side = "×".join(map(str, images.shape[-2:]))
         line[0].set_ylabel(f"{'as loaded' if number == 0 else 'augmented'}\n{side}", fontsize=8)
     figure.savefig(path, dpi=120)
+
+
+def drawable(name: str) -> str:
+    """A class's name without what is no character, as a folder's name may have it."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -128,6 +133,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 def _show(facts: dict[str, Any], path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     train, test = facts["images"]["train"], facts["images"]["test"]
@@ -136,7 +142,7 @@ def _show(facts: dict[str, Any], path: Path) -> None:
     console.print(f"{facts['origin']}; licence: {facts['licence']}\n", highlight=False, soft_wrap=True)
     table = Table("class", "train", "validation", box=None, padding=(0, 2, 0, 0))
     for name, counts in facts["classes"].items():
-        table.add_row(name, f"{counts['train']:,}", f"{counts['val']:,}")
+        table.add_row(Text(drawable(name)), f"{counts['train']:,}", f"{counts['val']:,}")
     table.add_row("all", f"{facts['n']['train']:,}", f"{facts['n']['val']:,}", style="bold")
     console.print(table)
     console.print()

@@ -43,9 +43,15 @@ class Views:
             raise ConfigError(f"--tta {text}: {SYNTAX}")
         return cls(tuple(dict.fromkeys(map(int, numbers))), flips)
 
-    def largest(self, image_size: int) -> int:
-        """Pixels a side of the images that the views are best made from."""
-        return max(self.scales, default=image_size)
+    def source_side(self, native: int, image_size: int) -> int:
+        """Pixels a side of the images that the views are made from.
+
+        The set's own size, so that no view depends on which others there are, unless that is needlessly large; images as
+        the net takes them, where these are all the views.
+        """
+        if set(self.scales) <= {image_size}:
+            return image_size
+        return min(native, max(2 * image_size, *self.scales))
 
     def of(self, images: Tensor, image_size: int) -> list[Tensor]:
         """Normalised images (N, C, S, S) -> views (N, C, image_size, image_size).

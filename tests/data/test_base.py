@@ -25,7 +25,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.prepare import build_data
 from datafiles import equal, ready, refused, write_idx
 
-SETS = sorted(path.stem for path in (conf_dir() / "data").glob("*.yaml"))
+SETS = sorted(path.stem for path in (conf_dir() / "data").glob("*.yaml") if path.stem != "imagefolder")
 
 
 @cache

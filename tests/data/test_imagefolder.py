@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 import unicodedata
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -298,7 +301,7 @@ def test_the_test_split_of_a_flat_folder_is_a_constant(flat):
     found = [str(picture.path.relative_to(data.top)) for picture in data.pictures["test"]]
     in_turn = [f"{name}/{number:03}.png" for number in range(10) for name in ("cat", "dog")]
     assert found == [in_turn[at] for at in stratified(np.arange(20) % 2, 4, 5000)]
-    assert found == ["cat/004.png", "dog/005.png", "cat/007.png", "dog/007.png"]
+    assert found == ["cat/004.png", "dog/005.png", "cat/006.png", "dog/007.png"]
 
 
 def test_no_picture_is_in_two_splits(flat):
@@ -314,6 +317,53 @@ def test_a_class_of_one_picture_is_not_said_to_hold_none(tmp_path):
 
 def test_a_test_share_that_leaves_nothing_to_train_on_says_so(flat):
     assert "test_share" in refusal(flat, test_share=0.99)
+
+
+def an_hour_old(top: Path) -> Path:
+    """A folder whose files are old enough for what is found out about them to be kept."""
+    for path in top.rglob("*.png"):
+        os.utime(path, (time.time() - 3600,) * 2)
+    return top
+
+
+def test_what_is_known_of_one_test_share_is_not_taken_for_granted_of_another(flat):
+    loaded(an_hour_old(flat))
+    folders(flat, {"emu": 1})
+    an_hour_old(flat)
+    fine = loaded(flat, test_share=0.05)
+    assert fine.num_classes == 3
+    message = refusal(flat, test_share=0.95)
+    assert "emu" in message or "cat" in message
+
+
+def test_a_picture_that_only_another_test_share_tests_is_checked_as_well(flat):
+    tested = {str(picture.path) for picture in built(flat).pictures["test"]}
+    untested = next(path for path in sorted(flat.glob("cat/*.png"), reverse=True) if str(path) not in tested)
+    untested.write_bytes(b"bad")
+    an_hour_old(flat)
+    small = {"train_size": 2, "val_size": 2}
+    loaded(flat, **small)
+    data = built(flat, test_share=0.8, **small)
+    assert untested in [picture.path for picture in data.pictures["test"]]
+    with pytest.raises(DataError, match=re.escape(str(untested))):
+        data.prepare_data()
+
+
+def test_an_auto_image_size_does_not_depend_on_which_share_was_tested_before(tmp_path, monkeypatch):
+    top = tmp_path / "x"
+    for name in ("a", "b"):
+        (top / name).mkdir(parents=True)
+        for number in range(10):
+            side = 10 + number
+            picture(f"{name}/{number}", side, side).save(top / name / f"{number}.png")
+    an_hour_old(top)
+    known = {}
+    for share in (0.2, 0.9):
+        monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / f"fresh{share}"))
+        known[share] = built(top, test_share=share).native
+    assert known[0.2] != known[0.9]
+    monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "used"))
+    assert {share: built(top, test_share=share).native for share in (0.2, 0.9)} == known
 
 
 # ---- classes without pictures ----------------------------------------------------------------------------------------
@@ -713,12 +763,12 @@ def test_a_picture_that_was_repaired_is_read_the_next_time(flat):
 
 
 class Counting(ImageFolder):
-    """Notes which pictures are decoded."""
+    """Notes which pictures are decoded for a net, and not to see whether they can be."""
 
     decoded: list[str]
 
     def _decoded(self, path, side):
-        self.decoded.append(path.name)
+        self.decoded += [path.name] * (side == self.image_size)
         return super()._decoded(path, side)
 
 
@@ -728,35 +778,28 @@ def counting(monkeypatch) -> type[Counting]:
     return Counting
 
 
-def test_every_picture_is_decoded_once_and_the_second_time_none_is(flat, counting):
+def test_every_picture_is_decoded_once_and_those_of_the_test_once_before_to_see_whether_they_can_be(flat, counting):
     ready(counting(root=flat))
-    assert len(counting.decoded) == 20
+    assert len(counting.decoded) == 20 + 4
     ready(counting(root=flat))
-    assert len(counting.decoded) == 20
+    assert len(counting.decoded) == 20 + 4
 
 
 def test_pictures_that_no_split_takes_are_not_decoded(flat, counting):
     ready(counting(root=flat, train_size=4, val_size=2, test_size=2))
-    assert len(counting.decoded) == 8
+    assert len(counting.decoded) == 8 + 4  # the test split's four are looked at before
 
 
-def test_once_a_picture_is_repaired_the_good_ones_are_not_decoded_again(tmp_path, counting):
-    top = folders(tmp_path / "x", {"train/a": 300, "train/b": 300, "test/a": 2, "test/b": 2}, 2, 2)
-    path = top / "train" / "b" / "299.png"
-    content = path.read_bytes()
-    path.write_bytes(b"bad")
-    with pytest.raises(DataError):
-        ready(counting(root=top))
-    counting.decoded.clear()
-    path.write_bytes(content)
-    ready(counting(root=top))
-    assert len(counting.decoded) < 300
-
-
-def test_warnings_are_filtered_after_decoding_as_they_were_before(flat):
-    before = list(warnings.filters)
-    loaded(flat)
-    assert warnings.filters == before
+def test_reading_in_several_threads_leaves_the_filters_of_warnings_as_they_were(flat):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with warnings.catch_warnings(), ThreadPoolExecutor(8) as pool:
+            before = list(warnings.filters)
+            list(pool.map(lambda _: read_image(flat / "cat" / "000.png", 3), range(1500)))
+            assert warnings.filters == before
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_large_picture_is_read_without_a_warning(flat, recwarn, monkeypatch):

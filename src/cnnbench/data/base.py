@@ -236,11 +236,10 @@ class ImageData(LightningDataModule):
         self._read.clear()
 
     def official(self, official: Official) -> Images:
-        """All images of an official split, in its order, at the set's own size."""
+        """All images of an official split, in its order: at the set's own size, where it states mean and deviation of that."""
+        side = self.size if self.own_mean else self.image_size
         labels = self.labels(official)
-        images = Images(
-            torch.from_numpy(self._rows(official, self.size, np.arange(len(labels)))), torch.from_numpy(labels)
-        )
+        images = Images(torch.from_numpy(self._rows(official, side, np.arange(len(labels)))), torch.from_numpy(labels))
         self._read.clear()
         return images
 

@@ -59,6 +59,7 @@ class Decoded:
             return np.memmap(self.pixels, np.uint8, "c", shape=self.shape)
         except OSError as error:
             if error.errno in NO_ROOM:
+                self.sums.unlink(missing_ok=True)
                 self.pixels.unlink(missing_ok=True)
             if (needed := len(wanted) * self.row_bytes) > psutil.virtual_memory().available:
                 raise DataError(
@@ -78,16 +79,22 @@ class Decoded:
         if not len(self._missing(wanted)):
             return
         with FileLock(self.pixels.with_suffix(".lock")), _opened(self.pixels) as pixels, _opened(self.sums) as sums:
+            self._size(pixels, sums)
             missing = self._missing(wanted)  # another process may have been at it meanwhile
             if shutil.disk_usage(self.folder).free < len(missing) * self.row_bytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
-            os.truncate(pixels, self.shape[0] * self.row_bytes)
-            os.truncate(sums, self.shape[0] * 4)
             for at in chunks(missing, title):  # written, not mapped: a full disk is then an error and no bus error
                 for row, image in zip(at.tolist(), make(at), strict=True):
                     content = image.tobytes()
-                    os.pwrite(pixels, content, row * self.row_bytes)
-                    os.pwrite(sums, _sum(content).to_bytes(4, "little"), row * 4)
+                    _write_at(pixels, content, row * self.row_bytes)
+                    _write_at(sums, _sum(content).to_bytes(4, "little"), row * 4)
+
+    def _size(self, pixels: int, sums: int) -> None:
+        """Gives both files their length; rows that a shorter file had lost are no longer there."""
+        rows, kept = self.shape[0], os.fstat(pixels).st_size // self.row_bytes
+        os.truncate(sums, min(os.fstat(sums).st_size, 4 * min(kept, rows)))
+        os.truncate(sums, 4 * rows)
+        os.truncate(pixels, rows * self.row_bytes)
 
     def _missing(self, wanted: np.ndarray) -> np.ndarray:
         """Those of `wanted` that are not there, or not as they were written."""
@@ -111,10 +118,10 @@ def decoded_folder(name: str, fingerprint: str, source: Path) -> Path:
     try:
         if not folder.is_dir():
             for earlier in parent.glob(f"{name}-*/source"):
-                if earlier.read_text(encoding="utf-8") == str(source):
+                if earlier.read_bytes() == os.fsencode(source):
                     shutil.rmtree(earlier.parent, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "source").write_text(str(source), encoding="utf-8")
+            (folder / "source").write_bytes(os.fsencode(source))
     except OSError:
         pass  # `Decoded` says so, and does without
     return folder
@@ -129,10 +136,10 @@ class Remembered:
     """
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
-        place = hashlib.sha256(str(files[0].resolve().parent if files else "").encode()).hexdigest()[:16]
+        place = hashlib.sha256(os.fsencode(files[0].resolve().parent if files else "")).hexdigest()[:16]
         self.path = default_root() / "decoded" / f"{name}-{place}.json"
         stats = [(str(path), path.stat()) for path in files if path.is_file()]
-        listed = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+        listed = [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for name, stat in stats]
         self.signature = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
         self.newest_ns = max((stat.st_mtime_ns for _, stat in stats), default=0)
         self.complete = 0 < len(stats) == len(files)
@@ -143,7 +150,7 @@ class Remembered:
             return {}
         try:
             kept = json.loads(self.path.read_text(encoding="utf-8"))
-            return kept["facts"] if kept["signature"] == self.signature else {}
+            return dict(kept["facts"]) if kept["signature"] == self.signature else {}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
@@ -161,6 +168,13 @@ class Remembered:
 
 def _sum(row: Any) -> int:
     return zlib.crc32(row) or 1  # 0 stands for a row that is not there
+
+
+def _write_at(descriptor: int, content: bytes, offset: int) -> None:
+    """All of the content; a disk that is nearly full takes a part before it says so."""
+    done = 0
+    while done < len(content):
+        done += os.pwrite(descriptor, content[done:], offset + done)
 
 
 @contextmanager

@@ -28,7 +28,11 @@ def find_splits(top: Path) -> dict[str, Path]:
         raise DataError(
             f"data=imagefolder data.root={top}: no such folder; name the folder of your pictures with data.root=..."
         )
-    inside = {folder.name.lower(): folder for folder in subfolders(top)}
+    inside: dict[str, Path] = {}
+    for folder in subfolders(top):
+        twin = inside.setdefault(folder.name.lower(), folder)
+        if twin != folder and twin.name.lower() in sum(SPLITS.values(), ()):
+            raise DataError(f"{top}: holds both {twin.name} and {folder.name}; {LAYOUTS}")
     found = {split: inside[name] for split, names in SPLITS.items() for name in names if name in inside}
     if "train" not in found or not subfolders(found["train"]):
         return {"train": top}
@@ -73,9 +77,11 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = []
+    found, seen = [], {os.path.realpath(folder)}
     for place, inside, names in os.walk(folder, followlinks=True):
-        inside[:] = [name for name in inside if not _is_hidden(name)]
+        reals = {name: os.path.realpath(os.path.join(place, name)) for name in inside}
+        inside[:] = [name for name in inside if not _is_hidden(name) and reals[name] not in seen]
+        seen |= {reals[name] for name in inside}  # a link may lead back
         found += [Path(place, name) for name in names if not _is_hidden(name)]
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnbench.config import as_typed
 from cnnbench.data.base import ImageData, Official
 from cnnbench.data.cache import Make, chunks
 from cnnbench.data.fetch import default_root, expanded
@@ -55,12 +57,14 @@ class ImageFolder(ImageData):
         image_size: Any = "auto",
         **keys: Any,
     ) -> None:
-        if channels not in (1, 3):
-            raise ConfigError(f"data.channels={channels}: expected 3, or 1 for grey")
+        if isinstance(channels, bool) or channels not in (1, 3):
+            raise ConfigError(f"data.channels={as_typed(channels)}: expected 3, or 1 for grey")
         if fit not in ("crop", "pad", "stretch"):
-            raise ConfigError(f"data.fit={fit}: expected crop, pad or stretch")
+            raise ConfigError(f"data.fit={as_typed(fit)}: expected crop, pad or stretch")
         if not isinstance(test_share, int | float) or not 0 < test_share < 1:
-            raise ConfigError(f"data.test_share={test_share}: expected a number above 0, below 1; for instance 0.2")
+            raise ConfigError(
+                f"data.test_share={as_typed(test_share)}: expected a number above 0, below 1; for instance 0.2"
+            )
         self.channels, self.fit, self.test_share = channels, fit, test_share
         if expanded(root) == default_root():
             raise ConfigError("data=imagefolder: which folder? Name the one of your pictures with data.root=FOLDER")
@@ -80,6 +84,9 @@ class ImageFolder(ImageData):
     def pictures(self) -> dict[Official, list[Picture]]:
         """Each official split's pictures, in the official order; those of a folder `val` end the train split."""
         train, val, test = (self._in_folder(split) for split in ("train", "val", "test"))
+        for split, found in (("train", train), ("val", val), ("test", test)):
+            if split in self.folders and not found:
+                raise DataError(f"{self.folders[split]}: its folders hold no picture; put some there, or remove it")
         if not test:
             labels = np.array([picture.label for picture in train])
             apart = set(stratified(labels, max(1, round(len(labels) * self.test_share)), TEST_SEED).tolist())
@@ -88,8 +95,8 @@ class ImageFolder(ImageData):
         return {"train": train + val, "test": test}
 
     def files(self) -> list[Path]:
-        """All pictures, those of the train split first."""
-        return [picture.path for official in self.pictures.values() for picture in official]
+        """All pictures, in the order of their places."""
+        return sorted(picture.path for official in self.pictures.values() for picture in official)
 
     def count(self, official: Official) -> int:
         """As many as there are files."""
@@ -100,12 +107,20 @@ class ImageFolder(ImageData):
         return np.array([picture.label for picture in self.pictures[official]], dtype=np.int64)
 
     def check(self) -> None:
-        """Every class has a picture to train on."""
-        there = Counter(picture.label for picture in self.pictures["train"])
+        """Every class has a picture to train on; those of the test split, which is not looked at before the end, can be read."""
+        tested = [picture.path for picture in self.pictures["test"]]
+        trained = self.pictures["train"][: self.count("train") - len(self._in_folder("val"))]
+        there = Counter(picture.label for picture in trained)
         for label, name in enumerate(self.classes):
+            folder = self.folders["train"] / name
+            if not there[label] and any(path.is_relative_to(folder) for path in tested):
+                raise DataError(
+                    f"{folder}: holds so few pictures that none is left to train on beside the test; add some"
+                )
             if not there[label]:
-                folder = self.folders["train"] / name
                 raise DataError(f"{folder}: holds no picture to train on; put some there, or remove the folder")
+        if self._broken(tested):
+            raise DataError(broken_pictures(self._broken(self.files())))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -133,13 +148,9 @@ class ImageFolder(ImageData):
 
         def decode(rows: np.ndarray) -> np.ndarray:
             read = in_parallel(lambda path: self._decoded(path, side), [paths[row] for row in rows])
-            broken = [error for error in read if isinstance(error, ConfigError)]
-            if not broken:
-                return np.stack(read)
-            for at in chunks(np.arange(rows[-1] + 1, len(paths)), f"{self.name}: looking for more broken pictures"):
-                read = in_parallel(lambda path: self._decoded(path, side), [paths[row] for row in at])
-                broken += [error for error in read if isinstance(error, ConfigError)]
-            raise DataError(broken_pictures(broken))
+            if any(isinstance(error, ConfigError) for error in read):
+                raise DataError(broken_pictures(self._broken(self.files())))
+            return np.stack(read)
 
         return decode
 
@@ -147,6 +158,14 @@ class ImageFolder(ImageData):
         """Which pictures, in which order, and how they are made square."""
         names = "\n".join(str(picture.path.relative_to(self.top)) for picture in self.pictures[official])
         return f"{official}-{hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}-{self.fit}"
+
+    def _broken(self, paths: list[Path]) -> list[ConfigError]:
+        """Why pictures cannot be read, of those that cannot."""
+        found: list[ConfigError] = []
+        for at in chunks(np.arange(len(paths)), f"{self.name}: looking for broken pictures"):
+            read = in_parallel(lambda path: self._decoded(path, 1), [paths[row] for row in at])
+            found += [error for error in read if isinstance(error, ConfigError)]
+        return found
 
     def _decoded(self, path: Path, side: int) -> np.ndarray | ConfigError:
         """(C, side, side) uint8, or why not."""
@@ -171,7 +190,8 @@ class ImageFolder(ImageData):
 
 def in_parallel(function: Callable[[Path], Any], paths: list[Path]) -> list[Any]:
     """What the function gives for each file, on all cores: decoders and hashes release the interpreter."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")  # what a decoder stumbles on and gets over; filters are not a thread's own
         return list(pool.map(function, paths))
 
 
