@@ -361,7 +361,7 @@ def test_class_names_of_any_letters_are_printed_as_text(command, copied, digit):
 
 
 @pytest.mark.parametrize("name", ["a$\\x$.png", "größe 日.png", "with space.png", "{0}%s.png"])
-def test_pictures_with_odd_names_are_drawn(command, finished, digit, tmp_path, name, reason):
+def test_pictures_with_odd_names_are_drawn(command, finished, digit, tmp_path, name):
     shutil.copy(digit, tmp_path / name)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
@@ -413,7 +413,7 @@ def test_an_unknown_flag_is_refused_in_one_line(command, finished, digit):
 
 
 @pytest.mark.parametrize("name", ["", "absent", "x.png"])
-def test_what_is_no_run_directory_is_refused_in_one_line(command, digit, tmp_path, name, reason):
+def test_what_is_no_run_directory_is_refused_in_one_line(command, digit, tmp_path, name):
     assert_refused(command(tmp_path / name, digit), f"{tmp_path / name}: not a run directory, it holds no config.yaml")
 
 

@@ -342,7 +342,7 @@ def test_a_mean_that_was_measured_is_not_said_to_be_off(tmp_path):
         (["augment=[flip,flop]"], "augment=[flip,flop]: no such augment; did you mean flip?"),
         (["data.train_size=5000"], "data.train_size=5000: the split has 4500 images"),
         (["nonsense"], "nonsense: expected key=value"),
-        (["--out", "sheet"], "--out sheet: expected a name that ends in .png"),
+        (["--out", "sheet"], "--out sheet: expected a file whose name ends in .png"),
         (["--out", "absent/sheet.png"], "--out absent/sheet.png: there is no folder absent"),
         (["--out", "sheet.xyz"], "--out sheet.xyz: "),
         (["--out", "folder.png"], "--out folder.png: "),

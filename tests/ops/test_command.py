@@ -397,10 +397,12 @@ def test_an_out_in_a_folder_that_there_is_not_is_refused_before_anything_is_done
     assert_refused(command("--out", "absent/out.png"), "--out absent/out.png: there is no folder absent")
 
 
-@pytest.mark.parametrize("name", ["out.xyz", "folder.png"])
-def test_an_out_that_cannot_be_written_is_refused(few, command, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "reason"), [("out.xyz", "expected a name that ends in"), ("folder.png", "cannot be written")]
+)
+def test_an_out_that_cannot_be_written_is_refused(few, command, tmp_path, name, reason):
     (tmp_path / "folder.png").mkdir()
-    assert_refused(command("--out", name), f"--out {name}: cannot be written")
+    assert_refused(command("--out", name), f"--out {name}: {reason}")
 
 
 @pytest.mark.parametrize("arguments", [["--nosuch"], ["x.png"], ["--image"]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ SIDE = 256  # pixels that the longer side of a picture is shrunk to
 def main(arguments: list[str]) -> int:
     """Prints examples and speeds, writes the picture; 1 where an example does not come out as in the book."""
     options = _parse(arguments)
+    warnings.simplefilter("ignore")  # what a picture's decoder stumbles on and gets over
     picture = read_grey(options.image or own_picture())
     wrong = print_examples()
     print()
