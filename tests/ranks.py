@@ -1,33 +1,52 @@
-"""One of several processes that score a saved run together: `python ranks.py RUN_DIR FIRST STOP RANK RANKS PORT OUT`."""
+"""Several processes that score a saved run together: `python ranks.py RUN_DIR FIRST STOP RANKS PORT FOLDER`.
+
+Libraries are imported once, then the process is forked for each rank, which writes `FOLDER/rank<number>.json`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 
+import torch
+from pytorch_lightning import Trainer
 
-def main(run_dir: str, first: str, stop: str, rank: str, ranks: str, port: str, out: str) -> None:
+from cnnbench.classifier import Classifier
+from cnnbench.config import Config
+from cnnbench.prepare import build_data
+from cnnbench.restore import load_net
+
+
+def main(run_dir: str, first: str, stop: str, ranks: str, port: str, folder: str) -> int:
+    """Whether a rank failed."""
+    torch.set_num_threads(1)
+    children = []
+    for rank in range(int(ranks)):
+        child = os.fork()
+        if not child:
+            os._exit(be_rank(run_dir, [int(first), int(stop)], rank, int(ranks), port, Path(folder)))
+        children.append(child)
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child in children)
+
+
+def be_rank(run_dir: str, test_size: list[int], rank: int, ranks: int, port: str, folder: Path) -> int:
     os.environ |= {
-        "LOCAL_RANK": rank, "RANK": rank, "NODE_RANK": "0", "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks,
+        "LOCAL_RANK": str(rank), "RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test",
     }  # fmt: skip
-    import torch
-
-    torch.set_num_threads(1)
-    Path(out).write_text(json.dumps(score(run_dir, [int(first), int(stop)], int(ranks))))
+    try:
+        (folder / f"rank{rank}.json").write_text(json.dumps(score(run_dir, test_size, ranks)))
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def score(run_dir: str, test_size: list[int], ranks: int) -> dict:
     """The scores of a run on a range of its test images, and this process's logits and labels of them."""
-    from pytorch_lightning import Trainer
-
-    from cnnbench.classifier import Classifier
-    from cnnbench.config import Config
-    from cnnbench.prepare import build_data
-    from cnnbench.restore import load_net
-
     config = Config.load(Path(run_dir) / "config.yaml")
     config = config.model_copy(update={"data": config.data.model_copy(update={"test_size": test_size})})
     data = build_data(config)
@@ -45,4 +64,4 @@ def score(run_dir: str, test_size: list[int], ranks: int) -> dict:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

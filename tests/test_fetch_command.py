@@ -70,12 +70,14 @@ def test_the_command_replaces_a_file_that_is(tmp_path, digits, server, damage):
     assert [request.path for request in server.requests] == [f"/mnist/{FILES[1]}.gz"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["synthetic", "mnist5k"])
 def test_the_command_says_which_sets_need_no_download(tmp_path, no_network, capfd, name):
     assert main(["fetch", name]) == 0
     assert capfd.readouterr() == (f"{name}: needs no download\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [["cifar10", "mnist"], ["mnist", "cifar10"]])
 def test_a_set_that_fails_does_not_keep_others_from_coming(tmp_path, digits, photographs, server, capfd, order):
     server.paths[f"/cifar10/{photographs.remotes[0].name}"] = not_found()

@@ -92,6 +92,7 @@ COLOUR = [*SMALL, "data.channels=3", "augment=[crop,flip]", "--json"]
 DIGITS = ["data=mnist5k", "--json"]
 
 
+@pytest.mark.slow
 def test_the_sheet_is_a_picture_in_the_folder_where_one_is(drawing, tmp_path):
     code, out, err = drawing(*SMALL)
     assert (code, err) == (0, "")
@@ -105,6 +106,7 @@ def test_the_sheet_is_a_picture_in_the_folder_where_one_is(drawing, tmp_path):
         assert len(sheet.convert("L").getcolors()) > 50
 
 
+@pytest.mark.slow
 def test_augmented_rows_make_the_sheet_higher(drawing, tmp_path):
     for augment in ("none", "basic"):
         drawing(*SMALL, f"augment={augment}")
@@ -113,6 +115,7 @@ def test_augmented_rows_make_the_sheet_higher(drawing, tmp_path):
     assert 3 < augmented.height / plain.height <= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sheet.pdf", "deeper/sheet.png"])
 def test_the_sheet_goes_where_one_says(drawing, tmp_path, name):
     (tmp_path / "deeper").mkdir()
@@ -137,6 +140,7 @@ def test_there_is_a_column_for_each_class_and_a_row_for_each_version(arguments, 
     assert [line[0].get_ylabel() for line in axes[1:]] == ["augmented\n28×28"] * (rows - 1)
 
 
+@pytest.mark.slow
 def test_of_more_classes_than_fit_the_first_ten_are_drawn_and_all_are_counted():
     found = preview(*SMALL, "data.num_classes=30", "--json")
     assert [len(line) for line in grid(found.figures[0])] == [10]
@@ -171,6 +175,7 @@ def test_the_four_versions_of_an_image_differ():
     assert len({b"".join(shown(axis).tobytes() for axis in line) for line in versions}) == 4
 
 
+@pytest.mark.slow
 def test_the_sheet_is_the_same_each_time_and_another_for_another_seed():
     runs = [preview(*COLOUR), anew(*COLOUR), preview(*COLOUR, "seed=1")]
     one, again, other = ([shown(axis).tobytes() for axis in run.figures[0].axes] for run in runs)
@@ -179,6 +184,7 @@ def test_the_sheet_is_the_same_each_time_and_another_for_another_seed():
     assert one[3:] != other[3:]
 
 
+@pytest.mark.slow
 def test_a_class_without_a_train_image_has_no_column():
     (figure,) = preview("data=mnist5k", "data.train_size=3", "data.val_size=100").figures
     assert [axis.get_title() for axis in grid(figure)[0]] == ["0", "1", "2"]
@@ -196,6 +202,7 @@ def test_images_are_drawn_at_the_size_at_which_the_augmentation_begins():
     assert axes[1][0].get_ylabel() == "augmented\n28×28"
 
 
+@pytest.mark.slow
 def test_a_net_says_at_which_size():
     own, for_net = preview(*DIGITS), preview(*DIGITS, "model=lenet5")
     assert (own.facts["size"], for_net.facts["size"]) == (28, 32)
@@ -342,7 +349,7 @@ def test_a_mean_that_was_measured_is_not_said_to_be_off(tmp_path):
         (["augment=[flip,flop]"], "augment=[flip,flop]: no such augment; did you mean flip?"),
         (["data.train_size=5000"], "data.train_size=5000: the split has 4500 images"),
         (["nonsense"], "nonsense: expected key=value"),
-        (["--out", "sheet"], "--out sheet: expected a file whose name ends in .png"),
+        (["--out", "sheet"], "--out sheet: expected a name that ends in .png"),
         (["--out", "absent/sheet.png"], "--out absent/sheet.png: there is no folder absent"),
         (["--out", "sheet.xyz"], "--out sheet.xyz: "),
         (["--out", "folder.png"], "--out folder.png: "),

@@ -130,6 +130,7 @@ def test_the_test_split_is_read_once_and_after_the_fit_has_ended(events, tmp_pat
     assert [event for event in after if event.endswith((" train", " val"))] == []
 
 
+@pytest.mark.slow
 def test_without_the_test_pixels_a_run_gets_as_far_as_its_test(tmp_path, monkeypatch):
     write_idx(tmp_path / "small", 120, 40)
     whole = IdxData.read
@@ -148,6 +149,7 @@ def test_without_the_test_pixels_a_run_gets_as_far_as_its_test(tmp_path, monkeyp
     assert weights(directory, "best")
 
 
+@pytest.mark.slow
 def test_the_test_images_are_scored_once_and_with_the_best_weights(finished, monkeypatch, tmp_path, quick):
     seen = []
     whole = Images.take
@@ -198,6 +200,7 @@ def test_another_test_split_gives_the_same_weights_curves_and_validation(first, 
     assert np.array_equal(*logits) == (change == "labels")
 
 
+@pytest.mark.slow
 def test_another_train_image_gives_other_weights(first, tmp_path):
     before, root = first
     shutil.copytree(root / "MNIST", tmp_path / "MNIST")

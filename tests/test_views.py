@@ -256,6 +256,7 @@ def normalised(directory: RunDir, split: str = "test") -> tuple[torch.Tensor, np
     return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["flips", "scales=28", "scales=24,28,32", "scales=20,36,flips"])
 def test_scores_are_those_of_the_mean_answer(photographs, outputs, text):
     scores, probabilities, labels = outputs(photographs, "test", text)
@@ -307,6 +308,7 @@ def test_the_screen_says_which_views_there_were(photographs, capsys):
     assert "60 images, averaged over scales=24,28,flips" in capsys.readouterr().out.replace("\n", " ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_other_splits_are_averaged_over_views_too(photographs, outputs, split):
     scores, probabilities, labels = outputs(photographs, split, "flips")
@@ -319,6 +321,7 @@ def test_other_splits_are_averaged_over_views_too(photographs, outputs, split):
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta", [None, "scales=28"])
 def test_train_images_are_scored_as_they_are_and_not_as_training_changed_them(photographs, outputs, tta):
     scores, probabilities, labels = outputs(photographs, "train", tta)
@@ -336,6 +339,7 @@ def test_train_images_are_scored_as_they_are_and_not_as_training_changed_them(ph
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_net_is_asked_for_an_image_of_another_size(photographs, monkeypatch):
     from cnnbench.models.simplecnn import SimpleCNN
 
@@ -354,6 +358,7 @@ def test_no_net_is_asked_for_an_image_of_another_size(photographs, monkeypatch):
 # images of 28 × 28 that the net takes at 32 × 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["scales=32", "flips"])
 def test_the_image_as_it_is_is_the_one_that_is_scored_without_tta(finished, outputs, text):
     _, plain, _ = outputs(finished, "test")
@@ -366,6 +371,7 @@ def test_the_image_as_it_is_is_the_one_that_is_scored_without_tta(finished, outp
     np.testing.assert_allclose(averaged, plain, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_larger_scale_is_made_from_the_sets_own_pixels(finished, outputs):
     _, found, _ = outputs(finished, "test", "scales=40")
     pixels = MNIST5k().read("test").pixels.float()
@@ -388,6 +394,7 @@ def small(tmp_path_factory) -> RunDir:
     return run(compose(overrides)).directory
 
 
+@pytest.mark.slow
 def test_the_view_at_one_scale_does_not_depend_on_the_other_scales(small, outputs):
     (_, one, _), (_, other, _), (_, both, _) = (
         outputs(small, "test", text) for text in ("scales=16", "scales=24", "scales=16,24")
@@ -395,6 +402,7 @@ def test_the_view_at_one_scale_does_not_depend_on_the_other_scales(small, output
     np.testing.assert_allclose(both, (one + other) / 2, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_scales_beyond_the_nets_size_show_more_than_an_enlarged_image(small, outputs):
     _, found, _ = outputs(small, "test", "scales=28")
     pixels = MNIST5k().read("test").pixels[..., 6:22, 6:22].float()
@@ -404,6 +412,12 @@ def test_scales_beyond_the_nets_size_show_more_than_an_enlarged_image(small, out
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_a_scale_that_no_memory_holds_is_one_line(photographs, capsys):
+    assert main(["evaluate", str(photographs.path), "--tta", "scales=3000000"]) == 2
+    assert re.fullmatch(r"cnnbench: --tta scales=3000000: [^\n]*\n", capsys.readouterr().err)
+
+
+@pytest.mark.slow
 def test_tta_of_another_data_set_uses_the_runs_size(finished, outputs, real_data):
     scores, _, _ = outputs(
         finished, "test", "scales=28,32,flips", "data=mnist", f"data.root={real_data}", "data.test_size=50"

@@ -122,7 +122,8 @@ class Classifier(LightningModule):
 
     def _score(self, logits: Tensor, y: Tensor, loss: MeanMetric, collection: MetricCollection) -> None:
         loss.update(F.cross_entropy(logits.float(), y, reduction="none"))
-        collection.update(logits.float(), y)
+        for name, metric in collection.items():
+            metric.update(logits.float().softmax(1) if name == "ece" else logits.float(), y)
 
     def _conclude(self, what: str, loader: Any, loss: MeanMetric, collection: MetricCollection) -> None:
         said = bool(self.scores)
@@ -157,12 +158,16 @@ def with_auxiliary(output: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor, 
 
 
 def metrics(num_classes: int) -> MetricCollection:
-    """Accuracy over all images, accuracy of each class, confusion matrix (rows: truth), calibration error (15 bins, L1)."""
+    """Accuracy over all images, accuracy of each class, confusion matrix (rows: truth), calibration error (15 bins, L1).
+
+    The last one takes probabilities: of logits it would guess, batch by batch, from whether all lie between 0 and 1.
+    """
     return MetricCollection(
         {
             "acc": MulticlassAccuracy(num_classes, average="micro"),
             "per_class": MulticlassAccuracy(num_classes, average="none"),
             "confusion": MulticlassConfusionMatrix(num_classes),
             "ece": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1"),
-        }
+        },
+        compute_groups=False,
     )

@@ -13,6 +13,7 @@ from cnnbench.arguments import Parser
 from cnnbench.compose import compose
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.pictures import drawable
 from cnnbench.report.stats import wilson
 from cnnbench.rundir import RunDir
 
@@ -139,6 +140,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 def _show(scores: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     low, high = scores["interval"]
     console = Console()
@@ -147,6 +149,7 @@ def _show(scores: dict[str, Any]) -> None:
         f"{', averaged over ' + scores['tta'] if scores['tta'] else ''}",
         style="bold",
         soft_wrap=True,
+        markup=False,
     )
     console.print(
         f"accuracy {scores['acc']:.4f} (95 % interval {low:.4f} to {high:.4f})  loss {scores['loss']:.4f}",
@@ -158,6 +161,6 @@ def _show(scores: dict[str, Any]) -> None:
         row = scores["confusion"][label]
         wrong = {other: count for other, count in enumerate(row) if other != label and count}
         worst = max(wrong, key=wrong.__getitem__) if wrong else None
-        taken = f"{scores['classes'][worst]} ({wrong[worst]})" if worst is not None else ""
-        table.add_row(name, f"{sum(row):,}", "" if acc is None else f"{acc:.4f}", taken)
+        taken = f"{drawable(scores['classes'][worst])} ({wrong[worst]})" if worst is not None else ""
+        table.add_row(Text(drawable(name)), f"{sum(row):,}", "" if acc is None else f"{acc:.4f}", Text(taken))
     console.print(table)

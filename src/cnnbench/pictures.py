@@ -47,6 +47,11 @@ def squared(image: Image.Image, fit: Fit) -> Image.Image:
     return image.crop((left, top, left + short, top + short))
 
 
+def drawable(text: str) -> str:
+    """A name without what is no character, as a file's or folder's name may have it."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def short_side(path: Path) -> int | None:
     """Pixels of a picture file's shorter side, from its header; None where it has none that can be read."""
     from PIL import Image

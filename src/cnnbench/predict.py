@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.arguments import Parser
 from cnnbench.errors import ConfigError
-from cnnbench.pictures import border_mean, read_image
+from cnnbench.pictures import border_mean, drawable, read_image
 from cnnbench.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ def draw(pictures: list[Image.Image], predictions: list[dict[str, Any]], path: P
         pictures, predictions, figure.subplots(rows, 2, squeeze=False), strict=True
     ):
         left.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        left.set_title(Path(prediction["image"]).name, fontsize=9, parse_math=False)
+        left.set_title(drawable(Path(prediction["image"]).name), fontsize=9, parse_math=False)
         left.axis("off")
-        names = [answer["class"] for answer in prediction["top"]]
+        names = [drawable(answer["class"]) for answer in prediction["top"]]
         values = [answer["probability"] for answer in prediction["top"]]
         bars = right.barh(range(len(names)), values, color=["#0072B2"] + ["#9ecae1"] * (len(names) - 1))
         right.bar_label(bars, [f"{value:.3f}" for value in values], padding=3, fontsize=9)

@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnbench.arguments import Parser
 from cnnbench.compose import compose
+from cnnbench.pictures import drawable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,11 +111,6 @@ def draw(data: ImageData, path: Path) -> None:
         side = "×".join(map(str, images.shape[-2:]))
         line[0].set_ylabel(f"{'as loaded' if number == 0 else 'augmented'}\n{side}", fontsize=8)
     figure.savefig(path, dpi=120)
-
-
-def drawable(name: str) -> str:
-    """A class's name without what is no character, as a folder's name may have it."""
-    return name.encode("utf-8", "replace").decode()
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

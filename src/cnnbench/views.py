@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cnnbench.data.geometry import center_crop
 from cnnbench.errors import ConfigError
 
+LARGEST = 4096  # pixels a side
 SYNTAX = "--tta takes scales=S,S,... (pixels a side) and flips, as in --tta scales=256,384,512,flips"
 
 
@@ -41,6 +42,8 @@ class Views:
             flips or numbers
         ):
             raise ConfigError(f"--tta {text}: {SYNTAX}")
+        if any(int(number) > LARGEST for number in numbers):
+            raise ConfigError(f"--tta {text}: scales are pixels a side, at most {LARGEST}")
         return cls(tuple(dict.fromkeys(map(int, numbers))), flips)
 
     def source_side(self, native: int, image_size: int) -> int:

@@ -808,6 +808,7 @@ def test_notes_stores_train_images_scaled_once_and_validation_images_as_the_net_
     assert data.images["train"].source.dtype == torch.uint8
 
 
+@pytest.mark.slow
 def test_notes_scales_to_forty_flips_and_crops_as_torchvision_does():
     data, plain = ready("notes", COLOUR), ready("none", COLOUR)
     (batch, _), order = next(iter(data.train_dataloader())), data.train_dataloader().order(0)
@@ -967,6 +968,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", MISTAKES, ids=" ".join)
 def test_a_choice_that_there_is_not_is_one_line_that_says_what_to_type(overrides):
     with pytest.raises(ConfigError, match=MISTAKES[overrides]) as raised:

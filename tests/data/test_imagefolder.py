@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import unicodedata
 import warnings
@@ -487,19 +488,39 @@ def test_a_link_to_itself_is_named(flat):
     assert str(flat / "cat" / "self.png") in refusal(flat)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_picture_that_may_not_be_read_is_named(flat):
-    (flat / "cat" / "000.png").chmod(0)
-    assert str(flat / "cat" / "000.png") in refusal(flat)
+NOBODY = 65534
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_is_named(flat):
-    (flat / "cat").chmod(0)
-    try:
-        assert str(flat / "cat") in refusal(flat)
-    finally:
-        (flat / "cat").chmod(0o755)
+@pytest.fixture
+def without_rights(flat, monkeypatch):
+    """A copy of the folder, of which a place may not be read: what a user is told who is not root."""
+    loaded(flat)  # all modules are imported: whoever is nobody may not be allowed to
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    monkeypatch.setenv("CNNBENCH_DATA", str(place / "decoded"))
+    (place / "decoded").mkdir()
+    (place / "decoded").chmod(0o777)
+
+    def told(name: str) -> str:
+        top = shutil.copytree(flat, place / "flat")
+        (top / name).chmod(0)
+        before = os.geteuid()
+        if before == 0:
+            os.seteuid(NOBODY)
+        try:
+            return refusal(top)
+        finally:
+            os.seteuid(before)
+            (top / name).chmod(0o755)
+
+    yield told
+    shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("name", ["cat/000.png", "cat", "cat/within", "dog/009.png"])
+def test_a_picture_or_folder_that_may_not_be_read_is_named(flat, without_rights, name):
+    folders(flat, {"cat/within": 2})
+    assert f"/flat/{name}" in without_rights(name)
 
 
 def test_a_picture_whose_reading_fails_is_named(flat, monkeypatch):
@@ -605,6 +626,7 @@ def decoded_kinds(kinds) -> dict[str, ImageFolder]:
     return {fit: loaded(kinds, fit=fit) for fit in FITS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("name", KINDS)
 def test_a_picture_of_every_kind_has_its_colour(decoded_kinds, name, fit):
@@ -933,6 +955,7 @@ def test_mean_and_deviation_are_those_of_the_train_images_as_numpy_has_them(flat
     np.testing.assert_allclose(data.std, std, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", ["augment=notes", "augment=resized_crop"])
 def test_mean_and_deviation_do_not_depend_on_the_augmentation(tmp_path, augment):
     top = folders(tmp_path / "x", {"a": 10, "b": 10}, 16, 16)
@@ -1098,6 +1121,7 @@ def photographs(tmp_path_factory) -> Path:
     return top
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", FITS)
 def test_a_net_says_of_a_picture_what_it_said_in_its_test(photographs, tmp_path, capsys, fit):
     overrides = [f"data.root={photographs}", f"data.fit={fit}", f"runs_dir={tmp_path / 'runs'}", "epochs=2"]
@@ -1112,6 +1136,36 @@ def test_a_net_says_of_a_picture_what_it_said_in_its_test(photographs, tmp_path,
         answer = {top["index"]: top["probability"] for top in prediction["top"]}
         assert [answer[0], answer[1]] == pytest.approx(row.tolist(), abs=1e-5 if fit == "crop" else 0.02)
     assert load_net(directory.path)[1]["fit"] == fit
+
+
+@pytest.fixture(scope="module")
+def oddly_named(tmp_path_factory) -> tuple[Path, Path]:
+    """A run on classes of odd names, and one of their pictures."""
+    top = tmp_path_factory.mktemp("odd names")
+    folders(top, {"[red]": 6, os.fsdecode(b"A\xe9"): 6, "$x$": 6})
+    config = compose([*NET, f"data.root='{top}'", f"runs_dir='{top.parent / '[bold] runs'}'"])
+    return run(config).directory.path, top / "$x$" / "000.png"
+
+
+@pytest.mark.slow
+def test_a_net_names_its_classes_as_they_are_when_it_is_scored(oddly_named, capsys):
+    code, out, err = command(capsys, "evaluate", oddly_named[0])
+    assert (code, err) == (0, "")
+    printed = [line.split()[0] for line in out.splitlines()[-3:]]
+    assert (printed[0], printed[1][0], printed[2]) == ("$x$", "A", "[red]")
+
+
+def test_a_net_names_its_classes_as_they_are_when_it_is_asked(oddly_named, tmp_path, capsys):
+    code, out, err = command(capsys, "predict", *oddly_named, "--show", tmp_path / "answer.png")
+    assert (code, err) == (0, "")
+    assert all(re.search(rf"{name} 0\.", out) for name in (r"\$x\$", r"\[red\]", r"A\S+"))
+    assert (tmp_path / "answer.png").is_file()
+
+
+def test_a_folder_of_any_name_is_printed_as_it_is(oddly_named, capsys):
+    directory, _ = oddly_named
+    assert "[bold] runs" in str(directory)
+    assert command(capsys, "evaluate", directory)[1].startswith(f"{directory} on imagefolder, test")
 
 
 def test_a_run_keeps_the_folder_the_size_and_what_was_measured(photographs, tmp_path, monkeypatch):
@@ -1145,12 +1199,14 @@ def photos(cifar) -> ImageFolder:
     return loaded(cifar)
 
 
+@pytest.mark.slow
 def test_cifars_folders_have_their_ten_classes_and_five_thousand_pictures(photos):
     assert photos.classes == tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
     assert {part: len(images) for part, images in photos.images.items()} == {"train": 3600, "val": 400, "test": 1000}
     assert photos.shape == (3, 32, 32)
 
 
+@pytest.mark.slow
 def test_cifars_rows_are_what_torchvision_and_pil_read(photos, cifar):
     for part in ("train", "test"):
         reference = TorchvisionFolder(str(cifar / part))
@@ -1173,6 +1229,7 @@ def test_cifars_validation_is_stratified(photos):
     assert torch.bincount(photos.images["train"].labels).tolist() == [360] * 10
 
 
+@pytest.mark.slow
 def test_cifars_train_folder_alone_is_cut_into_three(cifar):
     data = built(cifar / "train")
     data.prepare_data()

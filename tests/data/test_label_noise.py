@@ -32,6 +32,7 @@ some_labels = st.lists(st.integers(0, 5), min_size=1, max_size=150).map(np.array
 # ---- the function ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(labels=some_labels, share=shares, seed=seeds)
 @settings(max_examples=150, deadline=None)
 def test_exactly_the_share_is_changed_to_the_nearest_image(labels, share, seed):
@@ -198,6 +199,7 @@ def test_the_label_hash_changes_with_the_share_and_its_seed_and_not_with_the_run
     assert again.label_hash == ready(MNIST5k(**FIXED, label_noise=0.2)).label_hash
 
 
+@pytest.mark.slow
 def test_the_label_hash_is_in_the_result(tmp_path, tiny):
     config = compose([*tiny, "data.label_noise=0.3", f"runs_dir={tmp_path / 'runs'}"])
     outcome = run(config)
@@ -208,6 +210,7 @@ def test_the_label_hash_is_in_the_result(tmp_path, tiny):
     assert data.label_hash != ready(build_data(compose(tiny))).label_hash
 
 
+@pytest.mark.slow
 def test_the_share_is_part_of_a_runs_identity(tiny):
     clean, noisy = (prepare(compose([*tiny, f"data.label_noise={share}"])).config for share in (0, 0.1))
     assert clean.identity() != noisy.identity()

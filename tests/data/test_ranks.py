@@ -110,6 +110,7 @@ def test_the_parts_of_a_shuffled_batch_are_together_the_batch_of_one_process(n, 
             assert [len(y) for _, y in together] == [len(y) for _, y in whole]
 
 
+@pytest.mark.slow
 @given(n=st.integers(1, 60), ranks=st.integers(1, 7), per_rank=st.integers(1, 5), seed=st.integers(0, 9))
 @settings(max_examples=100, deadline=None)
 def test_every_rank_has_as_many_shuffled_batches_of_as_many_images_but_one(n, ranks, per_rank, seed):
@@ -119,6 +120,7 @@ def test_every_rank_has_as_many_shuffled_batches_of_as_many_images_but_one(n, ra
     assert sum(map(sum, parts)) == n
 
 
+@pytest.mark.slow
 @given(n=st.integers(2, 60), ranks=st.integers(1, 7), per_rank=st.integers(2, 5))
 @settings(max_examples=100, deadline=None)
 def test_no_rank_trains_on_one_image_alone_where_there_are_two_for_each(n, ranks, per_rank):
@@ -234,26 +236,16 @@ def free_port() -> int:
 
 def scored_together(run_dir: Path, ranks: int, folder: Path) -> list[dict]:
     """What each of several processes has of the same test."""
-    port, script = str(free_port()), Path(__file__).parents[1] / "ranks.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    outs = [folder / f"rank{rank}.json" for rank in range(ranks)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(run_dir), str(FIRST), str(STOP), str(rank), str(ranks), port, str(out)],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank, out in enumerate(outs)
-    ]
-    try:
-        errors = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * ranks, errors
-    return [json.loads(out.read_text()) for out in outs]
+    script = Path(__file__).parents[1] / "ranks.py"
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, (run_dir, FIRST, STOP, ranks, free_port(), folder))],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(ranks)]
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +253,7 @@ def alone(finished) -> dict:
     return score(str(finished.path), [FIRST, STOP], 1)
 
 
+@pytest.mark.slow
 def test_one_process_scores_the_images_in_their_stored_order(alone, finished):
     saved = np.load(finished.predictions)
     assert alone["labels"] == saved["targets"][FIRST:STOP].tolist() == [0, 0, 1, 1, 1]

@@ -291,7 +291,12 @@ class ImageData(LightningDataModule):
 
     @cached_property
     def _facts(self) -> Remembered:
-        return Remembered(self.name, self.files())
+        return Remembered(self._remembered_as, self.files())
+
+    @property
+    def _remembered_as(self) -> str:
+        """What facts of the files are kept under: the name, and whatever else they depend on."""
+        return self.name
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

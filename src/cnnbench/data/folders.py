@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from cnnbench.errors import DataError
 
@@ -73,17 +73,24 @@ def in_turn(classes: list[list[Picture]]) -> list[Picture]:
 
 def subfolders(folder: Path) -> list[Path]:
     """Folders in a folder, by name; hidden ones are left out."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
+    except OSError as error:
+        _refuse(error)
 
 
 def _files(folder: Path) -> list[Path]:
     found, seen = [], {os.path.realpath(folder)}
-    for place, inside, names in os.walk(folder, followlinks=True):
+    for place, inside, names in os.walk(folder, onerror=_refuse, followlinks=True):
         reals = {name: os.path.realpath(os.path.join(place, name)) for name in inside}
         inside[:] = [name for name in inside if not _is_hidden(name) and reals[name] not in seen]
         seen |= {reals[name] for name in inside}  # a link may lead back
         found += [Path(place, name) for name in names if not _is_hidden(name)]
     return found
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 
 def _is_hidden(name: str) -> bool:

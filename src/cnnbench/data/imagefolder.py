@@ -137,6 +137,10 @@ class ImageFolder(ImageData):
                 digest.update(str(path.relative_to(self.top)).encode("utf-8", "surrogateescape") + content)
         return digest.hexdigest()[:16]
 
+    @property
+    def _remembered_as(self) -> str:
+        return f"{self.name}-{self.channels}-{self.test_share}"
+
     def _in_folder(self, split: str) -> list[Picture]:
         return in_turn(pictures_of(self.folders[split], self.classes)) if split in self.folders else []
 
