@@ -25,14 +25,14 @@ def main(arguments: list[str], command: str) -> None:
     console = Console()
     earlier = RunDir(Path(config.resume))
     if config.resume not in ("never", "auto") and earlier.result.is_file():
-        console.print(f"{earlier.path}: is done already", soft_wrap=True, highlight=False)
+        console.print(f"{earlier.path}: is done already", soft_wrap=True, highlight=False, markup=False)
         show(json.loads(earlier.result.read_text(encoding="utf-8")), earlier, console)
         return
     with console.status("importing torch and Lightning") if console.is_terminal else _nothing():
         from cnnbench.train import run
     outcome = run(config, command, console)
     if not outcome.fresh:
-        console.print(f"{outcome.directory.path}: is done already", soft_wrap=True, highlight=False)
+        console.print(f"{outcome.directory.path}: is done already", soft_wrap=True, highlight=False, markup=False)
     show(outcome.result, outcome.directory, console)
 
 
@@ -109,7 +109,7 @@ def show(result: dict[str, Any], directory: RunDir, console: Any) -> None:
         "ask it": f"python -m cnnbench predict {path} IMAGE",
         "watch": f"tensorboard --logdir {shlex.quote(str(directory.path.parent.parent))}",
     }.items():
-        console.print(f"{what:<12}{text}", soft_wrap=True, highlight=False)
+        console.print(f"{what:<12}{text}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _nothing() -> Any:

@@ -7,7 +7,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.arguments import Parser
 from cnnbench.compose import compose
@@ -16,6 +16,9 @@ from cnnbench.errors import ConfigError
 from cnnbench.pictures import drawable
 from cnnbench.report.stats import wilson
 from cnnbench.rundir import RunDir
+
+if TYPE_CHECKING:
+    from cnnbench.data.base import ImageData
 
 
 def main(arguments: list[str]) -> None:
@@ -79,6 +82,7 @@ def evaluate(directory: RunDir, config: Config, split: str, tta: str | None = No
         net = Averaged(net, views, data.image_size)
         data.scoring_side = views.source_side(data.native, data.image_size)
     data.prepare_data()
+    check_is_the_runs(data, config, facts["classes"], Config.load(directory.config))
     data.setup("test" if split == "test" else "fit")
     classifier = Classifier(net, data.num_classes)
     make_trainer(config, directory, []).test(classifier, dataloaders=data.loader(split, shuffle=False), verbose=False)  # type: ignore[arg-type]
@@ -102,6 +106,20 @@ def evaluate(directory: RunDir, config: Config, split: str, tta: str | None = No
     }
 
 
+def check_is_the_runs(data: ImageData, config: Config, classes: list[str], trained: Config) -> None:
+    """The data of a run must be what they were: images that it was trained on may else be among those that are scored."""
+    if config.data.fingerprint and data.fingerprint != config.data.fingerprint:
+        raise ConfigError(
+            f"data={data.name}: the files in {data.root} are not those that this run was trained on; images that it has seen may "
+            f"be among those to be scored. Restore them, or name others with data={trained.choices.get('data', data.name)} data.root=..."
+        )
+    if config.data.target == trained.data.target and list(data.classes) != list(classes):
+        raise ConfigError(
+            f"data={data.name}: its classes are {', '.join(data.classes)}, those of this net {', '.join(classes)}; "
+            "name a set with the same classes"
+        )
+
+
 def with_overrides(frozen: Config, overrides: list[str]) -> Config:
     """A run's config with other data: `data=NAME` and `data.key=value`; size and normalisation stay the run's."""
     other = next((o for o in overrides if not o.startswith(("data=", "data."))), None)
@@ -115,6 +133,9 @@ def with_overrides(frozen: Config, overrides: list[str]) -> Config:
         overrides = [f"data={frozen.choices['data']}", *overrides]
     given = {o.partition("=")[0].removeprefix("data.") for o in overrides}
     composed = compose(overrides)
+    if composed.data.target == frozen.data.target:  # pictures from elsewhere are made square and grey as the run's were
+        own = frozen.data.arguments
+        kept |= {key: own[key] for key in ("fit", "channels") if key in own}
     data = composed.data.model_copy(update={key: value for key, value in kept.items() if key not in given})
     return frozen.model_copy(update={"data": data})
 

@@ -165,4 +165,4 @@ def _show(facts: dict[str, Any], path: Path) -> None:
         )
     console.print(f"\naugment     {', '.join(facts['augment']) or 'none'}", highlight=False)
     console.print(f"split hash  {facts['split_hash']}, labels {facts['label_hash']}", highlight=False)
-    console.print(f"sheet       {path}", highlight=False, soft_wrap=True)
+    console.print(f"sheet       {path}", highlight=False, soft_wrap=True, markup=False)

@@ -64,7 +64,7 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
         if not directory.config.is_file():
             write_atomic(directory.config, prepared.config.dump())
         log.info("data.pipeline=%s: %s", prepared.config.data.pipeline, prepared.pipeline_because)
-        console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False)
+        console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False, markup=False)
         result = fit_and_test(prepared, directory, console, resumed)
         write_atomic(directory.result, json.dumps({**result, "command": command}, indent=2, allow_nan=False) + "\n")
     return Outcome(directory, {**result, "command": command})

@@ -10,7 +10,23 @@ from typing import NamedTuple, NoReturn
 
 from cnnbench.errors import DataError
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"}
+ENDINGS = {
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".jp2",
+    ".jfif",
+    ".avif",
+    ".tga",
+}
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 LAYOUTS = "expected FOLDER/<class>/<pictures>, or FOLDER/train/<class>/<pictures> with val and test beside train"
 
@@ -34,6 +50,8 @@ def find_splits(top: Path) -> dict[str, Path]:
         if twin != folder and twin.name.lower() in sum(SPLITS.values(), ()):
             raise DataError(f"{top}: holds both {twin.name} and {folder.name}; {LAYOUTS}")
     found = {split: inside[name] for split, names in SPLITS.items() for name in names if name in inside}
+    if found and "train" not in found and len(found) == len(inside):
+        raise DataError(f"{top}: holds {', '.join(folder.name for folder in found.values())}, and no train; {LAYOUTS}")
     if "train" not in found or not subfolders(found["train"]):
         return {"train": top}
     others = [folder.name for folder in inside.values() if folder not in found.values()]
@@ -80,12 +98,17 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():  # a class may be absent from a split
+        return []
     found, seen = [], {os.path.realpath(folder)}
     for place, inside, names in os.walk(folder, onerror=_refuse, followlinks=True):
         reals = {name: os.path.realpath(os.path.join(place, name)) for name in inside}
         inside[:] = [name for name in inside if not _is_hidden(name) and reals[name] not in seen]
         seen |= {reals[name] for name in inside}  # a link may lead back
-        found += [Path(place, name) for name in names if not _is_hidden(name)]
+        paths = [Path(place, name) for name in names if not _is_hidden(name)]
+        found += [
+            path for path in paths if path.is_file() or not path.exists()
+        ]  # a broken link is named when it is read
     return found
 
 
