@@ -20,6 +20,7 @@ def test_load_net_gives_the_facts_of_the_runs_data(finished):
         "image_size": 32,
         "mean": [0.1307],
         "std": [0.3081],
+        "fit": "pad",
     }
 
 

@@ -289,7 +289,7 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(mistake, tmp_p
     assert not list(tmp_path.glob("**/status.json"))
 
 
-def no_network(name, remote, folder):
+def no_network(name, remote, folder, failed):
     raise Unreachable("no network in a test")
 
 
