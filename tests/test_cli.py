@@ -99,7 +99,8 @@ def test_list_shows_what_each_choice_is(capsys):
     [
         (
             ["trian"],
-            "cnnbench: trian: no such command; commands: evaluate, predict, info, features, fetch, preview, ops, list, or key=value to train",
+            "cnnbench: trian: no such command; commands: evaluate, predict, info, "
+            "features, fetch, preview, ops, list, or key=value to train",
         ),
         (["evalute", "x"], "cnnbench: evalute: no such command; did you mean evaluate? commands: "),
         (["list", "modle"], "cnnbench: list modle: no such group; did you mean model? groups: "),
