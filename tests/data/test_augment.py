@@ -948,6 +948,13 @@ class Broken(Step):
         raise {"index": IndexError, "type": TypeError}[self.how]("on\nits own")
 
 
+class Doubling(Step):
+    """Gives two images for one."""
+
+    def apply(self, images, draws):
+        return torch.cat([images, images])
+
+
 class Growing(Step):
     def apply(self, images, draws):
         return torch.cat([images, images], dim=1)
@@ -993,6 +1000,7 @@ REFUSED = {
     ("+augment.mine._target_=cnnbench.data.crops.RandomCorp",): r"^augment\.mine\._target_=.*RandomCorp",
     ("+augment.mine._target_=math.pi",): r"^augment\.mine\._target_=math\.pi",
     ("+augment.mine._target_=cnnbench.data.augment.Step",): r"^augment\S*: .*\w",
+    (f"+augment.mine._target_={__name__}.Doubling",): r"^augment: its steps make 4 images of two",
     (f"+augment.mine._target_={__name__}.Growing",): r"^augment: its steps give images of 6×32×32 .*takes 3×32×32",
     (f"+augment.mine._target_={__name__}.Darker",): r"^augment\.mine\.by: Darker needs it",
     **{

@@ -22,7 +22,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from cnnbench.data import cache
+from cnnbench.data import cache, parallel
 from cnnbench.data.cache import Decoded, Remembered, decoded_folder
 from cnnbench.data.mnist import MNIST
 from cnnbench.errors import DataError
@@ -78,7 +78,7 @@ def made(folder):
 
 @pytest.fixture
 def chunks_of_three(monkeypatch):
-    monkeypatch.setattr(cache, "CHUNK", 3)
+    monkeypatch.setattr(parallel, "CHUNK", 3)
 
 
 def change(path: Path, at: int, content: bytes) -> None:
@@ -173,9 +173,10 @@ SCRIPT = """
 import os, sys, time, zlib
 from pathlib import Path
 import numpy as np
-from cnnbench.data import cache
+from cnnbench.data import cache, parallel
 
-cache.CHUNK = 3
+from cnnbench.data import parallel
+parallel.CHUNK = 3
 log = Path(sys.argv[1])
 
 def make(rows):
@@ -791,3 +792,10 @@ def test_the_digest_of_what_is_decoded_is_that_of_the_file(root, small):
     content = (small / "MNIST" / "raw" / "t10k-images-idx3-ubyte").read_bytes()[16:]
     assert hashlib.sha256(decoded.read_bytes()).digest() == hashlib.sha256(content).digest()
     assert data.images["test"].pixels.numpy().tobytes() == content
+
+
+def test_facts_that_were_altered_are_not_recalled(files):
+    remembered = Remembered("x", files)
+    remembered.keep(labels=[1, 2, 3])
+    remembered.path.write_text(remembered.path.read_text().replace("[1, 2, 3]", "[0, 0, 0]"))
+    assert Remembered("x", files).recall() == {}

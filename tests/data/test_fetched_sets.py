@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import requests
 
 from cnnbench.compose import compose
+from cnnbench.data.base import ImageData
 from cnnbench.data.cifar10 import CIFAR10
 from cnnbench.data.cifar100 import CIFAR100
 from cnnbench.data.fashionmnist import FashionMNIST
@@ -28,6 +30,14 @@ from fetching import (  # noqa: F401
     photographs,
     server,
 )
+
+
+class Own(MNIST):
+    """A set of one's own, fetched, in files whose sums are not published, and without a check of its own."""
+
+    sums: Mapping[str, str] = {}
+    check = ImageData.check
+
 
 FETCHABLE = [MNIST, FashionMNIST, CIFAR10, CIFAR100]
 
@@ -261,3 +271,12 @@ def test_without_cnnbench_data_the_root_is_a_folder_of_the_user(tmp_path, monkey
 def test_data_root_comes_before_cnnbench_data(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "elsewhere"))
     assert build_data(compose(["data=mnist", f"data.root={tmp_path}"])).root == tmp_path
+
+
+def test_a_corrupt_byte_in_a_set_of_ones_own_is_found_by_its_sum_from_when_it_was_unpacked(tmp_path, digits):
+    data = Own(root=tmp_path)
+    data.prepare_data()
+    flip(data.files()[0])
+    assert refused(Own(root=tmp_path)).startswith(f"{data.files()[0]}: corrupt, its SHA256 sum is not ")
+    Own(root=tmp_path).mend()
+    ready(Own(root=tmp_path))

@@ -147,9 +147,59 @@ def test_folders_train_and_val_alone_leave_the_test_split_to_be_taken_from_train
     assert all(name.startswith("train/") for name in names(data, "test"))
 
 
-def test_a_typed_val_size_goes_before_the_folder_val(split):
-    data = loaded(split, val_size=4)
-    assert all(name.startswith("train/") for name in names(data, "val"))
+@pytest.mark.parametrize(("size", "taken"), [(2, 2), ([1, 3], 2)])
+def test_a_val_size_counts_within_the_folder_val_none_of_which_trains(split, size, taken):
+    data = loaded(split, val_size=size)
+    assert len(names(data, "val")) == taken
+    assert all(name.startswith("val/") for name in names(data, "val"))
+    assert all(name.startswith("train/") for name in names(data, "train"))
+
+
+def test_a_train_size_counts_within_the_folder_train(split):
+    trained = len(names(loaded(split), "train"))
+    assert len(names(loaded(split, train_size=trained), "train")) == trained
+    assert f"type at most {trained}" in refusal(split, train_size=trained + 1)
+
+
+def test_a_fraction_is_of_the_folder_train(split):
+    whole, half = (names(loaded(split, fraction=share), "train") for share in (1.0, 0.5))
+    assert len(half) == round(len(whole) / 2)
+    assert set(half) < set(whole)
+
+
+@pytest.mark.parametrize("first", ["training_set", "seg_train"])
+def test_splits_under_names_that_are_not_known_are_not_taken_for_classes(tmp_path, first):
+    top = folders(tmp_path / "x", {f"{first}/a": 2, f"{first}/b": 2, "test_set/a": 2, "test_set/b": 2})
+    text = refusal(top)
+    assert first in text
+    assert "hold the same class folders" in text
+
+
+def test_files_that_are_no_pictures_are_counted_in_a_line(flat, caplog):
+    for name in ("a.HEIC", "b.HEIC", "c"):
+        (flat / "cat" / name).write_bytes(b"?")
+    loaded(flat)
+    assert "2 .heic, 1 without an ending" in caplog.text
+
+
+def test_a_picture_that_changes_before_it_is_decoded_is_refused_and_not_kept(flat):
+    data = built(flat)
+    data.prepare_data()
+    path = data.pictures["test"][0].path
+    content = path.read_bytes()
+    Image.new("RGB", (8, 8), "red").save(path)
+    with pytest.raises(DataError, match=rf"^{re.escape(str(path))}: has changed since this command began"):
+        data.setup("test")
+    path.write_bytes(content)
+    assert torch.equal(ready(built(flat)).images["test"].pixels, ready(built(flat)).images["test"].pixels)
+    expected = np.asarray(read_image(path, 3, fit="crop").resize((data.image_size,) * 2, Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(ready(built(flat)).images["test"].pixels[0].permute(1, 2, 0).numpy(), expected)
+
+
+def test_classes_that_validation_leaves_no_image_to_train_on_are_named(tmp_path, caplog):
+    top = folders(tmp_path / "x", {"train/a": 9, "train/b": 9, "train/c": 9, "test/a": 1, "test/b": 1, "test/c": 1})
+    loaded(top, fraction=0.05)
+    assert "2 classes have no image to train on" in caplog.text
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "VAL", "Validation"])
@@ -158,7 +208,9 @@ def test_split_folders_have_several_names(tmp_path, train, val):
     counts = {f"{train}/a": 4, f"{train}/b": 4, f"{val}/a": 1, f"{val}/b": 1, "Testing/a": 1, "Testing/b": 1}
     data = built(folders(tmp_path / "x", counts))
     data.prepare_data()
-    assert (data.count("train"), data.count("test"), data.official_val) == (10, 2, [8, 10])
+    data.setup("fit")
+    assert (data.count("train"), data.count("test")) == (10, 2)
+    assert data.indices["val"].tolist() == [8, 9]
 
 
 @pytest.mark.parametrize("name", ["train", "val", "test"])
@@ -524,14 +576,14 @@ def test_a_picture_or_folder_that_may_not_be_read_is_named(flat, without_rights,
 
 
 def test_a_picture_whose_reading_fails_is_named(flat, monkeypatch):
-    whole = Path.read_bytes
+    whole = Path.open
 
-    def read_bytes(path):
+    def refusing(path, *mode):
         if path.name == "003.png":
             raise PermissionError(13, "Permission denied", str(path))
-        return whole(path)
+        return whole(path, *mode)
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(Path, "open", refusing)
     assert "003.png" in refusal(flat)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -22,13 +22,16 @@ from cnnbench.data.archives import sum_beside
 from cnnbench.data.augment import Augment
 from cnnbench.data.cache import Decoded, Make, Remembered, decoded_folder
 from cnnbench.data.fetch import default_root, expanded, fetch
-from cnnbench.data.mirrors import Remote, has_sum
+from cnnbench.data.mirrors import Remote, has_sum, sum_of
+from cnnbench.data.parallel import chunks, in_parallel
 from cnnbench.data.split import Size, mislabel, split_hash, split_train, take
 from cnnbench.data.store import Images, Loader, resize
 from cnnbench.errors import ConfigError, CorruptFile, DataError
 from cnnbench.pictures import Fit
 
 log = logging.getLogger("cnnbench.run")
+
+NAMED = 10  # so many classes are named in a message
 
 Official = Literal["train", "test"]
 Split = Literal["train", "val", "test"]
@@ -54,7 +57,6 @@ class ImageData(LightningDataModule):
     remotes: tuple[Remote, ...] = ()  # the published files; none for a set that cannot be fetched
     sums: Mapping[str, str] = MappingProxyType({})  # published checksums of files, by their name in `folder`
     val_share: float = 0.1  # of the official train split, where val_size is absent
-    official_val: Size = None  # where the set has one: the range of the official train split that validates
     fit: Fit = "pad"  # what becomes of a picture from elsewhere that is not square
 
     def __init__(
@@ -84,9 +86,7 @@ class ImageData(LightningDataModule):
         self.fraction, self.label_noise = fraction, label_noise
         self.split_seed, self.pipeline = split_seed, pipeline
         self.batch_size, self.shuffle_seed, self.make_augment = batch_size, shuffle_seed, make_augment
-        self.scoring_side = (
-            self.image_size
-        )  # of the images that are scored; a test at several scales begins with larger ones
+        self.scoring_side = self.image_size  # of images that are scored; tests at several scales begin with larger ones
         self.indices: dict[Split, np.ndarray] = {}
         self.images: dict[Split, Images] = {}
         self._prepared = False
@@ -104,7 +104,9 @@ class ImageData(LightningDataModule):
         return [self.folder / member for remote in self.remotes for member in remote.members]
 
     def check(self) -> None:
-        """Raises `DataError` where the files are not what they should be."""
+        """Raises `DataError` where the files are not what they should be: here, where they have not their checksums."""
+        for path in self.files():
+            self.require_sum(path)
 
     def count(self, official: Official) -> int:
         """How many images an official split has, without decoding it."""
@@ -151,8 +153,19 @@ class ImageData(LightningDataModule):
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the names and contents of the set's files (SHA-256, sixteen hex digits)."""
-        known = self._facts.recall().get("fingerprint")
-        return known or fingerprint_of(self.name, [(path.name, path) for path in self.files()])
+        if known := self._facts.recall().get("fingerprint"):
+            return known
+        digest, files = hashlib.sha256(self.name.encode()), self.files()
+        for at in chunks(np.arange(len(files)), f"{self.name}: reading {len(files):,} files"):
+            some = [files[index] for index in at]
+            for path, content in zip(some, in_parallel(sum_of, some), strict=True):
+                digest.update(os.fsencode(self.label_of(path)))
+                digest.update(bytes.fromhex(content))
+        return digest.hexdigest()[:16]
+
+    def label_of(self, path: Path) -> str:
+        """What a file is called wherever the set lies."""
+        return path.name
 
     @property
     def split_hash(self) -> str:
@@ -194,7 +207,9 @@ class ImageData(LightningDataModule):
                 if (error := self._corrupt()) is None:
                     return
                 try:
-                    fetch(self.name, self.remotes, self.folder, self.sums, self._is_corrupt)
+                    fetch(
+                        self.name, self.remotes, self.folder, self.sums, lambda: getattr(self._corrupt(), "path", None)
+                    )
                 except DataError as failure:
                     raise DataError(f"{error}\n{failure}") from failure
             self.check()
@@ -203,7 +218,8 @@ class ImageData(LightningDataModule):
         """Raises `CorruptFile` where a file has not its published checksum, or not the one that it was unpacked with."""
         beside = sum_beside(path)
         kept = f"sha256:{beside.read_text(encoding='utf-8').strip()}" if beside.is_file() else None
-        checksum = self.sums.get(path.relative_to(self.folder).as_posix(), kept)
+        name = path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else path.name
+        checksum = self.sums.get(name, kept)
         if checksum and not has_sum(path, checksum):
             kind, _, digest = checksum.partition(":")
             raise CorruptFile(f"{path}: corrupt, its {kind.upper()} sum is not {digest}; {self.again}", path)
@@ -222,10 +238,14 @@ class ImageData(LightningDataModule):
         if stage in ("fit", "validate") and "train" not in self.images:
             labels = self.labels("train")
             self.indices["train"], self.indices["val"] = self.split(labels)
+            untrained = np.setdiff1d(np.arange(self.num_classes), labels[self.indices["train"]])
+            if len(untrained):
+                named = ", ".join(self.classes[label] for label in untrained[:NAMED])
+                log.warning("data=%s: %d classes have no image to train on: %s", self.name, len(untrained), named)
             sides: dict[Split, int] = {"train": self.train_side, "val": self.scoring_side}
             self._keep("train", labels, sides)
             if not self.mean or not self.std:
-                mean, std = self._measured(labels)
+                mean, std = self.measured()
                 self.mean, self.std = self.mean or mean, self.std or std
             noisy = mislabel(self.images["train"].labels.numpy(), self.label_noise, self.num_classes, self.split_seed)
             self.images["train"] = self.images["train"].relabelled(noisy)
@@ -235,20 +255,16 @@ class ImageData(LightningDataModule):
             self._keep("test", labels, {"test": self.scoring_side})
         self._read.clear()
 
-    def official(self, official: Official) -> Images:
-        """All images of an official split, in its order: at the set's own size, where it states mean and deviation of that."""
-        side = self.size if self.own_mean else self.image_size
-        labels = self.labels(official)
-        images = Images(torch.from_numpy(self._rows(official, side, np.arange(len(labels)))), torch.from_numpy(labels))
-        self._read.clear()
-        return images
+    def measured(self) -> tuple[list[float], list[float]]:
+        """Mean and deviation of each channel, of what `measured_on` names: here, of the official train split, as published."""
+        return self._statistics("train", self.size, np.arange(self.count("train")))
 
     def split(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices (train, val) into the official train split."""
         return split_train(
             labels,
             train_size=self.train_size,
-            val_size=self.official_val if self.val_size is None else self.val_size,
+            val_size=self.val_size,
             val_share=self.val_share,
             fraction=self.fraction,
             split_seed=self.split_seed,
@@ -256,12 +272,12 @@ class ImageData(LightningDataModule):
 
     def loader(self, split: Split, shuffle: bool = False) -> Loader:
         """Batches of a split that has been set up; those that are not shuffled, for scoring, are twice as large."""
-        if self.pipeline == "device":
-            self.images[split] = self.images[split].to(self._device())
         images = self.images[split]
         if not shuffle and images.source.shape[-1] != self.scoring_side:  # stored as an augmentation would like them
             rows = self._rows("train", self.scoring_side, self.indices[split])
-            images = replace(images, source=torch.from_numpy(rows), rows=torch.from_numpy(self.indices[split]))
+            images = Images(torch.from_numpy(rows), images.labels.cpu(), torch.from_numpy(self.indices[split]))
+        elif self.pipeline == "device":
+            images = self.images[split] = images.to(self._device())
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return Loader(
             images,
@@ -315,15 +331,11 @@ class ImageData(LightningDataModule):
             return error
         return None
 
-    def _is_corrupt(self, remote: Remote) -> bool:
-        """Whether the first corrupt file is among the members of an archive."""
-        error = self._corrupt()
-        return error is not None and error.path in [self.folder / member for member in remote.members]
-
     def _whole(self, official: Official) -> Images:
         """An official split as it is read, while a stage is set up."""
         if official not in self._read:
             self._read[official] = self.read(official)
+            self._facts.require_unchanged(self.files())
         return self._read[official]
 
     def _keep(self, official: Official, labels: np.ndarray, sides: dict[Split, int]) -> None:
@@ -335,11 +347,11 @@ class ImageData(LightningDataModule):
             for split in splits:
                 self.images[split] = whole.select(self.indices[split])
 
-    def _measured(self, labels: np.ndarray) -> tuple[list[float], list[float]]:
-        """Mean and deviation of the train images at the size that the net takes, whatever an augmentation begins with."""
-        train = self.indices["train"]
-        whole = Images(torch.from_numpy(self._rows("train", self.image_size, train)), torch.from_numpy(labels))
-        return whole.select(train).statistics()
+    def _statistics(self, official: Official, side: int, rows: np.ndarray) -> tuple[list[float], list[float]]:
+        """Mean and deviation of some images of an official split at some size."""
+        pixels = torch.from_numpy(self._rows(official, side, rows))
+        self._read.clear()
+        return Images(pixels, torch.zeros(len(pixels), dtype=torch.int64)).select(rows).statistics()
 
     def _rows(self, official: Official, side: int, wanted: np.ndarray) -> np.ndarray:
         """(N, C, side, side) uint8 of an official split, of which the rows `wanted` are there."""
@@ -360,16 +372,3 @@ class ImageData(LightningDataModule):
                 f"data.{key}={as_typed(given)}: {self.name} has {self.channels} channels; type one number for each"
             )
         return values * self.channels if len(values) == 1 else values
-
-
-def fingerprint_of(name: str, files: list[tuple[str, Path]]) -> str:
-    """A hash of a set's name and of its files' names and contents (SHA-256, sixteen hex digits)."""
-    digest = hashlib.sha256(name.encode())
-    for label, path in files:
-        digest.update(label.encode())
-        with path.open("rb") as file:
-            content = hashlib.sha256()
-            while piece := file.read(1 << 20):
-                content.update(piece)
-        digest.update(content.digest())
-    return digest.hexdigest()[:16]

@@ -22,11 +22,11 @@ import numpy as np
 import psutil
 
 from cnnbench.data.fetch import NO_ROOM, default_root
+from cnnbench.data.parallel import chunks
 from cnnbench.errors import DataError
 from cnnbench.rundir import write_atomic
 
 log = logging.getLogger("cnnbench.run")
-CHUNK = 512  # images decoded between two looks at the progress bar
 CHECKED_BYTES = 2 << 30  # a larger map is trusted: to read all of it at each start would take longer than it is worth
 SETTLED_NS = 2_000_000_000  # a file that changed since then may change again within a tick of its clock
 
@@ -138,11 +138,11 @@ class Remembered:
     def __init__(self, name: str, files: Sequence[Path]) -> None:
         place = hashlib.sha256(os.fsencode(files[0].resolve().parent if files else "")).hexdigest()[:16]
         self.path = default_root() / "decoded" / f"{name}-{place}.json"
-        stats = [(str(path), path.stat()) for path in files if path.is_file()]
-        listed = [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for name, stat in stats]
+        self.marks = {path: mark_of(path) for path in files if path.is_file()}
+        listed = [[str(path), *mark] for path, mark in self.marks.items()]
         self.signature = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-        self.newest_ns = max((stat.st_mtime_ns for _, stat in stats), default=0)
-        self.complete = 0 < len(stats) == len(files)
+        self.newest_ns = max((changed for _, changed, _, _ in self.marks.values()), default=0)
+        self.complete = 0 < len(self.marks) == len(files)
 
     def recall(self) -> dict[str, Any]:
         """The facts; empty where there are none of these files as they are now."""
@@ -150,7 +150,8 @@ class Remembered:
             return {}
         try:
             kept = json.loads(self.path.read_text(encoding="utf-8"))
-            return dict(kept["facts"]) if kept["signature"] == self.signature else {}
+            whole = kept["sum"] == zlib.crc32(json.dumps(kept["facts"]).encode())
+            return dict(kept["facts"]) if whole and kept["signature"] == self.signature else {}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
@@ -158,12 +159,26 @@ class Remembered:
         """Adds facts, unless the files are so new that they may still be changing."""
         if not self.complete or time.time_ns() - self.newest_ns < SETTLED_NS:
             return
-        text = json.dumps({"signature": self.signature, "facts": {**self.recall(), **facts}})
+        facts = {**self.recall(), **facts}
+        checksum = zlib.crc32(json.dumps(facts).encode())
+        text = json.dumps({"signature": self.signature, "sum": checksum, "facts": facts})
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path, text)
         except OSError:
             return  # it is found out again the next time
+
+    def require_unchanged(self, paths: Sequence[Path]) -> None:
+        """Raises `DataError` where a file is not what it was when this was made: what it holds is not the set's any more."""
+        for path in paths:
+            if not path.is_file() or mark_of(path) != self.marks.get(path):
+                raise DataError(f"{path}: has changed since this command began; type it again")
+
+
+def mark_of(path: Path) -> tuple[int, int, int, int]:
+    """What changes when a file does: its size, its times of change (ns; the second cannot be set), its inode."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def _sum(row: Any) -> int:
@@ -184,16 +199,3 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def chunks(rows: np.ndarray, title: str) -> Iterator[np.ndarray]:
-    """`rows` a chunk at a time; a bar on a terminal, once it takes longer than a moment."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console, begun = Console(stderr=True), time.monotonic()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=len(rows), visible=False)
-        for start in range(0, len(rows), CHUNK):
-            yield rows[start : start + CHUNK]
-            bar.update(task, completed=min(start + CHUNK, len(rows)), visible=time.monotonic() - begun > 1)

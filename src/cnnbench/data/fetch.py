@@ -45,7 +45,7 @@ def fetch(
     remotes: tuple[Remote, ...],
     folder: Path,
     sums: Mapping[str, str],
-    damaged: Callable[[Remote], bool] = lambda remote: False,
+    corrupt: Callable[[], Path | None] = lambda: None,
 ) -> None:
     """Brings every member of `remotes` that `folder` lacks; where it lacks none, nothing is written.
 
@@ -57,14 +57,15 @@ def fetch(
         remotes: the set's published files.
         folder: where their members belong.
         sums: the published checksums of members, of those that have one.
-        damaged: whether the members of a file are to be replaced, though they are there.
+        corrupt: a member that is to be replaced, though it is there.
 
     Raises:
         DataError: it did not work; names each file, its sum and where to put it, and what was tried.
     """
 
     def wanted() -> tuple[Remote, ...]:
-        return tuple(remote for remote in remotes if absent((remote,), folder) or damaged(remote))
+        bad = corrupt()
+        return tuple(r for r in remotes if absent((r,), folder) or bad in [folder / member for member in r.members])
 
     failed: set[str] = set()
     try:
@@ -104,6 +105,8 @@ def by_hand(name: str, remotes: tuple[Remote, ...], folder: Path, reason: str) -
         kind, _, digest = remote.checksum.partition(":")
         source = f"  from {remote.mirrors[0]}{remote.name}" if remote.mirrors else ""
         lines.append(f"    {remote.name}  {remote.size:,} bytes  {kind} {digest}{source}")
+    if any((folder / f".{remote.name}.part").is_file() for remote in remotes):
+        lines.append("what has come already is kept: the same command goes on from there")
     return "\n".join(lines + [f"{folder / other} lies there, but is not the published file" for other in others])
 
 

@@ -10,23 +10,7 @@ from typing import NamedTuple, NoReturn
 
 from cnnbench.errors import DataError
 
-ENDINGS = {
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".jp2",
-    ".jfif",
-    ".avif",
-    ".tga",
-}
+ENDINGS = frozenset(".jpg .jpeg .jfif .jp2 .png .webp .avif .bmp .gif .tif .tiff .tga .ppm .pgm .pbm".split())
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 LAYOUTS = "expected FOLDER/<class>/<pictures>, or FOLDER/train/<class>/<pictures> with val and test beside train"
 
@@ -52,12 +36,23 @@ def find_splits(top: Path) -> dict[str, Path]:
     found = {split: inside[name] for split, names in SPLITS.items() for name in names if name in inside}
     if found and "train" not in found and len(found) == len(inside):
         raise DataError(f"{top}: holds {', '.join(folder.name for folder in found.values())}, and no train; {LAYOUTS}")
+    if "train" not in found and _holds_splits(list(inside.values())):
+        raise DataError(
+            f"{top}: {', '.join(folder.name for folder in inside.values())} hold the same class folders; {LAYOUTS}"
+        )
     if "train" not in found or not subfolders(found["train"]):
         return {"train": top}
     others = [folder.name for folder in inside.values() if folder not in found.values()]
     if others:
         raise DataError(f"{top}: holds {others[0]} beside {found['train'].name}; {LAYOUTS}")
     return found
+
+
+def _holds_splits(folders: list[Path]) -> bool:
+    """Whether folders look like splits under other names: without a file of their own, and with the same folders in them."""
+    inside = [{folder.name for folder in subfolders(split)} for split in folders]
+    bare = not any(path.is_file() for split in folders for path in split.iterdir() if not _is_hidden(path.name))
+    return bare and len(folders) > 1 and len(set.union(*inside)) > 1 and all(names == inside[0] for names in inside)
 
 
 def class_names(splits: dict[str, Path]) -> tuple[str, ...]:
@@ -82,6 +77,11 @@ def pictures_of(folder: Path, classes: Sequence[str]) -> list[list[Picture]]:
         [Picture(path, label) for path in sorted(_files(folder / name)) if path.suffix.lower() in ENDINGS]
         for label, name in enumerate(classes)
     ]
+
+
+def others_in(folder: Path) -> list[Path]:
+    """Files below a folder that are not taken for pictures; hidden ones are not counted."""
+    return [path for path in _files(folder) if path.suffix.lower() not in ENDINGS]
 
 
 def in_turn(classes: list[list[Picture]]) -> list[Picture]:

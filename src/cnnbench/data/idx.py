@@ -43,8 +43,9 @@ class IdxData(ImageData):
     def check(self) -> None:
         """Each split's header, size, labels, and published checksum where it is as large as published."""
         for number, files in zip(PUBLISHED, (self.files()[:2], self.files()[2:]), strict=True):
-            if self._check_split(*files) == number:
-                for path in files:
+            own = self._check_split(*files) != number  # then of the published sums none can hold
+            for path in files:
+                if not own or path.name not in self.sums:
                     self.require_sum(path)
 
     def _check_split(self, images: Path, labels: Path) -> int:

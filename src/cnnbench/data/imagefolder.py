@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from cnnbench.config import as_typed
-from cnnbench.data.base import ImageData, Official
-from cnnbench.data.cache import Make, chunks
+from cnnbench.data.base import NAMED, ImageData, Official, log
+from cnnbench.data.cache import Make
 from cnnbench.data.fetch import default_root, expanded
-from cnnbench.data.folders import Picture, class_names, find_splits, in_turn, pictures_of
-from cnnbench.data.split import stratified
+from cnnbench.data.folders import Picture, class_names, find_splits, in_turn, others_in, pictures_of
+from cnnbench.data.parallel import chunks, in_parallel
+from cnnbench.data.split import stratified, take, thinned
 from cnnbench.errors import ConfigError, DataError
 from cnnbench.pictures import Fit, read_image, short_side
 
 LARGEST_OWN = 224  # pixels a side; larger pictures are scaled down to it where data.image_size is auto
-NAMED = 10  # so many broken pictures are named in a message
 TEST_SEED = 5000  # which images are the test split, where there is no folder of them, is a constant
 
 
@@ -74,9 +71,6 @@ class ImageFolder(ImageData):
         self.own_mean = self.own_std = ()
         self.size = min(self.native, LARGEST_OWN)
         super().__init__(root=root, image_size=image_size, **keys)
-        validating = len(self._in_folder("val"))
-        total = self.count("train")
-        self.official_val = [total - validating, total] if validating else None
 
     # ---- which pictures -------------------------------------------------------------------------------------------
 
@@ -108,6 +102,10 @@ class ImageFolder(ImageData):
 
     def check(self) -> None:
         """Every class has a picture to train on; those of the test split, which is not looked at before the end, can be read."""
+        left_out = Counter(path.suffix.lower() for folder in self.folders.values() for path in others_in(folder))
+        if left_out:
+            named = ", ".join(f"{n} {ending or 'without an ending'}" for ending, n in left_out.most_common(NAMED))
+            log.warning("data=imagefolder: files left out that are not pictures it can read: %s", named)
         tested = [picture.path for picture in self.pictures["test"]]
         trained = self.pictures["train"][: self.count("train") - len(self._in_folder("val"))]
         there = Counter(picture.label for picture in trained)
@@ -122,20 +120,22 @@ class ImageFolder(ImageData):
         if self._broken(tested):
             raise DataError(broken_pictures(self._broken(self.files())))
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the pictures' places below the root, and of their contents (SHA-256, sixteen hex digits)."""
-        return self._facts.recall().get("fingerprint") or self._fingerprint()
+    def label_of(self, path: Path) -> str:
+        """Its place below the root."""
+        return str(path.relative_to(self.top))
 
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256(self.name.encode())
-        files = self.files()
-        for at in chunks(np.arange(len(files)), f"{self.name}: reading {len(files):,} files"):
-            for path, content in zip(
-                (files[i] for i in at), in_parallel(content_sum, [files[i] for i in at]), strict=True
-            ):
-                digest.update(str(path.relative_to(self.top)).encode("utf-8", "surrogateescape") + content)
-        return digest.hexdigest()[:16]
+    def split(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where there is a folder `val`, it validates: sizes count within `train` and within `val`."""
+        validating = len(self._in_folder("val"))
+        if not validating:
+            return super().split(labels)
+        trained = len(labels) - validating
+        train = thinned(take(self.train_size, trained, "data.train_size"), labels, self.fraction, self.split_seed)
+        return train, trained + take(self.val_size, validating, "data.val_size")
+
+    def measured(self) -> tuple[list[float], list[float]]:
+        """Of the train images in use, at the size that the net takes, whatever an augmentation begins with."""
+        return self._statistics("train", self.image_size, self.indices["train"])
 
     @property
     def _remembered_as(self) -> str:
@@ -154,14 +154,15 @@ class ImageFolder(ImageData):
             read = in_parallel(lambda path: self._decoded(path, side), [paths[row] for row in rows])
             if any(isinstance(error, ConfigError) for error in read):
                 raise DataError(broken_pictures(self._broken(self.files())))
+            self._facts.require_unchanged([paths[row] for row in rows])
             return np.stack(read)
 
         return decode
 
     def decoding(self, official: Official) -> str:
         """Which pictures, in which order, and how they are made square."""
-        names = "\n".join(str(picture.path.relative_to(self.top)) for picture in self.pictures[official])
-        return f"{official}-{hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}-{self.fit}"
+        names = "\n".join(self.label_of(picture.path) for picture in self.pictures[official])
+        return f"{official}-{hashlib.sha256(os.fsencode(names)).hexdigest()[:8]}-{self.fit}"
 
     def _broken(self, paths: list[Path]) -> list[ConfigError]:
         """Why pictures cannot be read, of those that cannot."""
@@ -192,21 +193,9 @@ class ImageFolder(ImageData):
         return native
 
 
-def in_parallel(function: Callable[[Path], Any], paths: list[Path]) -> list[Any]:
-    """What the function gives for each file, on all cores: decoders and hashes release the interpreter."""
-    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # what a decoder stumbles on and gets over; filters are not a thread's own
-        return list(pool.map(function, paths))
-
-
 def broken_pictures(errors: list[ConfigError]) -> str:
     """What to do about pictures that cannot be read."""
     if len(errors) == 1:
         return f"{errors[0]}; replace or remove it"
     named = [f"{len(errors)} pictures cannot be read; replace or remove them", *map(str, errors[:NAMED])]
     return "\n    ".join(named + [f"and {len(errors) - NAMED} more"] * (len(errors) > NAMED))
-
-
-def content_sum(path: Path) -> bytes:
-    """The SHA-256 of a file's content."""
-    return hashlib.sha256(path.read_bytes()).digest()

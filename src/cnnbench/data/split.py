@@ -67,9 +67,14 @@ def split_train(
         )
     if not len(train):
         raise DataError(f"data.val_size={_typed(val_size)}: leaves no image to train on; type less than {total}")
-    if fraction < 1:
-        train = train[stratified(labels[train], max(1, round(len(train) * fraction)), split_seed)]
-    return train, val
+    return thinned(train, labels, fraction, split_seed), val
+
+
+def thinned(train: np.ndarray, labels: np.ndarray, fraction: float, split_seed: int) -> np.ndarray:
+    """A share of the train indices, stratified; all of them where `fraction` is 1."""
+    if fraction == 1:
+        return train
+    return train[stratified(labels[train], max(1, round(len(train) * fraction)), split_seed)]
 
 
 def take(size: Size, total: int, key: str) -> np.ndarray:
