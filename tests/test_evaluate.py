@@ -1,11 +1,15 @@
 import json
+import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import confusion_matrix, log_loss
 
 from cnnbench.__main__ import main
+from cnnbench.compose import compose, conf_dir
 from cnnbench.rundir import RunDir
+from cnnbench.train import run
 
 
 def scores(capsys, *arguments) -> dict:
@@ -107,3 +111,58 @@ def test_evaluate_leaves_the_directory_alone(copied: RunDir, capsys):
     before = {path: path.stat().st_mtime_ns for path in copied.path.rglob("*")}
     scores(capsys, copied.path)
     assert {path: path.stat().st_mtime_ns for path in copied.path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("split", "key", "was"),
+    [
+        ("val", "data.split_seed=3", "0"),
+        ("val", "data.val_size=[0,100]", "null"),
+        ("val", "data.train_size=100", "null"),
+    ],
+)
+def test_keys_that_move_trained_images_into_the_scored_split_are_refused(finished, capsys, split, key, was):
+    assert main(["evaluate", str(finished.path), "--split", split, key]) == 2
+    error = capsys.readouterr().err
+    assert f"cnnbench: {key}: moves images that this run was trained on into its val split" in error
+    assert error.endswith(f"the run's is {key.partition('=')[0]}={was}\n")
+
+
+def test_the_test_split_of_a_folder_may_not_be_drawn_again(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "top" / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "top" / label / f"{number}.png")
+    keys = [
+        "data=imagefolder",
+        f"data.root={tmp_path / 'top'}",
+        f"runs_dir={tmp_path / 'runs'}",
+        "epochs=1",
+        "threads=1",
+    ]
+    directory = run(compose(keys)).directory
+    assert main(["evaluate", str(directory.path), "data.test_share=0.5"]) == 2
+    assert (
+        "data.test_share=0.5: moves images that this run was trained on into its test split" in capsys.readouterr().err
+    )
+    assert main(["evaluate", str(directory.path), "data.test_size=2"]) == 0
+    (tmp_path / "top" / "cat" / "new.png").write_bytes((tmp_path / "top" / "cat" / "0.png").read_bytes())
+    assert main(["evaluate", str(directory.path)]) == 2
+    assert "are not those that this run was trained on" in capsys.readouterr().err
+
+
+def test_an_image_size_that_the_net_does_not_take_is_one_line(finished, capsys):
+    assert main(["evaluate", str(finished.path), "data.image_size=64"]) == 2
+    assert re.fullmatch(
+        r"cnnbench: data\.image_size=64: this net does not take such images [^\n]*\n", capsys.readouterr().err
+    )
+
+
+def test_a_set_of_ones_own_conf_folder_can_be_scored(finished, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    text = (conf_dir() / "data" / "mnist5k.yaml").read_text().replace("mnist5k:", "mine:")
+    (tmp_path / "data" / "mine.yaml").write_text(text)
+    assert main(["evaluate", str(finished.path), "data=mine", "--config-dir", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 500

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.arguments import Parser
 from cnnbench.compose import compose
-from cnnbench.config import Config
+from cnnbench.config import Config, as_typed
 from cnnbench.errors import ConfigError
 from cnnbench.pictures import drawable
 from cnnbench.report.stats import wilson
@@ -19,6 +19,13 @@ from cnnbench.rundir import RunDir
 
 if TYPE_CHECKING:
     from cnnbench.data.base import ImageData
+
+
+SPLIT_KEYS = {  # what decides which images a split has
+    "train": (),
+    "val": ("train_size", "val_size", "split_seed", "test_share"),
+    "test": ("test_share",),
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -29,8 +36,7 @@ def main(arguments: list[str]) -> None:
 
         Views.parse(options.tta)  # before anything is read
     directory = RunDir.open(options.run_dir)
-    config = with_overrides(Config.load(directory.config), options.overrides)
-
+    config = with_overrides(Config.load(directory.config), options.overrides, options.config_dir)
     scores = evaluate(directory, config, options.split, options.tta)
     if options.json:
         print(json.dumps(scores, indent=2))
@@ -68,7 +74,8 @@ def evaluate(directory: RunDir, config: Config, split: str, tta: str | None = No
             f"data={data.name}: has {data.channels} channels and {data.num_classes} classes, this net takes "
             f"{facts['channels']} and {len(facts['classes'])}"
         )
-    trained_on = Config.load(directory.config).trainer.accelerator
+    trained = Config.load(directory.config)
+    trained_on = trained.trainer.accelerator
     accelerator = trained_on if trained_on == "gpu" and torch.cuda.is_available() else "cpu"
     config = config.model_copy(
         update={
@@ -81,8 +88,15 @@ def evaluate(directory: RunDir, config: Config, split: str, tta: str | None = No
         views = Views.parse(tta)
         net = Averaged(net, views, data.image_size)
         data.scoring_side = views.source_side(data.native, data.image_size)
+    try:
+        net(torch.zeros(1, data.channels, data.scoring_side, data.scoring_side))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"data.image_size={data.image_size}: this net does not take such images ({reason})"
+        ) from error
     data.prepare_data()
-    check_is_the_runs(data, config, facts["classes"], Config.load(directory.config))
+    check_is_the_runs(data, config, facts["classes"], trained, split)
     data.setup("test" if split == "test" else "fit")
     classifier = Classifier(net, data.num_classes)
     make_trainer(config, directory, []).test(classifier, dataloaders=data.loader(split, shuffle=False), verbose=False)  # type: ignore[arg-type]
@@ -106,9 +120,17 @@ def evaluate(directory: RunDir, config: Config, split: str, tta: str | None = No
     }
 
 
-def check_is_the_runs(data: ImageData, config: Config, classes: list[str], trained: Config) -> None:
-    """The data of a run must be what they were: images that it was trained on may else be among those that are scored."""
-    if config.data.fingerprint and data.fingerprint != config.data.fingerprint:
+def check_is_the_runs(data: ImageData, config: Config, classes: list[str], trained: Config, split: str) -> None:
+    """The data of a run, and how it is split, must be what they were: else images that it has seen may be among those scored."""
+    same = data.fingerprint == trained.data.fingerprint
+    theirs, ours = trained.data.model_dump(), config.data.model_dump()
+    moved = [key for key in SPLIT_KEYS[split] if same and ours.get(key) != theirs.get(key)]
+    if moved:
+        raise ConfigError(
+            f"data.{moved[0]}={as_typed(ours.get(moved[0]))}: moves images that this run was trained on into its {split} split; "
+            f"the run's is data.{moved[0]}={as_typed(theirs.get(moved[0]))}"
+        )
+    if config.data.fingerprint and not same:
         raise ConfigError(
             f"data={data.name}: the files in {data.root} are not those that this run was trained on; images that it has seen may "
             f"be among those to be scored. Restore them, or name others with data={trained.choices.get('data', data.name)} data.root=..."
@@ -120,7 +142,7 @@ def check_is_the_runs(data: ImageData, config: Config, classes: list[str], train
         )
 
 
-def with_overrides(frozen: Config, overrides: list[str]) -> Config:
+def with_overrides(frozen: Config, overrides: list[str], config_dir: Path | None = None) -> Config:
     """A run's config with other data: `data=NAME` and `data.key=value`; size and normalisation stay the run's."""
     other = next((o for o in overrides if not o.startswith(("data=", "data."))), None)
     if other:
@@ -132,7 +154,7 @@ def with_overrides(frozen: Config, overrides: list[str]) -> Config:
         kept = frozen.data.model_dump(by_alias=True, exclude={"target", "fingerprint"})
         overrides = [f"data={frozen.choices['data']}", *overrides]
     given = {o.partition("=")[0].removeprefix("data.") for o in overrides}
-    composed = compose(overrides)
+    composed = compose(overrides, config_dir)
     if composed.data.target == frozen.data.target:  # pictures from elsewhere are made square and grey as the run's were
         own = frozen.data.arguments
         kept |= {key: own[key] for key in ("fit", "channels") if key in own}
@@ -155,6 +177,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="average the answers over views of each image: scales=S,S,... (pixels a side), flips, or both with a comma between",
     )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours besides")
     return parser.parse_args(arguments)
 
 
