@@ -106,3 +106,61 @@ def test_a_config_yaml_that_is_none_is_named(tmp_path):
         (tmp_path / "config.yaml").write_text(text)
         with pytest.raises(ConfigError):
             Config.load(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "été",
+        "a,b",
+        "pics (2024)",
+        "a'b",
+        'a"b',
+        "a#b",
+        "a=b",
+        "a!b",
+        "123",
+        "a b",
+        "[x]",
+        "{x}",
+        "back\\slash",
+        "end\\",
+        "null",
+    ],
+)
+@pytest.mark.parametrize("key", ["data.root", "runs_dir"])
+def test_a_folder_of_any_name_can_be_typed(key, name):
+    config = compose([f"{key}=/x/{name}"])
+    assert (config.data.root if key == "data.root" else config.runs_dir) == f"/x/{name}"
+
+
+@pytest.mark.parametrize("typed", ["'/x/a b'", '"/x/a b"'])
+def test_a_folder_in_quotes_is_the_folder(typed):
+    assert compose([f"data.root={typed}"]).data.root == "/x/a b"
+
+
+def test_a_folder_may_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("PICTURES", "/x/pictures")
+    assert compose(["data.root=${oc.env:PICTURES}"]).data.root == "/x/pictures"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "step"),
+    [("rotate,rotate_list", "rotate"), ("basic,crop", "crop"), ("notes,flip", "flip"), ("erase,erase", "erase")],
+)
+def test_choices_of_which_one_would_be_lost_are_refused(chosen, step):
+    one, other = chosen.split(",")
+    with pytest.raises(ConfigError, match=rf"^augment=\[{chosen}\]: both {one} and {other} have a step {step};"):
+        compose([f"augment=[{chosen}]"])
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "[]", "[.inf]"])
+def test_a_mean_is_made_of_finite_numbers(value):
+    with pytest.raises(ConfigError, match=r"^data\.mean="):
+        compose([f"data.mean={value}"])
+
+
+@pytest.mark.parametrize("key", ["data.train_size=true", "data.image_size=true", "threads=true"])
+def test_a_count_is_a_number(key):
+    with pytest.raises(ConfigError, match=f"^{key}: expected"):
+        compose([key])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cnnbench.config import Config
 
 UNCHOSEN = "none"  # the label of a group without a choice
+PATHS = ("data.root", "runs_dir")  # keys whose values are folders
 SEVERAL = ("augment",)  # groups of which one may choose several, in brackets
 
 
@@ -69,7 +70,10 @@ def _check_choices(overrides: list[str], known: dict[str, dict[str, Path]]) -> N
             continue
         if key in SEVERAL and value.startswith("[") and value.endswith("]"):
             unknown = [part for part in value[1:-1].split(",") if part.strip() not in choices]
-            if not value[1:-1].strip() or not unknown:
+            if not value[1:-1].strip():
+                continue
+            if not unknown:
+                _check_steps(override, [choices[part.strip()] for part in value[1:-1].split(",")])
                 continue
             value = unknown[0].strip()
         if "," in value:
@@ -80,6 +84,37 @@ def _check_choices(overrides: list[str], known: dict[str, dict[str, Path]]) -> N
         )
 
 
+def _check_steps(override: str, files: list[Path]) -> None:
+    """Of choices that are named together no two may have a step of the same name: one would be lost without a word."""
+    owners: dict[str, str] = {}
+    for file in files:
+        for step in _steps(file):
+            if step in owners:
+                raise ConfigError(
+                    f"{override}: both {owners[step]} and {file.stem} have a step {step}; choose one of them, or put a copy "
+                    "under another name into a conf folder of yours (--config-dir)"
+                )
+            owners[step] = file.stem
+
+
+def _steps(file: Path) -> set[str]:
+    """The names of the steps in a choice's file, and in those that its defaults name."""
+    import yaml
+
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    inherited = [file.with_name(f"{name}.yaml") for name in content.pop("defaults", []) if isinstance(name, str)]
+    return set(content).union(*(_steps(other) for other in inherited if other.is_file()))
+
+
+def _quoted(override: str) -> str:
+    """A path in quotes, for Hydra's grammar refuses many a folder's name; one that has them already stays as it is."""
+    key, equals, value = override.partition("=")
+    if key not in PATHS or value[:1] in ("'", '"') or not value:
+        return override
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"{key}{equals}'{escaped}'"
+
+
 def _compose_with_hydra(overrides: list[str], config_dir: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -87,6 +122,7 @@ def _compose_with_hydra(overrides: list[str], config_dir: Path | None) -> tuple[
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    overrides = [_quoted(override) for override in overrides]
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):

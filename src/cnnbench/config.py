@@ -18,10 +18,11 @@ from pydantic.fields import FieldInfo
 
 from cnnbench.errors import ConfigError
 
-Count = Annotated[int, Field(gt=0)]
-Range = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
+Count = Annotated[int, Field(gt=0, strict=True)]
+Range = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=2, max_length=2)]
 Size = Count | Range | None
-PerChannel = Literal["auto"] | float | list[float]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+PerChannel = Literal["auto"] | Finite | Annotated[list[Finite], Field(min_length=1)]
 INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
