@@ -159,24 +159,27 @@ def construct_step(node: Node, name: str, **facts: Any) -> Step:
 
 
 def check_augment(data: ImageData) -> None:
-    """The steps must turn the images as they are stored into what the net takes; tried on one."""
+    """The steps must turn the images as they are stored into what the net takes; tried on two."""
     augment = data.augment(data.mean)
     if augment is None:
         return
     side = data.images["train"].source.shape[-1]
-    image = torch.zeros(1, data.channels, side, side, dtype=torch.uint8)
+    images = torch.zeros(2, data.channels, side, side, dtype=torch.uint8)
     for name, step in augment.steps.items():
         try:
-            image = Augment({name: step})(image, 0, 0, 0, slice(0, 1), 1)
+            images = Augment({name: step})(images, 0, 0, 0, slice(0, 2), 2)
         except Exception as error:  # whatever a step of the user's own raises
             reason = " ".join(str(error).split())
             if not isinstance(error, ValueError):
-                size = "×".join(map(str, image.shape[1:]))
+                size = "×".join(map(str, images.shape[1:]))
                 reason = f"fails on an image of {size} ({type(error).__name__}: {reason})"
             raise ConfigError(f"augment.{name}: {reason}") from error
-    shape = image.shape[1:]
-    if tuple(shape) != data.shape:
-        given, expected = ("×".join(map(str, size)) for size in (shape, data.shape))
+    if len(images) != 2:
+        raise ConfigError(
+            f"augment: its steps make {len(images)} images of two; a step changes images, and keeps their number"
+        )
+    if tuple(images.shape[1:]) != data.shape:
+        given, expected = ("×".join(map(str, size)) for size in (images.shape[1:], data.shape))
         raise ConfigError(
             f"augment: its steps give images of {given} (C×H×W), the net takes {expected}; end with a step that cuts them, as crop does"
         )

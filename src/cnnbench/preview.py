@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnbench.arguments import Parser
 from cnnbench.compose import compose
+from cnnbench.errors import ConfigError
 from cnnbench.pictures import drawable
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ def load(config: Config, for_net: bool) -> ImageData:
 def describe(data: ImageData) -> dict[str, Any]:
     """`data images size channels licence origin classes n mean std measured_on fingerprint split_hash label_hash augment`.
 
-    `classes` counts the train and validation images of each class, `mean` and `std` hold what is `stated` and what was
-    `measured` over the official train split.
+    `classes` counts the train and validation images of each class, by the labels that a run would see; `mean` and `std` hold
+    what is `stated`, or was typed, and what was `measured` over what `measured_on` names.
     """
-    measured_mean, measured_std = data.official("train").statistics()
+    measured_mean, measured_std = data.measured()
     counts = {
         split: np.bincount(data.images[split].labels.numpy(), minlength=data.num_classes).tolist()
         for split in ("train", "val")
@@ -110,7 +111,10 @@ def draw(data: ImageData, path: Path) -> None:
                 axis.set_title(drawable(data.classes[label]), fontsize=8, parse_math=False)
         side = "×".join(map(str, images.shape[-2:]))
         line[0].set_ylabel(f"{'as loaded' if number == 0 else 'augmented'}\n{side}", fontsize=8)
-    figure.savefig(path, dpi=120)
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror}); name another file with --out") from error
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

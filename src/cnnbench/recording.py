@@ -62,6 +62,7 @@ def logged(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of libraries among themselves
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", ".*dataloader is not resumable")  # ours is, by the checkpoints callback
             yield
     finally:
         logging.captureWarnings(False)
