@@ -1,10 +1,8 @@
-"""Decoded images that processes share, and facts of files: against damage, crashes, full disks and each other."""
+"""Decoded images: made once, shared by processes, made again where they are damaged."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -20,74 +18,23 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from torchvision import datasets
 
-from cnnbench.data import cache, parallel
-from cnnbench.data.cache import Decoded, Remembered, decoded_folder
-from cnnbench.data.mnist import MNIST
+from cnnbench.data import cache
+from cnnbench.data.cache import Decoded
 from cnnbench.errors import DataError
-from datafiles import idx, ready, write_idx
-
-SHAPE = (10, 2, 8, 8)
-ALL = np.arange(10)
-ROW = 2 * 8 * 8
-LOG = "cnnbench.run"
-
-
-def image(row: int, shape: tuple[int, ...] = SHAPE[1:]) -> np.ndarray:
-    return np.random.default_rng(row).integers(0, 256, shape, dtype=np.uint8)
-
-
-class Maker:
-    """Makes rows, and notes which."""
-
-    def __init__(self) -> None:
-        self.made: list[int] = []
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        self.made += rows.tolist()
-        return np.stack([image(row) for row in rows])
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch) -> Path:
-    """An empty folder for all that is kept."""
-    monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "root"))
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def folder(root) -> Path:
-    return root / "decoded" / "set-0123"
-
-
-@pytest.fixture
-def made(folder):
-    """Asks a new instance for rows; which of them it had to make. They must be right."""
-
-    def ask(wanted=ALL, key="train", maker=None) -> list[int]:
-        make = maker or Maker()
-        rows = Decoded(folder, key, SHAPE).rows(np.asarray(wanted), make, "x")
-        assert (rows.shape, rows.dtype) == (SHAPE, np.uint8)
-        for row in wanted:
-            np.testing.assert_array_equal(rows[row], image(row))
-        return make.made
-
-    return ask
-
-
-@pytest.fixture
-def chunks_of_three(monkeypatch):
-    monkeypatch.setattr(parallel, "CHUNK", 3)
-
-
-def change(path: Path, at: int, content: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(content)
-
-
-# ---- made once ---------------------------------------------------------------------------------------------------
+from decoding import (  # noqa: F401
+    ALL,
+    LOG,
+    ROW,
+    SHAPE,
+    Maker,
+    change,
+    chunks_of_three,
+    folder,
+    image,
+    made,
+    root,
+)
 
 
 def test_rows_are_made_once(made):
@@ -141,9 +88,6 @@ def test_rows_that_are_not_contiguous_in_memory_are_kept_as_they_are(folder, mad
 
     Decoded(folder, "train", SHAPE).rows(ALL, turned, "x")
     assert made() == []
-
-
-# ---- shared ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_rows_are_a_file_that_is_mapped(folder):
@@ -246,9 +190,6 @@ def test_where_no_file_may_grow_the_rows_live_in_memory(start):
     assert out == f"{EXPECTED} ndarray\n"
     assert "Traceback" not in err
     assert set(noted(log)) == set(range(10))
-
-
-# ---- damage and crashes ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("row", [0, 4, 9])
@@ -377,9 +318,6 @@ def test_the_whole_folder_may_be_deleted_at_any_time(made, root):
     assert made() == list(range(10))
 
 
-# ---- where nothing can be written ------------------------------------------------------------------------------------
-
-
 def no_room(descriptor, content, at):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -457,345 +395,3 @@ def test_without_room_on_the_disk_and_in_memory_it_is_told_where_to_look_for_som
         Decoded(folder, "train", SHAPE).rows(ALL, Maker(), "x")
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-# ---- the folder of a set ---------------------------------------------------------------------------------------------
-
-
-def filled(name: str, fingerprint: str, source: Path) -> Path:
-    folder = decoded_folder(name, fingerprint, source)
-    (folder / "train.u8").write_bytes(b"x")
-    return folder
-
-
-def test_decoded_images_of_earlier_files_in_the_same_place_are_removed(root):
-    earlier = filled("mnist", "aaaa", Path("/data/one"))
-    later = filled("mnist", "bbbb", Path("/data/one"))
-    assert not earlier.exists()
-    assert later.is_dir()
-
-
-@pytest.mark.parametrize(("name", "source"), [("mnist", "/data/two"), ("mnist5k", "/data/one")])
-def test_decoded_images_of_other_places_and_of_other_sets_stay(root, name, source):
-    other = filled(name, "aaaa", Path(source))
-    filled("mnist", "bbbb", Path("/data/one"))
-    assert (other / "train.u8").read_bytes() == b"x"
-
-
-def test_a_folder_that_is_there_is_taken_as_it_is(root):
-    folder = filled("mnist", "aaaa", Path("/data/one"))
-    assert decoded_folder("mnist", "aaaa", Path("/data/two")) == folder
-    assert (folder / "train.u8").is_file()
-
-
-@pytest.mark.parametrize("source", [os.fsdecode(b"/data/caf\xe9"), "/data/ünïcødé 猫", "/data/new\nline"])
-def test_a_place_may_have_any_name(root, source):
-    earlier = filled("mnist", "aaaa", Path(source))
-    filled("mnist", "bbbb", Path(source))
-    assert not earlier.exists()
-
-
-def test_a_damaged_note_of_the_place_does_no_harm(root):
-    earlier = filled("mnist", "aaaa", Path("/data/one"))
-    (earlier / "source").write_bytes(b"\xff\xfe")
-    assert filled("mnist", "bbbb", Path("/data/one")).is_dir()
-
-
-# ---- facts -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def files(root, tmp_path) -> list[Path]:
-    """Two files that were last changed an hour ago."""
-    found = []
-    for name in ("a", "b"):
-        path = tmp_path / "files" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(name)
-        an_hour_ago(path)
-        found.append(path)
-    return found
-
-
-def an_hour_ago(path: Path, seconds: float = 3600) -> None:
-    then = time.time() - seconds
-    os.utime(path, (then, then))
-
-
-def test_what_is_kept_is_recalled(files):
-    Remembered("x", files).keep(fingerprint="abc", native=32)
-    assert Remembered("x", files).recall() == {"fingerprint": "abc", "native": 32}
-
-
-def test_nothing_is_recalled_where_nothing_was_kept(files):
-    assert Remembered("x", files).recall() == {}
-
-
-def test_facts_are_added_to_earlier_ones(files):
-    Remembered("x", files).keep(one=1, two=2)
-    Remembered("x", files).keep(two=3)
-    assert Remembered("x", files).recall() == {"one": 1, "two": 3}
-
-
-@pytest.mark.parametrize("change", ["size", "time", "gone", "content with the old time"])
-@pytest.mark.parametrize("which", [0, 1])
-def test_facts_are_forgotten_when_a_file_changes(files, change, which):
-    Remembered("x", files).keep(one=1)
-    path = files[which]
-    before = path.stat()
-    if change == "size":
-        path.write_text("longer")
-    elif change == "time":
-        an_hour_ago(path, 1800)
-    elif change == "gone":
-        path.unlink()
-    else:
-        path.write_text("c")
-    if "time" not in change.split()[0] and change != "gone":
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert Remembered("x", files).recall() == {}
-
-
-def test_facts_are_forgotten_when_there_is_one_file_more_or_less(files):
-    Remembered("x", files).keep(one=1)
-    assert Remembered("x", files[:1]).recall() == {}
-    assert Remembered("x", files + files[:1]).recall() == {}
-
-
-def test_facts_of_new_files_take_the_place_of_those_of_earlier_ones(files):
-    Remembered("x", files).keep(one=1)
-    an_hour_ago(files[0], 1800)
-    Remembered("x", files).keep(two=2)
-    assert Remembered("x", files).recall() == {"two": 2}
-
-
-@pytest.mark.parametrize(("age", "kept"), [(0, {}), (1.5, {}), (2.5, {"one": 1}), (-100, {})])
-def test_nothing_is_kept_of_a_file_that_changed_in_the_last_two_seconds(files, age, kept):
-    an_hour_ago(files[1], age)
-    Remembered("x", files).keep(one=1)
-    assert Remembered("x", files).recall() == kept
-
-
-@pytest.mark.parametrize(
-    "text",
-    [b"", b"{", b"null", b"[]", b"{}", b"\xff\xfe", b'"facts"', b"3", b'{"facts": {"one": 2}}', b'{"signature": "x"}'],
-)
-def test_a_damaged_file_of_facts_is_as_none(files, text):
-    facts = Remembered("x", files)
-    facts.keep(one=1)
-    facts.path.write_bytes(text)
-    assert Remembered("x", files).recall() == {}
-    Remembered("x", files).keep(three=3)
-    assert Remembered("x", files).recall() == {"three": 3}
-
-
-@pytest.mark.parametrize("facts", [None, []])
-def test_facts_that_are_none_are_as_none(files, facts):
-    remembered = Remembered("x", files)
-    remembered.keep(one=1)
-    remembered.path.write_text(json.dumps({"signature": remembered.signature, "facts": facts}))
-    assert Remembered("x", files).recall() == {}
-
-
-def test_sets_of_other_names_and_of_other_places_have_facts_of_their_own(files, tmp_path):
-    Remembered("x", files).keep(one=1)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    copies = [path.rename(elsewhere / path.name) for path in files]
-    for path in copies:
-        (files[0].parent / path.name).write_bytes(path.read_bytes())
-        an_hour_ago(files[0].parent / path.name)
-    assert Remembered("y", files).recall() == {}
-    Remembered("x", copies).keep(two=2)
-    assert Remembered("x", copies).recall() == {"two": 2}
-
-
-def test_nothing_is_kept_of_files_that_are_absent_or_none(root, tmp_path):
-    for files in ([], [tmp_path / "absent"]):
-        remembered = Remembered("x", files)
-        remembered.keep(one=1)
-        assert remembered.recall() == {}
-
-
-def test_facts_that_cannot_be_written_are_done_without(files, root):
-    root.write_text("a file is in the way")
-    Remembered("x", files).keep(one=1)
-    assert Remembered("x", files).recall() == {}
-
-
-def test_files_in_a_folder_whose_name_is_not_utf8_have_facts(root, tmp_path):
-    path = tmp_path / os.fsdecode(b"caf\xe9") / "a"
-    path.parent.mkdir()
-    path.write_text("a")
-    an_hour_ago(path)
-    Remembered("x", [path]).keep(one=1)
-    assert Remembered("x", [path]).recall() == {"one": 1}
-
-
-# ---- data sets -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small(root, tmp_path) -> Path:
-    """MNIST's files with 40 and 20 made images, written an hour ago."""
-    for path in write_idx(tmp_path / "set").iterdir():
-        an_hour_ago(path)
-    return tmp_path / "set"
-
-
-class Counted(MNIST):
-    """Notes which splits are read."""
-
-    def __init__(self, **keys):
-        super().__init__(**keys)
-        self.seen = []
-
-    def read(self, official):
-        self.seen.append(official)
-        return super().read(official)
-
-
-def test_the_second_time_a_set_is_not_read(small):
-    one, other = (ready(Counted(root=small)) for _ in range(2))
-    assert (one.seen, other.seen) == (["train", "test"], [])
-    for split in ("train", "val", "test"):
-        assert torch.equal(one.images[split].pixels, other.images[split].pixels)
-        assert torch.equal(one.images[split].labels, other.images[split].labels)
-
-
-def test_another_size_is_read_anew_and_both_stay(small):
-    ready(Counted(root=small))
-    assert ready(Counted(root=small, image_size=32)).seen == ["train", "test"]
-    assert ready(Counted(root=small)).seen == []
-
-
-@pytest.mark.parametrize("seconds", [3600, 1800, 0])
-def test_images_that_change_after_they_were_decoded_are_noticed(small, seconds):
-    before = ready(MNIST(root=small))
-    path = small / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    stamp = path.stat().st_mtime_ns
-    pixels = np.random.default_rng(1).integers(0, 256, (40, 28, 28))
-    path.write_bytes(idx(pixels))
-    if seconds == 3600:
-        os.utime(path, ns=(stamp, stamp))
-    elif seconds:
-        an_hour_ago(path, seconds)
-    after = ready(MNIST(root=small))
-    assert after.fingerprint != before.fingerprint
-    expected = pixels[after.indices["train"]]
-    np.testing.assert_array_equal(after.images["train"].pixels.squeeze(1).numpy(), expected)
-
-
-def test_labels_that_change_after_they_were_read_are_noticed(small):
-    ready(MNIST(root=small))
-    path = small / "MNIST" / "raw" / "train-labels-idx1-ubyte"
-    labels = (np.arange(40) + 1) % 10
-    path.write_bytes(idx(labels))
-    after = ready(MNIST(root=small))
-    assert after.images["train"].labels.tolist() == labels[after.indices["train"]].tolist()
-
-
-def test_files_that_turn_corrupt_after_they_were_decoded_are_refused(small):
-    ready(MNIST(root=small))
-    path = small / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match="t10k-images-idx3-ubyte"):
-        ready(MNIST(root=small))
-
-
-def test_a_set_that_changed_leaves_no_decoded_images_behind(small, root):
-    ready(MNIST(root=small))
-    path = small / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    path.write_bytes(idx(np.zeros((40, 28, 28))))
-    ready(MNIST(root=small))
-    assert len([found for found in (root / "decoded").iterdir() if found.is_dir()]) == 1
-
-
-def test_a_damaged_decoded_image_is_mended_from_the_files(small, root):
-    before = ready(MNIST(root=small)).images["train"].pixels.clone()
-    (decoded,) = (root / "decoded").glob("*/train-*.u8")
-    content = bytearray(decoded.read_bytes())
-    for at in range(0, len(content), 784 * 7):
-        content[at] ^= 255
-    decoded.write_bytes(content)
-    data = ready(Counted(root=small))
-    assert data.seen == ["train"]
-    assert torch.equal(data.images["train"].pixels, before)
-
-
-def test_without_a_folder_to_write_to_a_set_is_the_same(small, root):
-    shared = ready(MNIST(root=small))
-    shutil.rmtree(root)
-    root.write_text("a file is in the way")
-    own = ready(MNIST(root=small))
-    assert not root.is_dir()
-    for split in ("train", "val", "test"):
-        assert torch.equal(own.images[split].pixels, shared.images[split].pixels)
-
-
-def test_changing_images_in_memory_does_not_change_those_of_another_set(small):
-    one, other = ready(MNIST(root=small)), ready(MNIST(root=small))
-    before = other.images["train"].pixels.clone()
-    one.images["train"].source.zero_()
-    assert torch.equal(other.images["train"].pixels, before)
-    assert torch.equal(ready(MNIST(root=small)).images["train"].pixels, before)
-
-
-TWICE = """
-import hashlib, sys, torch
-sys.path.insert(0, {tests!r})
-from datafiles import ready
-from cnnbench.data.mnist import MNIST
-data = ready(MNIST(root={root!r}, image_size=20))
-for split in ("train", "val", "test"):
-    print(hashlib.sha256(data.images[split].pixels.numpy().tobytes()).hexdigest())
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_that_decode_for_themselves_get_the_same_bits(small, tmp_path):
-    code = TWICE.format(tests=str(Path(__file__).parents[1]), root=str(small))
-    answers = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "CNNBENCH_DATA": str(tmp_path / name), "OMP_NUM_THREADS": threads},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for name, threads in (("one", "1"), ("two", "2"))
-    }
-    assert len(answers) == 1
-
-
-@pytest.mark.slow
-def test_mnist_is_mapped_and_is_what_torchvision_reads(root, real_data):
-    data = ready(MNIST(root=real_data, train_size=2000, val_size=[50_000, 50_500]))
-    for official, split, rows in (("train", "train", range(2000)), ("train", "val", range(50_000, 50_500))):
-        expected = datasets.MNIST(real_data, train=official == "train").data[rows.start : rows.stop]
-        assert torch.equal(data.images[split].pixels.squeeze(1), expected)
-    assert torch.equal(data.images["test"].pixels.squeeze(1), datasets.MNIST(real_data, train=False).data)
-    assert {path.name for path in (root / "decoded").glob("*/*.u8")} == {"train-1x28.u8", "test-1x28.u8"}
-
-
-@pytest.mark.slow
-def test_of_mnist_only_the_images_in_use_take_room_on_the_disk(root, real_data):
-    ready(MNIST(root=real_data, train_size=100, val_size=100))
-    (decoded,) = (root / "decoded").glob("*/train-1x28.u8")
-    assert decoded.stat().st_size == 60_000 * 784
-    assert decoded.stat().st_blocks * 512 < 1_000_000
-
-
-def test_the_digest_of_what_is_decoded_is_that_of_the_file(root, small):
-    data = ready(MNIST(root=small))
-    (decoded,) = (root / "decoded").glob("*/test-1x28.u8")
-    content = (small / "MNIST" / "raw" / "t10k-images-idx3-ubyte").read_bytes()[16:]
-    assert hashlib.sha256(decoded.read_bytes()).digest() == hashlib.sha256(content).digest()
-    assert data.images["test"].pixels.numpy().tobytes() == content
-
-
-def test_facts_that_were_altered_are_not_recalled(files):
-    remembered = Remembered("x", files)
-    remembered.keep(labels=[1, 2, 3])
-    remembered.path.write_text(remembered.path.read_text().replace("[1, 2, 3]", "[0, 0, 0]"))
-    assert Remembered("x", files).recall() == {}

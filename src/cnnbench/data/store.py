@@ -69,17 +69,13 @@ class Images:
         std = (square / count - mean.square()).clamp(min=0).sqrt()
         return mean.tolist(), [value or 1.0 for value in std.tolist()]
 
-    def resized(self, side: int) -> Images:
-        """Every image scaled to `side` × `side`, bilinear with antialiasing, as PIL does it."""
-        return self if self.source.shape[-2:] == (side, side) else Images(resize(self.pixels, side), self.labels)
-
     def to(self, device: torch.device) -> Images:
         """These images alone, on another device."""
         return self if self.source.device == device else Images(self.pixels.to(device), self.labels.to(device))
 
 
 def resize(pixels: Tensor, side: int) -> Tensor:
-    """(N, C, H, W) uint8 -> (N, C, side, side) uint8, bilinear with antialiasing, a thousand images at a time."""
+    """(N, C, H, W) uint8 -> (N, C, side, side) uint8, bilinear with antialiasing as PIL has it, a thousand images at a time."""
     if pixels.shape[-2:] == (side, side):
         return pixels
     parts = [F.interpolate(part, (side, side), mode="bilinear", antialias=True) for part in pixels.split(1024)]
