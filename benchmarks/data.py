@@ -90,6 +90,7 @@ def memory(overrides: list[str]) -> None:
 
 def measured(config: Config, counted: str, barrier: Barrier, queue: Queue) -> None:
     """In a process of its own: the bytes of the images, and by how much memory grows for them, while all hold them."""
+    prepare(compose(["data=synthetic"]))  # the imports that wait for their first use
     barrier.wait()
     before = getattr(psutil.Process().memory_full_info(), counted)
     barrier.wait()
