@@ -45,6 +45,7 @@ def test_a_run_prints_its_result_and_what_to_type_next(tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_mistake_after_the_imports_is_one_line_too_and_leaves_nothing(tmp_path):
     failed = cnnbench(*TINY, "data.image_size=16", cwd=tmp_path)
     assert failed.returncode == 2
@@ -133,6 +134,7 @@ def test_a_stopped_command_exits_with_the_signals_code_and_says_how_to_go_on(num
     assert '"interrupted"' in (directory / "status.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(tmp_path):
     """While a step hangs: the first signal waits for its end, the second does not."""
     (tmp_path / "slow.py").write_text(
@@ -165,6 +167,7 @@ def wait_for(folder: Path, name: str, seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_on_a_terminal_there_is_a_bar_with_epoch_loss_accuracy_and_time_left(tmp_path):
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     child = pexpect.spawn(

@@ -138,6 +138,7 @@ def test_cifars_rows_are_what_torchvision_and_pil_read(photos, cifar):
             np.testing.assert_array_equal(photos.images[part].pixels[row].permute(1, 2, 0).numpy(), expected)
 
 
+@pytest.mark.slow
 def test_cifars_mean_and_deviation_are_numpys(photos):
     pixels = photos.images["train"].pixels.numpy() / 255
     np.testing.assert_allclose(photos.mean, pixels.mean((0, 2, 3)), atol=1e-9)

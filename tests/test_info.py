@@ -107,6 +107,7 @@ def test_jsons_memory_is_that_of_a_training_step_with_the_runs_optimizer_and_bat
     assert memory["total"] == sum(value for key, value in memory.items() if key != "total")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["lenet5", "googlenet model.aux_heads=true"])
 def test_csv_adds_up_to_jsons_totals(info, model):
     rows = list(csv.DictReader(io.StringIO(info(f"model={model} data=cifar10 --csv")[1])))

@@ -269,6 +269,7 @@ def test_a_dark_picture_is_answered_without_a_hint(command, finished, digit):
     assert "--invert" not in command(finished.path, digit)[1]
 
 
+@pytest.mark.slow
 def test_predicting_in_a_process_of_its_own_says_nothing_but_the_answer(finished, digit, tmp_path):
     command = [sys.executable, "-m", "cnnbench", "predict", str(finished.path), str(digit), "--show", "out.png"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)

@@ -228,6 +228,7 @@ def some(layers: list[Layer]) -> list[Layer]:
     return [layer for index, layer in enumerate(layers) if index % every == 0 or layer is last[layer.stride]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*(name for name in NAMES if name != BY_HAND), *VARIANTS])
 def test_a_nets_layers_see_the_pixels_that_their_gradients_reach(case):
     net, side = build(case)

@@ -83,7 +83,12 @@ def points(directory: RunDir) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("step", "name", "code"), [(14, "SIGINT", 130), (20, "SIGTERM", 143), (3, "SIGUSR1", 128 + signal.SIGUSR1)]
+    ("step", "name", "code"),
+    [
+        (14, "SIGINT", 130),
+        pytest.param(20, "SIGTERM", 143, marks=pytest.mark.slow),
+        pytest.param(3, "SIGUSR1", 128 + signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_the_resumed_run_ends_with_the_same_bits(
     step, name, code, tmp_path, signalled, uninterrupted
@@ -101,6 +106,7 @@ def test_a_signal_saves_and_the_resumed_run_ends_with_the_same_bits(
     assert_same(directory, uninterrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [14, 13])
 def test_a_validation_in_mid_epoch_is_not_lost_by_a_stop_beside_it(step, tmp_path, signalled):
     every = "trainer.val_every_steps=7"  # validates after steps 7, 14, 21, 28 and 30
@@ -115,6 +121,7 @@ def test_a_validation_in_mid_epoch_is_not_lost_by_a_stop_beside_it(step, tmp_pat
     assert [record["step"] for record in history["validations"]] == [7, 14, 21, 28, 30]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", ["notes", "[crop,rotate,light,erase]"])
 def test_a_run_stopped_in_mid_epoch_goes_on_with_the_very_next_augmented_batch(augment, tmp_path, signalled):
     keys = (f"augment={augment}", "data.label_noise=0.1")

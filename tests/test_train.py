@@ -221,6 +221,7 @@ def test_bf16_runs_on_a_cpu_and_is_recorded(train):
     assert train("precision=bf16").result["precision"] == "bf16"
 
 
+@pytest.mark.slow
 def test_synthetic_images_of_any_shape_can_be_trained_on(train):
     outcome = train(
         "model=simplecnn",

@@ -134,6 +134,7 @@ def test_the_nets_of_every_paper_are_there():
 # ---- training -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*CASES, *VARIANTS])
 def test_every_parameter_of_a_net_learns_at_its_smallest_size(case):
     assert_every_parameter_learns(case, 3)
@@ -155,6 +156,7 @@ def assert_every_parameter_learns(case: str, channels: int) -> None:
         assert parameter.grad.any(), f"no gradient for {name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", light_first(NAMES))
 def test_a_net_learns_eight_images_by_heart(name):
     net, images = without_dropout(build(name, 3)), pictures(name, 3, images=8)
@@ -270,6 +272,7 @@ def test_the_defaults_of_a_class_are_one_of_its_files(cls):
     assert files.count(defaults_of(cls)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", light_first(NAMES))
 def test_each_rule_of_initial_weights_draws_all_weights_of_a_net_and_empties_its_biases(name):
     net = build(name, 3)

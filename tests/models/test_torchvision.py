@@ -124,6 +124,7 @@ def test_alexnet_with_torchvisions_weights_has_its_logits_at_any_size():
         assert_equal_logits(*nets, images_of(side, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "configuration", "norm"), VGG_PAIRS)
 def test_vgg_with_torchvisions_weights_has_its_logits(name, configuration, norm):
     assert_equal_logits(*pair(torchvisions(name, init_weights=False), VGG, configuration, norm), images_of(224, 1))
