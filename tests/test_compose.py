@@ -6,7 +6,7 @@ from cnnbench.errors import ConfigError
 
 MISTAKES = {
     "model=lenet6": f"model=lenet6: no such model; did you mean lenet? choices: {', '.join(groups()['model'])}",
-    "optimizer=sdg": "optimizer=sdg: no such optimizer; did you mean sgd? choices: adam, momentum, sgd",
+    "optimizer=sdg": "optimizer=sdg: no such optimizer; did you mean sgd? choices: adam, adamw, momentum, nesterov, rmsprop, sgd",
     "optimizer.lr=fast": "optimizer.lr=fast: expected a number above 0; for instance optimizer.lr=0.01",
     "optimizer.lr=nan": "optimizer.lr=nan: expected a number above 0; for instance optimizer.lr=0.01",
     "epochs=-1": "epochs=-1: expected an integer above 0; for instance epochs=10",

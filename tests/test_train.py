@@ -99,12 +99,17 @@ def test_metrics_csv_has_a_row_an_epoch(finished):
         "train/acc",
         "val/loss",
         "val/acc",
+        "val/ema_loss",
+        "val/ema_acc",
         "lr",
         "epoch_s",
         "samples_per_s",
     ]
     assert [row["step"] for row in rows] == ["13", "26"]  # 800 images, batches of 64
-    assert all(float(row[column]) > 0 for row in rows for column in list(rows[0])[2:])
+    averaged = {"val/ema_loss", "val/ema_acc"}  # there is no average
+    for row in rows:
+        assert {column for column in row if not row[column]} == averaged
+        assert all(float(row[column]) > 0 for column in row.keys() - averaged)
 
 
 def test_the_learning_rate_in_metrics_is_that_of_the_epochs_last_step(finished):
@@ -266,7 +271,7 @@ MISTAKES = {
     "model=custom model._target_=collections.Counter": r"makes a Counter, expected a torch.nn.Module",
     "model=custom model._target_=builtins.dict": r"model._target_=builtins.dict: its arguments are unknown",
     "optimizer.betas=[2,3]": r"optimizer: Adam\(.*\) is refused: Invalid beta parameter",
-    "scheduler.final_lr=1": r"scheduler: cosine\(final_lr=1\) is refused",
+    "scheduler.final_lr=1": r"scheduler: cosine\(final_lr=1, warmup_epochs=0\) is refused",
     "precision=16": r"precision=16: half precision needs a GPU",
     "trainer=gpu": r"sees no GPU; type trainer=cpu",
     "data.mean=[0.1,0.2]": r"data.mean=\[0.1,0.2\]: synthetic has 1 channels",
@@ -314,7 +319,7 @@ def test_ctrl_c_at_any_moment_is_an_interruption(train, tmp_path):
 
 def test_a_run_that_diverges_is_not_done(train, tmp_path):
     with pytest.raises(
-        Diverged, match=r"diverged, the validation loss is nan after step 2, lr 0.0015; try a smaller"
+        Diverged, match=r"diverged, the training loss is nan in step 1, lr 0.003; try a smaller"
     ) as raised:
         train("model=custom", "model._target_=nets.Diverging")
     directory = RunDir(next((tmp_path / "runs").glob("*/*")))

@@ -1,4 +1,4 @@
-"""The LightningModule around any net: one training step, one loss, the same metrics for all."""
+"""The LightningModule around any net: one training step, one loss, the same scores for all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cnnbench.data.store import Batch, Loader
+from cnnbench.scoring import Score, of_all_ranks
 
 log = logging.getLogger("cnnbench.run")
 AUX_WEIGHT = 0.3  # of an auxiliary head's loss: Szegedy et al. 2015, section 5
@@ -32,121 +32,142 @@ class Classifier(LightningModule):
 
     Args:
         net: the network.
-        num_classes: how many classes the metrics count.
-        optimizer: parameters -> optimizer; needed for fitting only.
-        scheduler: (optimizer, total steps) -> learning rate schedule, stepped per batch; needed for fitting only.
+        num_classes: how many classes are scored.
+        optimizer: net -> optimizer; needed for fitting only.
+        scheduler: optimizer -> learning rate schedule, stepped per batch; needed for fitting only.
+        label_smoothing: share of the target that is spread over all classes, in training.
+        ema: decay of an average of the weights (and of batch norm's statistics), scored beside them; 0: none.
 
     Attributes:
-        train_sums: (2,) since the epoch's begin: loss × images, correct answers.
+        train_sums: (2,) since the epoch's begin: loss × images, correct answers. Of a mixed image the class with the larger
+            share is the right one.
         train_images: since then.
+        averaged: the net with averaged weights, or None.
         scores: the last validation's or test's `n loss acc per_class confusion ece`, over all ranks, as plain numbers and lists.
+        ema_scores: the same of `averaged`; empty without.
         outputs: the last test's (logits, labels), of all ranks in the stored order, on the CPU.
     """
-
-    train_sums: Tensor
 
     def __init__(
         self,
         net: nn.Module,
         num_classes: int,
-        optimizer: Callable[..., Optimizer] | None = None,
-        scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        optimizer: Callable[[nn.Module], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        label_smoothing: float = 0.0,
+        ema: float = 0.0,
     ) -> None:
         super().__init__()
         self.net = net
         self.aux_weight = float(getattr(net, "aux_weight", AUX_WEIGHT))
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.register_buffer("train_sums", torch.zeros(2), persistent=False)
-        self.val_loss, self.val_metrics = MeanMetric(), metrics(num_classes)
-        self.test_loss, self.test_metrics = MeanMetric(), metrics(num_classes)
-        self.train_images = 0
+        self.label_smoothing = label_smoothing
+        self.averaged: AveragedModel | None = None
+        if ema:
+            self.averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+            self.averaged.requires_grad_(False)
+        self.score, self.ema_score = Score(num_classes), Score(num_classes)
+        self.train_sums, self.train_images = torch.zeros(2), 0
         self.scores: dict[str, Any] = {}
+        self.ema_scores: dict[str, Any] = {}
         self.outputs: tuple[Tensor, Tensor] | None = None
         self._collected: list[tuple[Tensor, Tensor]] = []
+        self._weight: Callable[[int], float] = lambda number: 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch of normalised images."""
         return self.net(x)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The batch's mean loss, with those of auxiliary heads."""
+        """The mean loss of a part of a batch, with those of auxiliary heads, times its share of the batch."""
         x, y = batch
         logits, auxiliary = with_auxiliary(self.net(x))
-        loss = F.cross_entropy(logits, y)
+        loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
         with torch.no_grad():
-            correct = (logits.argmax(1) == y).sum()
+            correct = (logits.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum()
             self.train_sums += torch.stack([loss.detach() * len(y), correct])
         self.train_images += len(y)
         for output in auxiliary:
-            loss = loss + self.aux_weight * F.cross_entropy(output, y)
-        return loss
+            loss = loss + self.aux_weight * F.cross_entropy(output, y, label_smoothing=self.label_smoothing)
+        weight = self._weight(batch_idx)
+        return loss if weight == 1 else loss * weight
+
+    def on_train_start(self) -> None:
+        """Asks the loader how much of a batch its parts are."""
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, Loader):
+            self._weight = loader.weight
 
     def on_train_epoch_start(self) -> None:
         """Begins the sums."""
-        self.train_sums.zero_()
-        self.train_images = 0
+        self.train_sums, self.train_images = torch.zeros(2, device=self.device), 0
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Takes the step, and it into the average."""
+        super().optimizer_step(*args, **kwargs)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.net)
+
+    def on_validation_start(self) -> None:
+        """Gives all ranks the batch norms' statistics of the first."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for buffer in self.net.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Scores a batch."""
-        x, y = batch
-        if len(y):  # a rank may have no image
-            self._score(self.net(x), y, self.val_loss, self.val_metrics)
+        self._score(*batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Makes `scores`."""
-        self._conclude("validation", self.trainer.val_dataloaders, self.val_loss, self.val_metrics)
+        """Makes `scores`, and tells a schedule that waits for them."""
+        self._conclude("validation", self.trainer.val_dataloaders)
+        validated = getattr(self.lr_schedulers(), "validated", None)
+        if validated is not None:
+            validated(self.scores["loss"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Scores a batch and keeps its logits."""
-        x, y = batch
-        if not len(y):
-            return
-        logits = self.net(x)
-        self._score(logits, y, self.test_loss, self.test_metrics)
-        self._collected.append((logits.float().cpu(), y.cpu()))
+        logits = self._score(*batch)
+        if logits is not None:
+            self._collected.append((logits.float().cpu(), batch[1].cpu()))
 
     def on_test_epoch_end(self) -> None:
         """Makes `scores` and `outputs`."""
-        self._conclude("test", self.trainer.test_dataloaders, self.test_loss, self.test_metrics)
+        self._conclude("test", self.trainer.test_dataloaders)
         logits, labels = zip(*of_all_ranks(self._collected), strict=True)
         self.outputs = torch.cat(logits), torch.cat(labels)
         self._collected.clear()
 
     def configure_optimizers(self):  # type: ignore[no-untyped-def]
-        """The optimizer over the net's parameters, its schedule stepped per batch."""
+        """The optimizer of the net, its schedule stepped per batch."""
         if self.make_optimizer is None or self.make_scheduler is None:
             raise RuntimeError("this Classifier was made for evaluation: it has no optimizer and scheduler")
-        optimizer = self.make_optimizer(self.net.parameters())
-        scheduler = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        optimizer = self.make_optimizer(self.net)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": "step"},
+        }
 
-    def _score(self, logits: Tensor, y: Tensor, loss: MeanMetric, collection: MetricCollection) -> None:
-        loss.update(F.cross_entropy(logits.float(), y, reduction="none"))
-        for name, metric in collection.items():
-            metric.update(logits.float().softmax(1) if name == "ece" else logits.float(), y)
+    def _score(self, x: Tensor, y: Tensor) -> Tensor | None:
+        """Logits of a batch; None where a rank has no image."""
+        if not len(y):
+            return None
+        logits = self.net(x)
+        self.score.update(logits, y)
+        if self.averaged is not None:
+            self.ema_score.update(self.averaged(x), y)
+        return logits
 
-    def _conclude(self, what: str, loader: Any, loss: MeanMetric, collection: MetricCollection) -> None:
+    def _conclude(self, what: str, loader: Any) -> None:
         said = bool(self.scores)
-        self.scores = {name: value.tolist() for name, value in collection.compute().items()}
-        self.scores["n"] = images = sum(map(sum, self.scores["confusion"]))
+        self.scores = self.score.take()
+        self.ema_scores = {} if self.averaged is None else self.ema_score.take()
+        images = self.scores["n"]
         expected = len(loader.images) if isinstance(loader, Loader) else images
         if images != expected:
             raise RuntimeError(f"{what}: {images:,} images were scored, there are {expected:,}")
         if what == "test" or not said:
             log.info("%s on %d images", what, images)
-        self.scores["acc"] = round(self.scores["acc"] * images) / images  # k / n exactly
-        self.scores["loss"] = loss.compute().item()
-        loss.reset()
-        collection.reset()
-
-
-def of_all_ranks(collected: list[Any]) -> list[Any]:
-    """What every rank has collected, the first rank's first; on one process what it has."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return collected
-    gathered: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, collected)
-    return [item for items in gathered for item in items]
 
 
 def with_auxiliary(output: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor, list[Tensor]]:
@@ -155,19 +176,3 @@ def with_auxiliary(output: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor, 
         return output, []
     logits, *auxiliary = output
     return logits, [head for head in auxiliary if head is not None]  # type: ignore[return-value]
-
-
-def metrics(num_classes: int) -> MetricCollection:
-    """Accuracy over all images, accuracy of each class, confusion matrix (rows: truth), calibration error (15 bins, L1).
-
-    The last one takes probabilities: of logits it would guess, batch by batch, from whether all lie between 0 and 1.
-    """
-    return MetricCollection(
-        {
-            "acc": MulticlassAccuracy(num_classes, average="micro"),
-            "per_class": MulticlassAccuracy(num_classes, average="none"),
-            "confusion": MulticlassConfusionMatrix(num_classes),
-            "ece": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1"),
-        },
-        compute_groups=False,
-    )

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -43,16 +43,18 @@ class Node(Keys):
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, protected_namespaces=())
     target: str = Field(alias="_target_", examples=["mypkg.MyNet"])
+    not_arguments: ClassVar[tuple[str, ...]] = ("target",)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Everything but the target, and but what only freezing fills in."""
-        return {key: value for key, value in self if key not in ("target", "fingerprint")}
+        """What the target is called with."""
+        return {key: value for key, value in self if key not in self.not_arguments}
 
 
 class DataKeys(Node):
     """Which images, and how they are split; a data set may have keys of its own besides."""
 
+    not_arguments: ClassVar[tuple[str, ...]] = ("target", "fingerprint")
     root: str = key("a folder", "auto")
     image_size: Literal["auto"] | Count = key("auto or pixels a side, an integer above 0", 32)
     mean: PerChannel = key("auto, a number or one for each channel", "[0.5]")
@@ -82,10 +84,12 @@ class DataKeys(Node):
 
 
 class OptimizerKeys(Node):
-    """A torch.optim class and its arguments."""
+    """A torch.optim class and its arguments; `decay` says which parameters the weight decay is for."""
 
+    not_arguments: ClassVar[tuple[str, ...]] = ("target", "decay")
     lr: float = key("a number above 0", 0.01, gt=0, allow_inf_nan=False)
     weight_decay: float = key("a number, at least 0", 0.0005, default=0.0, ge=0, allow_inf_nan=False)
+    decay: Literal["all", "weights"] = key("all or weights", "weights", default="all")
 
 
 class TrainerKeys(Keys):
@@ -111,6 +115,13 @@ class Config(Keys):
     seed: int = key("an integer from 0 to 4294967295", 0, ge=0, lt=2**32)
     epochs: int = key("an integer above 0", 10, gt=0)
     batch_size: int = key("an integer above 0", 64, gt=0)
+    accumulate: int = key("an integer above 0", 2, default=1, gt=0)
+    clip_grad: float | None = key("a number above 0, or null", 1.0, default=None, gt=0, allow_inf_nan=False)
+    label_smoothing: float = key("a number from 0, below 1", 0.1, default=0.0, ge=0, lt=1)
+    mixup: float = key("a number, at least 0", 0.2, default=0.0, ge=0, allow_inf_nan=False)
+    cutmix: float = key("a number, at least 0", 1.0, default=0.0, ge=0, allow_inf_nan=False)
+    ema: float = key("a number from 0, below 1", 0.999, default=0.0, ge=0, lt=1)
+    early_stopping: Count | None = key("an integer above 0, or null", 5, default=None)
     init: Literal[INITS] = key(f"one of {', '.join(INITS)}", "torch")  # type: ignore[valid-type]
     init_std: float = key("a number above 0", 0.01, gt=0, allow_inf_nan=False)
     precision: Literal["auto", "32", "bf16", "16"] = key("auto, 32, bf16 or 16", "auto")
@@ -137,12 +148,13 @@ class Config(Keys):
 
     @model_validator(mode="after")
     def _devices_share_the_batch(self) -> Config:
-        ranks = self.trainer.devices * self.trainer.num_nodes
-        if self.batch_size % ranks:
-            below = self.batch_size // ranks * ranks
+        parts = self.trainer.devices * self.trainer.num_nodes * self.accumulate
+        if self.batch_size % parts:
+            below = self.batch_size // parts * parts
+            times = f" × accumulate={self.accumulate}" if self.accumulate > 1 else ""
             raise ValueError(
-                f"batch_size={self.batch_size}: it is global, and {ranks} devices cannot share it evenly; "
-                f"type batch_size={below or ranks} or batch_size={below + ranks}"
+                f"batch_size={self.batch_size}: it is global, and {parts // self.accumulate} devices{times} cannot share it "
+                f"evenly; type batch_size={below or parts} or batch_size={below + parts}"
             )
         return self
 

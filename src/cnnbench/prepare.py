@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,8 @@ from typing import Any, Literal
 import psutil
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from cnnbench import accounting
 from cnnbench.build import construct, locate
@@ -17,8 +20,10 @@ from cnnbench.config import Config, Node
 from cnnbench.data.augment import Augment, Step
 from cnnbench.data.base import ImageData
 from cnnbench.data.fetch import default_root
+from cnnbench.data.mixing import Mixing
 from cnnbench.errors import ConfigError
 from cnnbench.models.init import initialize
+from cnnbench.optimizers import parameter_groups
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ def prepare(config: Config) -> Prepared:
             "name": config.name if config.name != "auto" else default_name(config),
         }
     )
+    check_parts(frozen, data)
     params, macs = check_net(frozen, data)
     check_optimizer(frozen, data)
     return Prepared(frozen, data, params, macs, why)
@@ -137,7 +143,9 @@ def build_data(config: Config, least: int = 1, most: int | None = None) -> Image
     if keys.image_size == "auto":
         side = min(max(data.size, least), most or max(data.size, least))
         data = construct_data(keys.model_copy(update={"image_size": side}))
-    data.batch_size, data.shuffle_seed = config.batch_size, config.seed
+    data.batch_size, data.shuffle_seed, data.accumulate = config.batch_size, config.seed, config.accumulate
+    if config.mixup or config.cutmix:
+        data.mixing = Mixing(config.mixup, config.cutmix, data.num_classes)
     data.make_augment = partial(build_augment, config)
     return data
 
@@ -239,13 +247,41 @@ def check_net(config: Config, data: ImageData) -> tuple[int, int]:
     return accounting.parameters(net), accounting.macs(net, data.shape)
 
 
+def check_parts(config: Config, data: ImageData) -> None:
+    """Every part of a batch must have an image."""
+    parts = config.trainer.devices * config.trainer.num_nodes * config.accumulate
+    images = len(data.images["train"])
+    if images < parts:
+        raise ConfigError(
+            f"accumulate={config.accumulate}: {images} train images cannot be cut into {parts} parts; type a smaller number"
+        )
+
+
 def check_optimizer(config: Config, data: ImageData) -> None:
     """Optimizer and scheduler must accept their arguments."""
-    parameter = nn.Parameter(torch.zeros(1))
-    optimizer = construct(config.optimizer, "optimizer", [parameter])
-    if not isinstance(optimizer, torch.optim.Optimizer):
+    build_scheduler(config, data, build_optimizer(config, nn.Linear(1, 1)))
+
+
+def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
+    """The optimizer of a net."""
+    groups = parameter_groups(net, config.optimizer.decay)
+    optimizer = construct(config.optimizer, "optimizer", groups)
+    if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer._target_={config.optimizer.target}: expected a torch.optim.Optimizer")
-    construct(config.scheduler, "scheduler", optimizer, total_steps=config.epochs * len(data.train_dataloader()))
+    return optimizer
+
+
+def build_scheduler(config: Config, data: ImageData, optimizer: Optimizer) -> LRScheduler:
+    """The learning rate schedule over a run's steps."""
+    per_epoch = data.train_dataloader().steps
+    total = min(config.epochs * per_epoch, config.trainer.max_steps or math.inf)
+    scheduler = construct(config.scheduler, "scheduler", optimizer, total_steps=total, steps_per_epoch=per_epoch)
+    if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
+        raise ConfigError(
+            f"scheduler._target_={config.scheduler.target}: expected a torch.optim.lr_scheduler.LRScheduler that is stepped "
+            "per batch; one that waits for validations is scheduler=plateau"
+        )
+    return scheduler
 
 
 def default_name(config: Config) -> str:

@@ -33,6 +33,7 @@ def summarize(prepared: Prepared, history: History, classifier: Classifier) -> d
             "last/val/acc": last["val/acc"],
             "test/acc": classifier.scores["acc"],
             "test/loss": classifier.scores["loss"],
+            **of_the_average(history, classifier),
         },
         "best_epoch": math.ceil(history.best["epoch"]),
         "n": {split: len(data.indices[split]) for split in ("train", "val", "test")},
@@ -49,6 +50,18 @@ def summarize(prepared: Prepared, history: History, classifier: Classifier) -> d
         "git": git_state(),
         "hardware": hardware(),
         "config_hash": config.identity(),
+    }
+
+
+def of_the_average(history: History, classifier: Classifier) -> dict[str, float]:
+    """The metrics of averaged weights, if there are any; theirs is the epoch in which they were best on validation."""
+    if not history.best_ema:
+        return {}
+    return {
+        "best/val/ema_acc": history.best_ema["val/ema_acc"],
+        "best/val/ema_loss": history.best_ema["val/ema_loss"],
+        "test/ema_acc": classifier.ema_scores["acc"],
+        "test/ema_loss": classifier.ema_scores["loss"],
     }
 
 

@@ -5,7 +5,7 @@ runs/<name>/<job>/
   status.json      pending | running | done | failed | diverged | interrupted, and who owns the run
   result.json      present only when done; written last
   log.txt  metrics.csv  curves.png  predictions.npz  events.out.tfevents.*
-  checkpoints/     best.ckpt last.ckpt
+  checkpoints/     best.ckpt last.ckpt, with ema=... best_ema.ckpt
 """
 
 from __future__ import annotations
@@ -84,6 +84,11 @@ class RunDir:
     def best(self) -> Path:
         """The weights that were best on validation, and what a net is rebuilt from."""
         return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def best_ema(self) -> Path:
+        """The same of the averaged weights, where there are any."""
+        return self.path / "checkpoints" / "best_ema.ckpt"
 
     @property
     def last(self) -> Path:

@@ -14,17 +14,17 @@ import torch
 from pytorch_lightning import Trainer
 from rich.console import Console
 
-from cnnbench.build import construct
 from cnnbench.callbacks.board import Board
 from cnnbench.callbacks.checkpoints import Checkpoints
 from cnnbench.callbacks.curves import Curves
+from cnnbench.callbacks.divergence import Divergence
 from cnnbench.callbacks.history import History
 from cnnbench.callbacks.lifecycle import Lifecycle
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.classifier import Classifier
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
-from cnnbench.prepare import Prepared, build_net, prepare
+from cnnbench.prepare import Prepared, build_net, build_optimizer, build_scheduler, prepare
 from cnnbench.recording import log, recorded
 from cnnbench.restore import load_checkpoint
 from cnnbench.result import origin, save_predictions, summarize
@@ -60,6 +60,8 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
     directory, resumed = find_directory(prepared.config)
     if directory.result.is_file():
         return Outcome(directory, json.loads(directory.result.read_text(encoding="utf-8")), fresh=False)
+    if resumed:
+        load_checkpoint(directory.last)  # one that is damaged, or hostile, is told before anything is written
     with recorded(directory):
         if not directory.config.is_file():
             write_atomic(directory.config, prepared.config.dump())
@@ -75,22 +77,26 @@ def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, resume
     config, data = prepared.config, prepared.data
     seed_everything(config.seed)
     net = build_net(config, data)
-    if config.compile:
-        net.compile()
     classifier = Classifier(
         net,
         data.num_classes,
-        optimizer=partial(construct, config.optimizer, "optimizer"),
-        scheduler=lambda optimizer, steps: construct(config.scheduler, "scheduler", optimizer, total_steps=steps),
+        optimizer=partial(build_optimizer, config),
+        scheduler=partial(build_scheduler, config, data),
+        label_smoothing=config.label_smoothing,
+        ema=config.ema,
     )
-    history = History(directory)
+    if config.compile:
+        net.compile()
+    history = History(directory, config)
     board = Board(directory, history, config)
     curves = Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}")
-    checkpoints = Checkpoints(directory, history, config.trainer.checkpoint_every_s, origin(config, data))
+    divergence = Divergence()
+    checkpoints = Checkpoints(directory, history, divergence, config.trainer.checkpoint_every_s, origin(config, data))
     trainer = make_trainer(
         config,
         directory,
         callbacks=[
+            divergence,
             history,
             board,
             curves,
@@ -102,6 +108,8 @@ def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, resume
     trainer.fit(classifier, datamodule=data, ckpt_path=directory.last if resumed else None, weights_only=True)
     curves.draw()
     net.load_state_dict(load_checkpoint(directory.best)["state_dict"])
+    if classifier.averaged is not None:
+        classifier.averaged.module.load_state_dict(load_checkpoint(directory.best_ema)["state_dict"])
     trainer.test(classifier, datamodule=data, verbose=False)
     result = summarize(prepared, history, classifier)
     save_predictions(classifier, directory.predictions)
@@ -120,7 +128,9 @@ def make_trainer(config: Config, directory: RunDir, callbacks: list[Any]) -> Tra
         deterministic=bool(config.deterministic),
         max_epochs=config.epochs,
         max_steps=config.trainer.max_steps or -1,
-        val_check_interval=every or 1.0,
+        accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.clip_grad,
+        val_check_interval=every * config.accumulate if every else 1.0,
         check_val_every_n_epoch=None if every else 1,
         num_sanity_val_steps=0,
         callbacks=callbacks,

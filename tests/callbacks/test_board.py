@@ -64,7 +64,18 @@ def hyperparameters(events) -> tuple[dict, dict, list, str]:
 def test_hyperparameters_are_typed_and_final_metrics_are_their_columns(events):
     types, values, metrics, ended = hyperparameters(events)
     strings = {"model", "data", "augment", "optimizer", "scheduler", "recipe", "trainer", "experiment", "init"}
-    numbers = {"lr", "weight_decay", "batch_size", "epochs", "image_size", "seed"}
+    numbers = {
+        "lr",
+        "weight_decay",
+        "batch_size",
+        "epochs",
+        "image_size",
+        "seed",
+        "label_smoothing",
+        "mixup",
+        "cutmix",
+        "ema",
+    }
     assert types == {**dict.fromkeys(strings, 1), **dict.fromkeys(numbers, 3)}  # DATA_TYPE_STRING, DATA_TYPE_FLOAT64
     assert (values["model"], values["lr"], values["image_size"], values["init"]) == ("lenet5", 0.003, 32, "torch")
     assert set(metrics) == {"best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss"}
@@ -105,7 +116,7 @@ def test_a_resumed_runs_event_file_sorts_after_the_earlier_one_of_the_same_secon
         path.unlink()
     earlier = copied.path / f"events.out.tfevents.{int(time.time())}.zzz.999999.0"
     earlier.touch()
-    history = History(copied)
+    history = History(copied, Config.load(copied.config))
     history.epochs.append({"epoch": 1})
     board = Board(copied, history, Config.load(copied.config))
     board.on_fit_start(None, None)

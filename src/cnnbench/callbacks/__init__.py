@@ -1,1 +1,1 @@
-"""What a fit does besides fitting. All of them read the one `History`, which comes first."""
+"""What a fit does besides fitting. They read the one `History`, which comes before them."""

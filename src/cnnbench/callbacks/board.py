@@ -54,7 +54,16 @@ class Board(Callback):
         """Adds the epoch's point."""
         assert self._writer is not None
         record = self.history.epochs[-1]
-        for name in ("train/loss", "train/acc", "val/loss", "val/acc", "lr", "samples_per_s"):
+        for name in (
+            "train/loss",
+            "train/acc",
+            "val/loss",
+            "val/acc",
+            "val/ema_loss",
+            "val/ema_acc",
+            "lr",
+            "samples_per_s",
+        ):
             if record[name] is not None:
                 self._writer.add_scalar(name, record[name], record["epoch"])
         if self.config.log == "full":
@@ -65,7 +74,7 @@ class Board(Callback):
     def finish(self, metrics: dict[str, float]) -> None:
         """Adds the final numbers and closes the file."""
         assert self._writer is not None
-        for name in FINAL:
+        for name in metrics:
             self._writer.add_scalar(name, metrics[name], len(self.history.epochs))
         self._writer._get_file_writer().add_summary(self._hyperparameters()[2])
         self._writer.close()
@@ -90,6 +99,10 @@ def hyperparameters(config: Config) -> dict[str, str | float]:
         "init": config.init,
         "lr": config.optimizer.lr,
         "weight_decay": config.optimizer.weight_decay,
+        "label_smoothing": config.label_smoothing,
+        "mixup": config.mixup,
+        "cutmix": config.cutmix,
+        "ema": config.ema,
         "batch_size": float(config.batch_size),
         "epochs": float(config.epochs),
         "image_size": float(config.data.image_size),

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
+from torch import nn
 
+from cnnbench.callbacks.divergence import Divergence
 from cnnbench.callbacks.history import History
 from cnnbench.classifier import Classifier
 from cnnbench.rundir import RunDir
@@ -27,12 +29,16 @@ class Checkpoints(Callback):
     Args:
         directory: where they go.
         history: says when a validation is the best.
+        divergence: says whether there is anything worth saving.
         every_s: at least so often, in seconds, `last.ckpt` is saved in the midst of an epoch.
         origin: the `config` and `data` that `best.ckpt` shall hold, so that the net can be rebuilt from it.
     """
 
-    def __init__(self, directory: RunDir, history: History, every_s: float, origin: dict[str, Any]) -> None:
-        self.directory, self.history, self.every_s, self.origin = directory, history, every_s, origin
+    def __init__(
+        self, directory: RunDir, history: History, divergence: Divergence, every_s: float, origin: dict[str, Any]
+    ) -> None:
+        self.directory, self.history, self.divergence = directory, history, divergence
+        self.every_s, self.origin = every_s, origin
         self.position = {"epoch": 0, "batch": 0}  # where training goes on: the next batch
         self._saved_at = time.monotonic()
         self._resumed: dict[str, Any] | None = None
@@ -43,22 +49,23 @@ class Checkpoints(Callback):
         if self._resumed is not None:
             loader: Any = trainer.train_dataloader
             loader.seek(**self._resumed["position"])
-            pl_module.train_sums.copy_(torch.tensor(self._resumed["train_sums"]))
+            pl_module.train_sums = torch.tensor(self._resumed["train_sums"], device=pl_module.device)
             pl_module.train_images = self._resumed["train_images"]
             set_random_state(self._resumed["random"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Saves the best weights."""
         if self.history.improved:
-            content = {"schema": 1, "state_dict": pl_module.net.state_dict(), **self.history.best, **self.origin}
-            save_atomic(self.directory.best, lambda path: torch.save(content, path))
+            self._save_net(self.directory.best, pl_module.net, self.history.best)
+        if pl_module.averaged is not None and self.history.improved_ema:
+            self._save_net(self.directory.best_ema, pl_module.averaged.module, self.history.best_ema)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Classifier, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves when it is time."""
         self.position = {"epoch": trainer.current_epoch, "batch": batch_idx + 1}
-        if time.monotonic() - self._saved_at > self.every_s and not validation_follows(trainer):
+        if time.monotonic() - self._saved_at > self.every_s and can_save(trainer):
             self.save(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
@@ -68,6 +75,7 @@ class Checkpoints(Callback):
 
     def save(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Writes `last.ckpt`."""
+        self.divergence.check()
         self._state = {
             "position": self.position,
             "train_sums": pl_module.train_sums.tolist(),
@@ -76,6 +84,10 @@ class Checkpoints(Callback):
         }
         save_atomic(self.directory.last, lambda path: trainer.save_checkpoint(path, weights_only=False))
         self._saved_at = time.monotonic()
+
+    def _save_net(self, path: Path, net: nn.Module, record: dict[str, Any]) -> None:
+        content = {"schema": 1, "state_dict": net.state_dict(), **record, **self.origin}
+        save_atomic(path, lambda temporary: torch.save(content, temporary))
 
     def state_dict(self) -> dict[str, Any]:
         """Position, sums and random states of the last `save`."""
@@ -87,10 +99,13 @@ class Checkpoints(Callback):
         self.position = state_dict["position"]
 
 
-def validation_follows(trainer: Trainer) -> bool:
-    """Between this step and the next there is a validation; a run resumed from here would leave it out: do not save."""
+def can_save(trainer: Trainer) -> bool:
+    """Whether a run can go on from here: a step is complete, and no validation lies between it and the next, which would be left out."""
+    loop = trainer.fit_loop
+    stepped = (loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
     every = trainer.val_check_batch if trainer.check_val_every_n_epoch is None else None
-    return trainer.is_last_batch or trainer.should_stop or (every is not None and trainer.global_step % every == 0)
+    validated = every is not None and (loop.total_batch_idx + 1) % every == 0
+    return stepped and not (trainer.is_last_batch or trainer.should_stop or validated)
 
 
 def save_atomic(path: Path, write: Callable[[Path], object]) -> None:

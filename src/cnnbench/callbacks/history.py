@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import time
 from typing import Any
@@ -11,31 +12,36 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 
 from cnnbench.classifier import Classifier
+from cnnbench.config import Config
 from cnnbench.errors import Diverged
 from cnnbench.rundir import RunDir, write_atomic
 
+log = logging.getLogger("cnnbench.run")
+
 COLUMNS = (
-    "epoch", "step", "train/loss", "train/acc", "val/loss", "val/acc", "lr", "epoch_s", "samples_per_s",
+    "epoch", "step", "train/loss", "train/acc", "val/loss", "val/acc", "val/ema_loss", "val/ema_acc", "lr", "epoch_s",
+    "samples_per_s",
 )  # fmt: skip
 
 
 class History(Callback):
-    """Keeps the records, writes metrics.csv, ends a run that diverges.
+    """Keeps the records, writes metrics.csv, ends a run that no longer improves.
 
     Attributes:
         epochs: a row of `COLUMNS` an epoch; its validation is the epoch's last, or None.
-        validations: `epoch step val/loss val/acc`; the epoch may be a fraction.
-        best: the validation with the highest accuracy, the first of equals.
+        validations: `epoch step val/loss val/acc val/ema_loss val/ema_acc`; the epoch may be a fraction, the last two None.
+        best: the validation with the highest accuracy, the first of equals; best_ema: of the averaged weights.
         fit_s: seconds of the fit, over all sittings; train_s: the part of it in training steps; waited_s: the part of
             train_s that went into cutting batches.
         images: how many images were trained on, repeats counted.
     """
 
-    def __init__(self, directory: RunDir) -> None:
-        self.directory = directory
+    def __init__(self, directory: RunDir, config: Config) -> None:
+        self.directory, self.accumulate, self.patience = directory, config.accumulate, config.early_stopping
         self.epochs: list[dict[str, Any]] = []
         self.validations: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
+        self.best_ema: dict[str, Any] = {}
         self.fit_s = self.train_s = self.waited_s = 0.0
         self.images = 0
         self._steps = 0  # of the whole fit
@@ -47,8 +53,23 @@ class History(Callback):
         """The last validation is the best one."""
         return bool(self.validations) and self.best is self.validations[-1]
 
+    @property
+    def improved_ema(self) -> bool:
+        """The same of the averaged weights."""
+        return bool(self.validations) and self.best_ema is self.validations[-1]
+
+    @property
+    def exhausted(self) -> bool:
+        """Since the best validation there have been as many as `early_stopping` allows."""
+        return bool(self.best) and self.patience is not None and self._since_best >= self.patience
+
+    @property
+    def _since_best(self) -> int:
+        return len(self.validations) - 1 - self.validations.index(self.best)
+
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Starts the clock, also of an epoch that is resumed in its midst."""
+        trainer.should_stop = trainer.should_stop or self.exhausted
         self._steps = int(trainer.estimated_stepping_batches)
         self._epoch_clock.start()
 
@@ -69,15 +90,23 @@ class History(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Adds the validation."""
         record = {
-            "epoch": round(trainer.global_step / trainer.num_training_batches, 6),
+            "epoch": round(trainer.global_step * self.accumulate / trainer.num_training_batches, 6),
             "step": trainer.global_step,
             "val/loss": pl_module.scores["loss"],
             "val/acc": pl_module.scores["acc"],
+            "val/ema_loss": pl_module.ema_scores.get("loss"),
+            "val/ema_acc": pl_module.ema_scores.get("acc"),
         }
-        self._require_finite("validation", record["val/loss"], trainer.global_step)
+        if not math.isfinite(record["val/loss"]):
+            raise Diverged(f"the validation loss is {record['val/loss']} after step {record['step']}, lr {self._lr:g}")
         self.validations.append(record)
         if not self.best or record["val/acc"] > self.best["val/acc"]:
             self.best = record
+        if pl_module.ema_scores and (not self.best_ema or record["val/ema_acc"] > self.best_ema["val/ema_acc"]):
+            self.best_ema = record
+        if self.exhausted:
+            trainer.should_stop = True
+            log.info("early_stopping=%s: no better accuracy since step %s", self.patience, self.best["step"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Adds the epoch and writes metrics.csv."""
@@ -94,6 +123,8 @@ class History(Callback):
                 "train/acc": correct / images,
                 "val/loss": validation.get("val/loss"),
                 "val/acc": validation.get("val/acc"),
+                "val/ema_loss": validation.get("val/ema_loss"),
+                "val/ema_acc": validation.get("val/ema_acc"),
                 "lr": self._lr,
                 "epoch_s": epoch_s,
                 "samples_per_s": images / train_s,
@@ -104,7 +135,6 @@ class History(Callback):
         self.images += images
         self._take_waited(trainer)
         self.write()
-        self._require_finite("training", loss, trainer.global_step)
 
     def write(self) -> None:
         """Writes metrics.csv anew, from the records."""
@@ -119,7 +149,7 @@ class History(Callback):
         return {
             "epochs": self.epochs,
             "validations": self.validations,
-            "best": self.validations.index(self.best) if self.best else None,
+            "best": [self.validations.index(best) if best else None for best in (self.best, self.best_ema)],
             "times": [self.fit_s, self.train_s, self.waited_s],
             "images": self.images,
             "in_epoch": [self._epoch_clock.seconds, self._train_clock.seconds],
@@ -128,14 +158,10 @@ class History(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from `state_dict`."""
         self.epochs, self.validations = list(state_dict["epochs"]), list(state_dict["validations"])
-        self.best = {} if state_dict["best"] is None else self.validations[state_dict["best"]]
+        self.best, self.best_ema = ({} if at is None else self.validations[at] for at in state_dict["best"])
         self.fit_s, self.train_s, self.waited_s = state_dict["times"]
         self.images = state_dict["images"]
         self._epoch_clock, self._train_clock = map(Stopwatch, state_dict["in_epoch"])
-
-    def _require_finite(self, which: str, loss: float, step: int) -> None:
-        if not math.isfinite(loss):
-            raise Diverged(f"the {which} loss is {loss} after step {step}, lr {self._lr:g}")
 
     def _take_waited(self, trainer: Trainer) -> None:
         loader: Any = trainer.train_dataloader

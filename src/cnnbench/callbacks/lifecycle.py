@@ -10,7 +10,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
-from cnnbench.callbacks.checkpoints import Checkpoints, validation_follows
+from cnnbench.callbacks.checkpoints import Checkpoints, can_save
 from cnnbench.classifier import Classifier
 from cnnbench.errors import Interrupted
 from cnnbench.rundir import HEARTBEAT_S, RunDir
@@ -41,7 +41,7 @@ class Lifecycle(Callback):
         if now - self._beat_at > HEARTBEAT_S:
             self._beat_at = now
             self.directory.write_status("running", epoch=trainer.current_epoch + 1, step=trainer.global_step)
-        if self._received and not validation_follows(trainer):
+        if self._received and can_save(trainer):
             self.checkpoints.save(trainer, pl_module)
             self._stop()
 

@@ -52,12 +52,12 @@ class Augment:
         first = next(iter(self.steps.values()), None)
         return first.stored_side(native, image_size) if first else None
 
-    def __call__(self, images: Tensor, seed: int, epoch: int, batch: int, share: slice, n: int) -> Tensor:
-        """Changes images that are the part `share` of the `n` of a global batch."""
+    def __call__(self, images: Tensor, seed: int, epoch: int, batch: int, at: np.ndarray | slice, n: int) -> Tensor:
+        """Changes images that stand at the places `at` among the `n` of a global batch."""
         for name, step in self.steps.items():
             random = np.random.default_rng([seed, epoch, batch, zlib.crc32(name.encode())])
             draws = step.draw(random, n, *images.shape[-2:])
-            images = step.apply(images, tuple(_tensor(draw[share], images.device) for draw in draws))
+            images = step.apply(images, tuple(_tensor(draw[at], images.device) for draw in draws))
         return images
 
 

@@ -23,6 +23,7 @@ from cnnbench.data.augment import Augment
 from cnnbench.data.cache import Decoded, Make, Remembered, decoded_folder
 from cnnbench.data.fetch import default_root, expanded, fetch
 from cnnbench.data.mirrors import Remote, has_sum, sum_of
+from cnnbench.data.mixing import Mixing
 from cnnbench.data.parallel import chunks, in_parallel
 from cnnbench.data.split import Size, mislabel, split_hash, split_train, take
 from cnnbench.data.store import Images, Loader, resize
@@ -86,6 +87,8 @@ class ImageData(LightningDataModule):
         self.fraction, self.label_noise = fraction, label_noise
         self.split_seed, self.pipeline = split_seed, pipeline
         self.batch_size, self.shuffle_seed, self.make_augment = batch_size, shuffle_seed, make_augment
+        self.accumulate = 1  # parts that a batch is cut into
+        self.mixing: Mixing | None = None
         self.scoring_side = self.image_size  # of images that are scored; tests at several scales begin with larger ones
         self.indices: dict[Split, np.ndarray] = {}
         self.images: dict[Split, Images] = {}
@@ -281,7 +284,7 @@ class ImageData(LightningDataModule):
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return Loader(
             images,
-            self.batch_size if shuffle else 2 * self.batch_size,
+            self.batch_size if shuffle else max(1, 2 * self.batch_size // self.accumulate),
             self.mean,
             self.std,
             self._device(),
@@ -289,6 +292,8 @@ class ImageData(LightningDataModule):
             self.augment(self.mean) if shuffle else None,
             rank,
             ranks,
+            self.accumulate if shuffle else 1,
+            self.mixing if shuffle else None,
         )
 
     def train_dataloader(self) -> Loader:

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnbench.data.augment import Augment
+from cnnbench.data.mixing import Mixing
 
-Batch = tuple[Tensor, Tensor]  # images (n, C, H, W) float32, labels (n,) int64
+Batch = tuple[Tensor, Tensor]  # images (n, C, H, W) float32, labels (n,) int64 or, mixed, shares of the classes (n, K)
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,15 @@ class Loader:
 
     `x = (pixels / 255 - mean) / std`, per channel. Images are in the stored order, or, with `shuffle_seed`, in an order
     that is a function of (shuffle_seed, epoch) alone, and changed by `augment`, whose draws are a function of
-    (shuffle_seed, epoch, batch).
+    (shuffle_seed, epoch, batch), and mixed by `mixing`.
 
-    Of several ranks each gets its share of every shuffled batch, or of the stored order; shares differ by one image at most,
-    and are never padded: a rank without any gets one empty batch. A last shuffled batch of less than two images a rank joins
-    the one before it: batch norm cannot train on one image.
+    Of several ranks each gets its share of every shuffled batch, in `accumulate` parts, or of the stored order; shares differ
+    by one image at most, and are never padded: a rank without any gets one empty batch. A last shuffled batch of less than
+    two images a part joins the one before it: batch norm cannot train on one image.
 
     Attributes:
         epoch: which order the next pass takes; counts up as a pass begins.
-        start: how many batches the next pass leaves out; set by `seek`, else 0.
+        start: how many parts of batches the next pass leaves out; set by `seek`, else 0.
         waited_s: seconds spent in cutting batches since the loader was made.
     """
 
@@ -110,9 +111,11 @@ class Loader:
         augment: Augment | None = None,
         rank: int = 0,
         ranks: int = 1,
+        accumulate: int = 1,
+        mixing: Mixing | None = None,
     ) -> None:
         self.images, self.batch_size, self.shuffle_seed, self.augment = images, batch_size, shuffle_seed, augment
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.ranks, self.accumulate, self.mixing = rank, ranks, accumulate, mixing
         self.device = device or torch.device("cpu")
         scale = torch.tensor(std, dtype=torch.float64).mul(255).reciprocal()
         shift = torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
@@ -122,15 +125,26 @@ class Loader:
         self.waited_s = 0.0
 
     def __len__(self) -> int:
-        """Batches in a pass; the same on every rank when shuffling."""
+        """Parts of batches in a pass; as many on every rank when shuffling."""
         if self.shuffle_seed is None:
-            begin, end = self._share(0, len(self.images))
+            begin, end = _slice(0, len(self.images), self.rank, self.ranks)
             return max(1, -(-(end - begin) // self._batch_of_a_rank))
-        joined = 0 < len(self.images) % self.batch_size < 2 * self.ranks
+        return self.steps * self.accumulate
+
+    @property
+    def steps(self) -> int:
+        """Shuffled batches in a pass, each a step of the optimizer."""
+        joined = 0 < len(self.images) % self.batch_size < 2 * self.ranks * self.accumulate
         return max(1, -(-len(self.images) // self.batch_size) - joined)
 
+    def weight(self, number: int) -> float:
+        """What the mean loss of a part must be multiplied with, for the mean over ranks and parts to be the mean over the batch."""
+        begin, end = self._batch(number // self.accumulate)
+        low, high = self._part(number)
+        return (high - low) * self.ranks * self.accumulate / (end - begin)
+
     def seek(self, epoch: int, batch: int = 0) -> None:
-        """The next pass is that of `epoch`, from its `batch`-th batch on."""
+        """The next pass is that of `epoch`, from its `batch`-th part on."""
         self.epoch, self.start = epoch, batch
 
     def order(self, epoch: int) -> np.ndarray | None:
@@ -154,27 +168,37 @@ class Loader:
     def _batch_of_a_rank(self) -> int:
         return max(1, self.batch_size // self.ranks)
 
-    def _share(self, begin: int, end: int) -> tuple[int, int]:
-        """This rank's part of a stretch of images."""
-        n = end - begin
-        return begin + n * self.rank // self.ranks, begin + n * (self.rank + 1) // self.ranks
+    def _batch(self, number: int) -> tuple[int, int]:
+        """The stretch of a shuffled pass that is its `number`-th batch."""
+        begin = number * self.batch_size
+        return begin, begin + self.batch_size if number + 1 < self.steps else len(self.images)
+
+    def _part(self, number: int) -> tuple[int, int]:
+        """The stretch of a shuffled pass that is its `number`-th part for this rank."""
+        begin, end = self._batch(number // self.accumulate)
+        part, parts = number % self.accumulate * self.ranks + self.rank, self.ranks * self.accumulate
+        return _slice(begin, end, part, parts)
 
     def _stored(self, number: int) -> Batch:
-        begin, end = self._share(0, len(self.images))
+        begin, end = _slice(0, len(self.images), self.rank, self.ranks)
         begin += number * self._batch_of_a_rank
         pixels, labels = self._fetch(slice(begin, min(begin + self._batch_of_a_rank, end)))
         return self._normalized(pixels), labels
 
     def _shuffled(self, index: Tensor, epoch: int, number: int) -> Batch:
-        begin = number * self.batch_size
-        end = begin + self.batch_size if number + 1 < len(self) else len(self.images)
-        low, high = self._share(begin, end)
-        pixels, labels = self._fetch(index[low:high])
+        assert self.shuffle_seed is not None
+        batch = number // self.accumulate
+        (begin, end), (low, high) = self._batch(batch), self._part(number)
+        at: slice | np.ndarray = slice(low - begin, high - begin)  # within the batch
+        rows = index[low:high]
+        if self.mixing is not None:  # before them comes the image that the first one is mixed with
+            at = np.append((low - begin - 1) % (end - begin), np.arange(low - begin, high - begin))
+            rows = index[begin:end][torch.from_numpy(at).to(index.device)]
+        pixels, labels = self._fetch(rows)
         if self.augment is not None:
-            assert self.shuffle_seed is not None
-            share = slice(low - begin, high - begin)
-            pixels = self.augment(pixels, self.shuffle_seed, epoch, number, share, end - begin)
-        return self._normalized(pixels), labels
+            pixels = self.augment(pixels, self.shuffle_seed, epoch, batch, at, end - begin)
+        images = self._normalized(pixels)
+        return (images, labels) if self.mixing is None else self.mixing(images, labels, self.shuffle_seed, epoch, batch)
 
     def _fetch(self, at: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Pixels and labels on the loader's device."""
@@ -187,3 +211,9 @@ class Loader:
 
     def _normalized(self, pixels: Tensor) -> Tensor:
         return pixels.to(torch.float32, copy=True).mul_(self.scale).sub_(self.shift)
+
+
+def _slice(begin: int, end: int, part: int, parts: int) -> tuple[int, int]:
+    """One of `parts` of a stretch; they differ by one at most."""
+    n = end - begin
+    return begin + n * part // parts, begin + n * (part + 1) // parts

@@ -1,0 +1,52 @@
+"""Ends a run whose loss or gradient is no longer a finite number, before the step that would spoil the weights."""
+
+from __future__ import annotations
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from cnnbench.classifier import Classifier
+from cnnbench.errors import Diverged
+
+EVERY = 20  # steps between two looks at a GPU's numbers: each look waits for the GPU
+
+
+class Divergence(Callback):
+    """Raises `Diverged` with the step and its learning rate.
+
+    On a CPU it does so before the step is taken; on a GPU, which is not waited for in every step, some steps later. Half
+    precision scales its loss until gradients overflow, and leaves such steps out: there the loss alone counts.
+    """
+
+    def __init__(self) -> None:
+        self._bad: torch.Tensor | None = None  # [step, learning rate, loss, norm of the gradient] of the first bad one
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Classifier, optimizer: Optimizer) -> None:
+        """Looks at the loss so far and at the gradient."""
+        loss = pl_module.train_sums[0]
+        norm = torch.zeros_like(loss)
+        if trainer.precision != "16-mixed":
+            norm = get_total_norm([p.grad for p in pl_module.net.parameters() if p.grad is not None])
+        lr = float(optimizer.param_groups[0]["lr"])
+        now = torch.stack([torch.full_like(loss, trainer.global_step + 1), torch.full_like(loss, lr), loss, norm])
+        if self._bad is None:
+            self._bad = torch.zeros_like(now)
+        first = (self._bad[0] == 0) & ~torch.isfinite(now).all()
+        self._bad = torch.where(first, now, self._bad)
+        if self._bad.device.type == "cpu" or trainer.global_step % EVERY == 0:
+            self.check()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Classifier) -> None:
+        """Nothing bad is validated."""
+        self.check()
+
+    def check(self) -> None:
+        """Raises where a step was bad."""
+        if self._bad is None:
+            return
+        step, lr, loss, norm = self._bad.tolist()
+        if step:
+            what = f"the gradient's norm is {norm}" if loss - loss == 0 else f"the training loss is {loss}"
+            raise Diverged(f"{what} in step {step:.0f}, lr {lr:g}")

@@ -1,0 +1,41 @@
+"""MixUp and CutMix: every image of a batch is blended with, or has a box of, the one before it, and the labels alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+
+class Mixing:
+    """torchvision's MixUp (Zhang et al. 2018, arXiv:1710.09412) and CutMix (Yun et al. 2019, arXiv:1905.04899).
+
+    What a batch is mixed by is a function of (seed, epoch, batch).
+
+    Args:
+        mixup, cutmix: the share of the image itself is drawn from Beta(a, a), once a batch; 0: never. With both, one of
+            the two is drawn for each batch.
+        num_classes: of the labels.
+    """
+
+    def __init__(self, mixup: float, cutmix: float, num_classes: int) -> None:
+        kinds = [v2.MixUp(alpha=mixup, num_classes=num_classes)] if mixup else []
+        kinds += [v2.CutMix(alpha=cutmix, num_classes=num_classes)] if cutmix else []
+        self._mix = v2.RandomChoice(kinds)
+
+    def __call__(self, images: Tensor, labels: Tensor, seed: int, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
+        """Mixes images (n + 1, C, H, W) with labels (n + 1,): each but the first, with the one before it.
+
+        Returns:
+            images (n, C, H, W), and the shares of the classes (n, num_classes).
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_one_seed(seed, epoch, batch))
+            images, shares = self._mix(images, labels)
+        return images[1:], shares[1:]
+
+
+def _one_seed(*parts: int) -> int:
+    """One seed for PyTorch's generator out of several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
