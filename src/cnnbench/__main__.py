@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
 import shlex
 import sys
-import traceback
 from collections.abc import Callable
 from importlib import import_module
 
-from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean
+from cnnbench.errors import CnnbenchError, ConfigError, Untrusted, did_you_mean
+from cnnbench.exits import ended
 
+PROGRAM = ("python", "-m", "cnnbench")
 COMMANDS = {  # name: (module, function); imported when it is called
     "evaluate": ("cnnbench.evaluate", "main"),
     "predict": ("cnnbench.predict", "main"),
@@ -29,19 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # × and – on a terminal that knows ASCII only
-    try:
-        return _command(arguments) or 0
-    except CnnbenchError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            traceback.print_exc()
-        print(_red(f"cnnbench: {error}"), file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(_red("cnnbench: interrupted"), file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more, as in `| head`
-        return 0
+
+    def hint(error: CnnbenchError) -> str:
+        return f": {shlex.join([*PROGRAM, *arguments, '--trust'])}" if isinstance(error, Untrusted) else ""
+
+    return ended(lambda: _command(arguments), hint)
 
 
 def _command(arguments: list[str]) -> int | None:
@@ -56,15 +48,11 @@ def _command(arguments: list[str]) -> int | None:
         raise ConfigError(
             f"{first}: no such command{did_you_mean(first, COMMANDS) or ';'} commands: {', '.join(COMMANDS)}, or key=value to train"
         )
-    return _load("cnnbench.command", "main")(arguments, shlex.join(["python", "-m", "cnnbench", *arguments]))
+    return _load("cnnbench.command", "main")(arguments, shlex.join([*PROGRAM, *arguments]))
 
 
 def _load(module: str, function: str) -> Callable[..., int | None]:
     return getattr(import_module(module), function)
-
-
-def _red(text: str) -> str:
-    return f"\033[31m{text}\033[0m" if sys.stderr.isatty() and "NO_COLOR" not in os.environ else text
 
 
 if __name__ == "__main__":

@@ -21,6 +21,15 @@ class Parser(argparse.ArgumentParser):
         """The arguments, positional ones before or after flags."""
         return self.parse_intermixed_args(arguments, namespace)
 
+    def add_trust(self) -> None:
+        """The flag of commands that load a run."""
+        self.add_argument(
+            "--trust",
+            action="store_true",
+            help="the run is yours or from somebody you trust: what it names beyond cnnbench, torch and torchvision, such as a net "
+            "of your own, is imported and run",
+        )
+
     def check_picture(self, flag: str, path: Path | None) -> None:
         """Whether a picture can be written there, before there is one."""
         if path and path.suffix.lower() not in PICTURES:

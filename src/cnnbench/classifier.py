@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cnnbench.data.store import Batch, Loader
-from cnnbench.scoring import Score, of_all_ranks
+from cnnbench.ranks import every_rank
+from cnnbench.scoring import Score
 
 log = logging.getLogger("cnnbench.run")
 AUX_WEIGHT = 0.3  # of an auxiliary head's loss: Szegedy et al. 2015, section 5
@@ -134,7 +136,7 @@ class Classifier(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Makes `scores` and `outputs`."""
         self._conclude("test", self.trainer.test_dataloaders)
-        logits, labels = zip(*of_all_ranks(self._collected), strict=True)
+        logits, labels = zip(*chain.from_iterable(every_rank(self._collected)), strict=True)
         self.outputs = torch.cat(logits), torch.cat(labels)
         self._collected.clear()
 

@@ -4,44 +4,98 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.compose import compose
-from cnnbench.errors import ConfigError
+from cnnbench.errors import ConfigError, Diverged, Interrupted, RunFailed, SaidElsewhere
+from cnnbench.exits import ended
+from cnnbench.ranks import placed, require_size
 from cnnbench.rundir import RunDir
 
 if TYPE_CHECKING:
     from cnnbench.config import Config
 
 
-def main(arguments: list[str], command: str) -> None:
-    """Trains what the arguments say."""
-    overrides, config_dir = split_arguments(arguments)
+def main(arguments: list[str], command: str) -> int:
+    """Trains what the arguments say; the exit code."""
+    overrides, config_dir, trust = split_arguments(arguments)
     config = resumed_or_composed(overrides, config_dir)  # mistakes are told here, before torch is imported
+    if trust and not resumes(config):
+        raise ConfigError("--trust: goes with resume=RUN_DIR; what you type yourself needs none")
+    devices, (_, started) = config.trainer.devices, placed()
+    if started == 1 and devices > 1 and config.trainer.num_nodes == 1:
+        return train_on_ranks(config, command, trust)
+    require_size(config, started)
+    train(config, command, trust)
+    return 0
 
+
+def train(config: Config, command: str, trust: bool = False) -> None:
+    """A run, or one process's part of it, and what came out."""
     from rich.console import Console
 
-    console = Console()
+    rank, _ = placed()
+    console = Console(quiet=rank > 0)
     earlier = RunDir(Path(config.resume))
-    if config.resume not in ("never", "auto") and earlier.result.is_file():
+    if resumes(config) and earlier.result.is_file():
         console.print(f"{earlier.path}: is done already", soft_wrap=True, highlight=False, markup=False)
         show(json.loads(earlier.result.read_text(encoding="utf-8")), earlier, console)
         return
-    with console.status("importing torch and Lightning") if console.is_terminal else _nothing():
+    with console.status("importing torch and Lightning") if console.is_terminal else nullcontext():
+        if resumes(config) and not trust:
+            from cnnbench.trust import require_known
+
+            require_known(earlier.path, config)
         from cnnbench.train import run
-    outcome = run(config, command, console)
+    try:
+        outcome = run(config, command, console)
+    except (Diverged, Interrupted) as error:  # all ranks end so, at the same step
+        raise error if rank == 0 else SaidElsewhere(error.exit_code) from error
     if not outcome.fresh:
         console.print(f"{outcome.directory.path}: is done already", soft_wrap=True, highlight=False, markup=False)
     show(outcome.result, outcome.directory, console)
 
 
-def split_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
-    """`key=value` overrides, and the folder after `--config-dir`."""
+def train_on_ranks(config: Config, command: str, trust: bool) -> int:
+    """A run in a process for each device; the exit code."""
+    from rich.console import Console
+
+    from cnnbench.sweep.executors import Job, forwarding
+
+    console = Console()
+    job = Job(be_rank, (config, command, trust), config.trainer.devices)
+    with forwarding(job):
+        with console.status("importing torch and Lightning") if console.is_terminal else nullcontext():
+            job.start()
+        code = job.wait()
+    if code >= 0:
+        return code
+    name = signal.Signals(-code).name
+    if name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        raise Interrupted(f"stopped by {name}", -code)
+    raise RunFailed(f"a rank was ended by {name}" + ("; was there memory enough?" if name == "SIGKILL" else ""))
+
+
+def be_rank(config: Config, command: str, trust: bool) -> int:
+    """What one process of several does; its exit code."""
+    return ended(lambda: train(config, command, trust))
+
+
+def resumes(config: Config) -> bool:
+    """Whether it names a run directory to go on with."""
+    return config.resume not in ("never", "auto")
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[str], Path | None, bool]:
+    """`key=value` overrides, the folder after `--config-dir`, whether there is `--trust`."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m cnnbench", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("--trust", action="store_true")
     parser.add_argument("-m", "--multirun", action="store_true")
     try:
         flags, overrides = parser.parse_known_args(arguments)
@@ -50,11 +104,11 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], Path | None]:
     unknown = [argument for argument in overrides if argument.startswith("-")]
     if unknown:
         raise ConfigError(
-            f"{unknown[0]}: no such flag; keys are typed as key=value, flags are --config-dir DIR and --help"
+            f"{unknown[0]}: no such flag; keys are typed as key=value, flags are --config-dir DIR, --trust and --help"
         )
     if flags.multirun:
         raise ConfigError("-m: this version trains one run at a time; type one command for each value")
-    return overrides, flags.config_dir
+    return overrides, flags.config_dir, flags.trust
 
 
 def resumed_or_composed(overrides: list[str], config_dir: Path | None) -> Config:
@@ -83,17 +137,16 @@ def show(result: dict[str, Any], directory: RunDir, console: Any) -> None:
     from cnnbench.report.stats import wilson
 
     metrics, n = result["metrics"], result["n"]
-    _, (low, high) = wilson(round(metrics["test/acc"] * n["test"]), n["test"])
     table = Table("", "accuracy", "loss", "images", "95 % interval of the accuracy", box=None, padding=(0, 2, 0, 0))
-    table.add_row("validation", f"{metrics['best/val/acc']:.4f}", f"{metrics['best/val/loss']:.4f}", f"{n['val']:,}")
-    table.add_row(
-        "test",
-        f"{metrics['test/acc']:.4f}",
-        f"{metrics['test/loss']:.4f}",
-        f"{n['test']:,}",
-        f"{low:.4f} to {high:.4f}",
-        style="bold",
-    )
+    for name, kind in {"": "", ", averaged weights": "ema_"}.items():
+        if f"test/{kind}acc" not in metrics:
+            continue
+        accuracy = metrics[f"test/{kind}acc"]
+        _, (low, high) = wilson(round(accuracy * n["test"]), n["test"])
+        best = (f"{metrics[f'best/val/{kind}acc']:.4f}", f"{metrics[f'best/val/{kind}loss']:.4f}")
+        table.add_row(f"validation{name}", *best, f"{n['val']:,}")
+        test = (f"{accuracy:.4f}", f"{metrics[f'test/{kind}loss']:.4f}", f"{n['test']:,}")
+        table.add_row(f"test{name}", *test, f"{low:.4f} to {high:.4f}", style="bold")
     console.print()
     console.print(table)
     console.print(
@@ -102,17 +155,11 @@ def show(result: dict[str, Any], directory: RunDir, console: Any) -> None:
         soft_wrap=True,
         highlight=False,
     )
-    path = shlex.quote(str(directory.path))
+    path, trust = shlex.quote(str(directory.path)), directory.trust_flag()
     for what, text in {
         "curves": f"{path}/curves.png",
-        "score again": f"python -m cnnbench evaluate {path}",
-        "ask it": f"python -m cnnbench predict {path} IMAGE",
+        "score again": f"python -m cnnbench evaluate {path}{trust}",
+        "ask it": f"python -m cnnbench predict {path} IMAGE{trust}",
         "watch": f"tensorboard --logdir {shlex.quote(str(directory.path.parent.parent))}",
     }.items():
         console.print(f"{what:<12}{text}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()

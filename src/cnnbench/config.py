@@ -98,6 +98,7 @@ class TrainerKeys(Keys):
     accelerator: Literal["auto", "cpu", "gpu"] = key("auto, cpu or gpu", "auto")
     devices: int = key("an integer above 0", 1, gt=0)
     num_nodes: int = key("an integer above 0", 1, gt=0)
+    sync_batchnorm: bool = key("true or false", "true", default=False)
     max_steps: Count | None = key("an integer above 0, or null", 100)
     val_every_steps: Count | None = key("an integer above 0, or null", 15)
     checkpoint_every_s: float = key("seconds, a number above 0", 30, gt=0)

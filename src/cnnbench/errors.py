@@ -23,6 +23,10 @@ class ConfigError(CnnbenchError):
     exit_code = 2
 
 
+class Untrusted(ConfigError):
+    """A loaded config names code that is not cnnbench's; the command with `--trust` runs it, from Python `trust=True`."""
+
+
 class DataError(ConfigError):
     """The files of a data set are absent, corrupt, or do not hold what was asked for."""
 
@@ -52,6 +56,14 @@ class Interrupted(CnnbenchError):
         super().__init__(message)
         self.signum = signum
         self.exit_code = 128 + signum
+
+
+class SaidElsewhere(CnnbenchError):
+    """Another process of the same run has said what is wrong; this one ends likewise, and says nothing."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("")
+        self.exit_code = exit_code
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

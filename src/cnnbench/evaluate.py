@@ -16,6 +16,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.pictures import drawable
 from cnnbench.report.stats import wilson
 from cnnbench.rundir import RunDir
+from cnnbench.trust import require_known
 
 if TYPE_CHECKING:
     from cnnbench.data.base import ImageData
@@ -37,14 +38,16 @@ def main(arguments: list[str]) -> None:
         Views.parse(options.tta)  # before anything is read
     directory = RunDir.open(options.run_dir)
     config = with_overrides(Config.load(directory.config), options.overrides, options.config_dir)
-    scores = evaluate(directory, config, options.split, options.tta)
+    scores = evaluate(directory, config, options.split, options.tta, options.trust)
     if options.json:
         print(json.dumps(scores, indent=2))
     else:
         _show(scores)
 
 
-def evaluate(directory: RunDir, config: Config, split: str, tta: str | None = None) -> dict[str, Any]:
+def evaluate(
+    directory: RunDir, config: Config, split: str, tta: str | None = None, trust: bool = False
+) -> dict[str, Any]:
     """Scores the net of a run on a split of the data that `config` names.
 
     Args:
@@ -52,11 +55,15 @@ def evaluate(directory: RunDir, config: Config, split: str, tta: str | None = No
         config: the run's, perhaps with other data.
         split: train, val or test.
         tta: which views of each image the answer is averaged over, as `Views.parse` reads it; None: the image as it is.
+        trust: code that the run names beyond cnnbench, torch and torchvision may be run.
 
     Returns:
         `schema run data split tta n acc interval loss ece classes per_class confusion`; the interval covers 95 %, `per_class`
         is null where a class has no image, `confusion[truth][answer]` counts images.
     """
+    trained = Config.load(directory.config)
+    if not trust:
+        require_known(directory.path, trained)
     import torch
 
     from cnnbench.classifier import Classifier
@@ -67,19 +74,20 @@ def evaluate(directory: RunDir, config: Config, split: str, tta: str | None = No
 
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # of libraries among themselves
-    net, facts = load_net(directory.path)
+    net, facts = load_net(directory.path, trust)
     data = build_data(config.model_copy(update={"augment": {}}))
     if (data.channels, data.num_classes) != (facts["channels"], len(facts["classes"])):
         raise ConfigError(
             f"data={data.name}: has {data.channels} channels and {data.num_classes} classes, this net takes "
             f"{facts['channels']} and {len(facts['classes'])}"
         )
-    trained = Config.load(directory.config)
     trained_on = trained.trainer.accelerator
     accelerator = trained_on if trained_on == "gpu" and torch.cuda.is_available() else "cpu"
     config = config.model_copy(
         update={
-            "trainer": config.trainer.model_copy(update={"accelerator": accelerator, "devices": 1, "num_nodes": 1}),
+            "trainer": config.trainer.model_copy(
+                update={"accelerator": accelerator, "devices": 1, "num_nodes": 1, "sync_batchnorm": False}
+            ),
             "precision": config.precision if accelerator == trained_on else "32",
         }
     )
@@ -151,9 +159,9 @@ def with_overrides(frozen: Config, overrides: list[str], config_dir: Path | None
         return frozen
     kept = frozen.data.model_dump(by_alias=True, include={"image_size", "mean", "std"})
     if not any(o.startswith("data=") for o in overrides):  # the run's own set, some keys changed
-        kept = frozen.data.model_dump(by_alias=True, exclude={"target", "fingerprint"})
+        kept = frozen.data.model_dump(exclude={"fingerprint"})  # its class as well, whatever its label leads to
         overrides = [f"data={frozen.choices['data']}", *overrides]
-    given = {o.partition("=")[0].removeprefix("data.") for o in overrides}
+    given = {o.partition("=")[0].removeprefix("data.").replace("_target_", "target") for o in overrides}
     composed = compose(overrides, config_dir)
     if composed.data.target == frozen.data.target:  # pictures from elsewhere are made square and grey as the run's were
         own = frozen.data.arguments
@@ -177,6 +185,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="average the answers over views of each image: scales=S,S,... (pixels a side), flips, or both with a comma between",
     )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
+    parser.add_trust()
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours besides")
     return parser.parse_args(arguments)
 

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"{options.image}: no such picture")
     from cnnbench.restore import load_net
 
-    net, facts = load_net(options.run_dir)
+    net, facts = load_net(options.run_dir, options.trust)
     first = first_convolution(net)
     layer = first if options.layer is None else options.layer
     if layer is None:
@@ -135,6 +135,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, metavar="OUT.png", help="default: features_NAME.png")
     parser.add_argument("--invert", action="store_true", help="for dark on light, where the net learned light on dark")
+    parser.add_trust()
     options = parser.parse_args(arguments)
     parser.check_picture("--out", options.out)
     return options

@@ -22,6 +22,7 @@ python -m cnnbench list [GROUP]                 the choices of every group, or o
 tensorboard --logdir runs                       the same runs, live
 
 A command's own --help tells its flags. --config-dir DIR adds a conf folder of yours. HYDRA_FULL_ERROR=1 shows tracebacks.
+--trust, with a RUN_DIR that is yours, lets its config name more than cnnbench, torch and torchvision: a net of your own, say.
 
 for instance
   python -m cnnbench

@@ -77,14 +77,19 @@ def resolve_hardware(config: Config) -> dict[str, Any]:
     """Accelerator, precision, determinism and threads as they will be."""
     cuda = torch.cuda.is_available()
     accelerator = config.trainer.accelerator
-    if config.trainer.devices * config.trainer.num_nodes > 1:
-        raise ConfigError(
-            f"trainer.devices={config.trainer.devices}: this version trains on one device; type trainer.devices=1"
-        )
     if accelerator == "gpu" and not cuda:
         raise ConfigError(f"trainer.accelerator=gpu: PyTorch {torch.__version__} sees no GPU; type trainer=cpu")
     if accelerator == "auto":
         accelerator = "gpu" if cuda else "cpu"
+    devices = config.trainer.devices
+    if accelerator == "gpu" and devices > torch.cuda.device_count():
+        raise ConfigError(
+            f"trainer.devices={devices}: PyTorch sees {torch.cuda.device_count()} GPUs here; type a smaller number, or trainer=cpu"
+        )
+    if accelerator == "cpu" and config.trainer.sync_batchnorm:
+        raise ConfigError(
+            "trainer.sync_batchnorm=true: PyTorch has it for GPUs only, and this run has none; type false"
+        )
     precision: str = config.precision
     if precision == "auto":
         precision = "32" if accelerator == "cpu" else _half_precision()
@@ -94,7 +99,7 @@ def resolve_hardware(config: Config) -> dict[str, Any]:
         "accelerator": accelerator,
         "precision": precision,
         "deterministic": accelerator == "cpu" if config.deterministic == "auto" else config.deterministic,
-        "threads": torch.get_num_threads() if config.threads == "auto" else config.threads,
+        "threads": max(1, torch.get_num_threads() // devices) if config.threads == "auto" else config.threads,
     }
 
 

@@ -2,47 +2,81 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cnnbench.errors import Diverged, Interrupted, RunFailed
-from cnnbench.rundir import RunDir
+from cnnbench.errors import Diverged, Interrupted, RunFailed, SaidElsewhere
+from cnnbench.ranks import Ranks
+from cnnbench.rundir import RunDir, State
 
 log = logging.getLogger("cnnbench.run")
 
 
 @contextmanager
-def recorded(directory: RunDir) -> Iterator[None]:
+def recorded(directory: RunDir, ranks: Ranks) -> Iterator[None]:
     """Keeps log.txt and status.json while a run is on, and says in the status how it ended.
+
+    Other ranks than the first keep a log of their own, and write the status only where they fail.
 
     Raises:
         Interrupted, Diverged, RunFailed: what happened inside, with the directory and what to type next.
     """
-    with logged(directory.log):
-        directory.write_status("running")
+    name = directory.log if ranks.first else directory.log.with_name(f"log_rank{ranks.rank}.txt")
+
+    def write(state: State, reason: str | None = None) -> None:
+        if ranks.first or state == "failed":
+            directory.write_status(state, reason)
+
+    with logged(name):
+        write("running")
         try:
             yield
         except Interrupted as error:
-            directory.write_status("interrupted", str(error))
+            write("interrupted", str(error))
             raise Interrupted(f"{error}; saved. To go on: {directory.resume_command()}", error.signum) from error
         except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
-            directory.write_status("interrupted", "SIGINT")
+            write("interrupted", "SIGINT")
             raise Interrupted(f"stopped by SIGINT. To go on: {directory.resume_command()}", signal.SIGINT) from error
         except Diverged as error:
-            directory.write_status("diverged", str(error))
+            write("diverged", str(error))
             raise Diverged(
                 f"{directory.path}: diverged, {error}; try a smaller learning rate: optimizer.lr=..."
             ) from error
         except Exception as error:
             log.exception("failed")
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            directory.write_status("failed", reason)
-            raise RunFailed(f"{directory.path}: failed, {reason}; the traceback is in {directory.log}") from error
-        directory.write_status("done")
+            reason, advice = explain(error)
+            whose = "" if ranks.first else f"rank {ranks.rank}: "
+            status = directory.status()
+            if ranks.size > 1 and status["state"] in ("failed", "diverged"):  # another's end is what ended this one
+                raise SaidElsewhere(RunFailed.exit_code) from error
+            with suppress(OSError):  # the disk may be full
+                write("failed", f"{whose}{reason}")
+            raise RunFailed(
+                f"{directory.path}: {whose}failed, {reason}; {advice or f'the traceback is in {name}'}"
+            ) from error
+        write("done")
+
+
+def explain(error: Exception) -> tuple[str, str]:
+    """What went wrong, in one line, and what to try; nothing, where one must read the traceback."""
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    said = reason.lower()
+    if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
+        return (
+            f"out of memory ({reason[:200]})",
+            "try accumulate=2, a smaller batch_size, data.pipeline=memory or precision=bf16",
+        )
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if full or "no space left" in said or ("write" in said and "inline_container" in said):
+        return f"no room on the disk ({reason[:200]})", "make room, and resume the run: what was saved before is good"
+    if "connection closed by peer" in said or "connection reset by peer" in said:
+        return "another process of the run has ended", "its own message, or its log beside this one's, says why"
+    return reason, ""
 
 
 @contextmanager

@@ -8,28 +8,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnbench.build import construct, locate
+from cnnbench.build import construct
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 from cnnbench.rundir import RunDir
+from cnnbench.trust import require_known
 
 
-def load_net(directory: Path | str) -> tuple[nn.Module, dict[str, Any]]:
+def load_net(directory: Path | str, trust: bool = False) -> tuple[nn.Module, dict[str, Any]]:
     """The net of a run with the weights that were best on validation, in evaluation mode on the CPU, and its data's facts.
 
     The facts are `channels`, `classes`, `image_size` (pixels a side), `mean` and `std` (per channel, of pixels in 0..1), and
-    `fit`, what becomes of a picture that is not square.
+    `fit`, what becomes of a picture that is not square. With `trust` the net may be of code that is not of cnnbench, torch or
+    torchvision: it is imported and run.
 
     Raises:
+        Untrusted: it is, and `trust` was not given.
         ConfigError: the folder holds no run, or one that has not validated yet.
     """
-    path = RunDir.open(Path(directory)).best
+    run = RunDir.open(Path(directory))
+    path = run.best
     checkpoint = load_checkpoint(path)
     try:
         config, weights = Config.check(checkpoint["config"]), checkpoint["state_dict"]
         facts = {key: checkpoint["data"][key] for key in ("channels", "classes", "image_size", "mean", "std")}
         facts["fit"] = checkpoint["data"].get("fit", "pad")
-        _require_net(config)
+        if not trust:
+            require_known(run.path, config, built=["model"])
         shape = {
             "in_channels": facts["channels"],
             "num_classes": len(facts["classes"]),
@@ -37,20 +42,10 @@ def load_net(directory: Path | str) -> tuple[nn.Module, dict[str, Any]]:
         }
         net = construct(config.model, "model", **shape)
         net.load_state_dict(weights)
-    except (KeyError, IndexError, TypeError, RuntimeError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{path}: does not hold what cnnbench writes ({type(error).__name__}: {reason})") from error
     return net.eval(), facts
-
-
-def _require_net(config: Config) -> None:
-    """A file may come from anywhere: nothing is called but a class of nets, or a function of torchvision.models."""
-    target = locate(config.model, "model")
-    is_net = isinstance(target, type) and issubclass(target, nn.Module)
-    if not is_net and not getattr(target, "__module__", "").startswith("torchvision.models."):
-        raise ConfigError(
-            f"model._target_={config.model.target}: is not a subclass of torch.nn.Module, and is not called"
-        )
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

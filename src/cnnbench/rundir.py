@@ -5,7 +5,7 @@ runs/<name>/<job>/
   status.json      pending | running | done | failed | diverged | interrupted, and who owns the run
   result.json      present only when done; written last
   log.txt  metrics.csv  curves.png  predictions.npz  events.out.tfevents.*
-  checkpoints/     best.ckpt last.ckpt, with ema=... best_ema.ckpt
+  checkpoints/     best.ckpt last.ckpt previous.ckpt, with ema=... best_ema.ckpt
 """
 
 from __future__ import annotations
@@ -95,6 +95,11 @@ class RunDir:
         """All that a run needs to go on."""
         return self.path / "checkpoints" / "last.ckpt"
 
+    @property
+    def previous(self) -> Path:
+        """The `last.ckpt` before, should that one be damaged."""
+        return self.path / "checkpoints" / "previous.ckpt"
+
     @classmethod
     def claim(cls, folder: Path, job: str) -> RunDir:
         """Makes `folder/job`, or the first of `job-2`, `job-3`, ... that no other process has."""
@@ -163,7 +168,17 @@ class RunDir:
 
     def resume_command(self) -> str:
         """What to type to go on with this run."""
-        return f"python -m cnnbench resume={shlex.quote(str(self.path))}"
+        return f"python -m cnnbench resume={shlex.quote(str(self.path))}{self.trust_flag()}"
+
+    def trust_flag(self) -> str:
+        """` --trust` where commands on this run need it, as its config names code of the user's own; else nothing."""
+        from cnnbench.config import Config
+        from cnnbench.trust import foreign_parts
+
+        try:
+            return " --trust" if foreign_parts(Config.load(self.config)) else ""
+        except ConfigError:  # it was stopped before it had a config
+            return ""
 
 
 def runs_of(folder: Path, identity: str) -> Iterator[RunDir]:

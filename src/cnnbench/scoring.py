@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
@@ -50,12 +49,3 @@ def metrics(num_classes: int) -> MetricCollection:
         },
         compute_groups=False,
     )
-
-
-def of_all_ranks(collected: list[Any]) -> list[Any]:
-    """What every rank has collected, the first rank's first; on one process what it has."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return collected
-    gathered: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, collected)
-    return [item for items in gathered for item in items]

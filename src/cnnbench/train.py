@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from rich.console import Console
 
 from cnnbench.callbacks.board import Board
-from cnnbench.callbacks.checkpoints import Checkpoints
+from cnnbench.callbacks.checkpoints import Checkpoints, resumable
 from cnnbench.callbacks.curves import Curves
 from cnnbench.callbacks.divergence import Divergence
 from cnnbench.callbacks.history import History
@@ -25,6 +25,7 @@ from cnnbench.classifier import Classifier
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 from cnnbench.prepare import Prepared, build_net, build_optimizer, build_scheduler, prepare
+from cnnbench.ranks import Ranks, cluster, joined
 from cnnbench.recording import log, recorded
 from cnnbench.restore import load_checkpoint
 from cnnbench.result import origin, save_predictions, summarize
@@ -55,28 +56,31 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
         RunFailed, Diverged, Interrupted: the directory says so.
     """
     console = console or Console(quiet=True)
-    prepared = prepare(config)
-    torch.set_num_threads(int(prepared.config.threads))
-    directory, resumed = find_directory(prepared.config)
-    if directory.result.is_file():
-        return Outcome(directory, json.loads(directory.result.read_text(encoding="utf-8")), fresh=False)
-    if resumed:
-        load_checkpoint(directory.last)  # one that is damaged, or hostile, is told before anything is written
-    with recorded(directory):
-        if not directory.config.is_file():
-            write_atomic(directory.config, prepared.config.dump())
-        log.info("data.pipeline=%s: %s", prepared.config.data.pipeline, prepared.pipeline_because)
-        console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False, markup=False)
-        result = fit_and_test(prepared, directory, console, resumed)
-        write_atomic(directory.result, json.dumps({**result, "command": command}, indent=2, allow_nan=False) + "\n")
-    return Outcome(directory, {**result, "command": command})
+    with joined(config) as ranks:
+        prepared = ranks.first_then_others(lambda: prepare(config))
+        torch.set_num_threads(int(prepared.config.threads))
+        directory = ranks.by_first(lambda: find_directory(prepared.config))
+        if directory.result.is_file():
+            return Outcome(directory, json.loads(directory.result.read_text(encoding="utf-8")), fresh=False)
+        with recorded(directory, ranks):
+            if ranks.first and not directory.config.is_file():
+                write_atomic(directory.config, prepared.config.dump())
+            log.info("data.pipeline=%s: %s", prepared.config.data.pipeline, prepared.pipeline_because)
+            console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False, markup=False)
+            result = {**fit_and_test(prepared, directory, console, ranks), "command": command}
+            if ranks.first:
+                directory.previous.unlink(missing_ok=True)
+                write_atomic(directory.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    return Outcome(directory, result)
 
 
-def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, resumed: bool) -> dict[str, Any]:
+def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, ranks: Ranks) -> dict[str, Any]:
     """The run itself; its files but for result.json and status.json."""
     config, data = prepared.config, prepared.data
     seed_everything(config.seed)
     net = build_net(config, data)
+    if not ranks.first:
+        seed_everything(config.seed, ranks.rank)  # dropout is to drop other things on each rank
     classifier = Classifier(
         net,
         data.num_classes,
@@ -87,43 +91,39 @@ def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, resume
     )
     if config.compile:
         net.compile()
-    history = History(directory, config)
-    board = Board(directory, history, config)
-    curves = Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}")
-    divergence = Divergence()
-    checkpoints = Checkpoints(directory, history, divergence, config.trainer.checkpoint_every_s, origin(config, data))
-    trainer = make_trainer(
-        config,
-        directory,
-        callbacks=[
-            divergence,
-            history,
-            board,
-            curves,
-            RunProgress(console, history),
-            checkpoints,
-            Lifecycle(directory, checkpoints),
-        ],
-    )
-    trainer.fit(classifier, datamodule=data, ckpt_path=directory.last if resumed else None, weights_only=True)
-    curves.draw()
+    divergence, history = Divergence(), History(directory, config, ranks)
+    every_s = config.trainer.checkpoint_every_s
+    checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data))
+    callbacks: list[Callback] = [divergence, history, checkpoints, Lifecycle(directory, checkpoints, ranks)]
+    if ranks.first:
+        board = Board(directory, history, config)
+        curves = Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}")
+        callbacks[2:2] = [board, curves, RunProgress(console, history)]
+    trainer = make_trainer(config, directory, callbacks)
+    checkpoint = ranks.by_first(lambda: resumable(directory, console))
+    trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     net.load_state_dict(load_checkpoint(directory.best)["state_dict"])
     if classifier.averaged is not None:
         classifier.averaged.module.load_state_dict(load_checkpoint(directory.best_ema)["state_dict"])
     trainer.test(classifier, datamodule=data, verbose=False)
     result = summarize(prepared, history, classifier)
-    save_predictions(classifier, directory.predictions)
-    board.finish(result["metrics"])
+    if ranks.first:
+        curves.draw()
+        save_predictions(classifier, directory.predictions)
+        board.finish(result["metrics"])
     return result
 
 
-def make_trainer(config: Config, directory: RunDir, callbacks: list[Any]) -> Trainer:
+def make_trainer(config: Config, directory: RunDir, callbacks: list[Callback]) -> Trainer:
     """Lightning's Trainer for a frozen config; logs, checkpoints, bars and samplers are our own."""
     every = config.trainer.val_every_steps
     return Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
         num_nodes=config.trainer.num_nodes,
+        strategy="ddp" if config.trainer.devices * config.trainer.num_nodes > 1 else "auto",
+        plugins=[cluster()],
+        sync_batchnorm=config.trainer.sync_batchnorm,
         precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
         deterministic=bool(config.deterministic),
         max_epochs=config.epochs,
@@ -143,11 +143,11 @@ def make_trainer(config: Config, directory: RunDir, callbacks: list[Any]) -> Tra
     )
 
 
-def find_directory(config: Config) -> tuple[RunDir, bool]:
-    """The directory of a frozen config's run, and whether it goes on from a checkpoint there.
+def find_directory(config: Config) -> RunDir:
+    """The directory of a frozen config's run.
 
-    With `resume=auto` the newest unfinished run of the same identity, or the newest run if that is done; with a run
-    directory that one; otherwise a new one.
+    With `resume=auto` that of the newest unfinished run of the same identity, or of the newest run if that is done; with a
+    run directory that one; otherwise a new one.
     """
     folder, identity = Path(config.runs_dir) / config.name, config.identity()
     if config.resume == "never":
@@ -161,17 +161,18 @@ def find_directory(config: Config) -> tuple[RunDir, bool]:
                 f"resume={config.resume}: data or machine are not those that this run began with; resume it where it ran, or start anew"
             )
     if earlier is None:
-        return RunDir.claim(folder, f"seed{config.seed}_{identity[:8]}"), False
+        return RunDir.claim(folder, f"seed{config.seed}_{identity[:8]}")
     owner = earlier.owner()
     if owner:
         raise ConfigError(
             f"{earlier.path}: this run is live ({owner}); wait for it, or type resume=never for a second one"
         )
-    return earlier, earlier.last.is_file()
+    return earlier
 
 
-def seed_everything(seed: int) -> None:
-    """Python's, NumPy's and PyTorch's global generators."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+def seed_everything(*seed: int) -> None:
+    """Python's, NumPy's and PyTorch's global generators, by one number or several."""
+    one = seed[0] if len(seed) == 1 else int(np.random.SeedSequence(seed).generate_state(1)[0])
+    random.seed(one)
+    np.random.seed(one)
+    torch.manual_seed(one)

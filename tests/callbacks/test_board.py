@@ -14,6 +14,7 @@ from cnnbench.callbacks.board import Board
 from cnnbench.callbacks.history import History
 from cnnbench.compose import compose
 from cnnbench.config import Config
+from cnnbench.ranks import Ranks
 from cnnbench.train import run
 
 
@@ -116,7 +117,7 @@ def test_a_resumed_runs_event_file_sorts_after_the_earlier_one_of_the_same_secon
         path.unlink()
     earlier = copied.path / f"events.out.tfevents.{int(time.time())}.zzz.999999.0"
     earlier.touch()
-    history = History(copied, Config.load(copied.config))
+    history = History(copied, Config.load(copied.config), Ranks())
     history.epochs.append({"epoch": 1})
     board = Board(copied, history, Config.load(copied.config))
     board.on_fit_start(None, None)

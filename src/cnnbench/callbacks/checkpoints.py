@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
+from rich.console import Console
 from torch import nn
 
 from cnnbench.callbacks.divergence import Divergence
 from cnnbench.callbacks.history import History
 from cnnbench.classifier import Classifier
+from cnnbench.errors import ConfigError
+from cnnbench.ranks import Ranks, every_rank
+from cnnbench.restore import load_checkpoint
 from cnnbench.rundir import RunDir
+
+log = logging.getLogger("cnnbench.run")
 
 
 class Checkpoints(Callback):
@@ -35,13 +43,24 @@ class Checkpoints(Callback):
     """
 
     def __init__(
-        self, directory: RunDir, history: History, divergence: Divergence, every_s: float, origin: dict[str, Any]
+        self,
+        directory: RunDir,
+        history: History,
+        divergence: Divergence,
+        ranks: Ranks,
+        every_s: float,
+        origin: dict[str, Any],
     ) -> None:
-        self.directory, self.history, self.divergence = directory, history, divergence
+        self.directory, self.history, self.divergence, self.ranks = directory, history, divergence, ranks
         self.every_s, self.origin = every_s, origin
-        self.position = {"epoch": 0, "batch": 0}  # where training goes on: the next batch
+        self.position = {"epoch": 0, "batch": 0}  # where training goes on: the next part of a batch
         self._saved_at = time.monotonic()
         self._resumed: dict[str, Any] | None = None
+
+    @property
+    def due(self) -> bool:
+        """It is time to save."""
+        return time.monotonic() - self._saved_at > self.every_s
 
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Takes up the state of a resumed run: the order of its images, its random numbers, its sums."""
@@ -49,9 +68,10 @@ class Checkpoints(Callback):
         if self._resumed is not None:
             loader: Any = trainer.train_dataloader
             loader.seek(**self._resumed["position"])
-            pl_module.train_sums = torch.tensor(self._resumed["train_sums"], device=pl_module.device)
-            pl_module.train_images = self._resumed["train_images"]
-            set_random_state(self._resumed["random"])
+            own = self._own(self._resumed["ranks"])
+            pl_module.train_sums = torch.tensor(own["train_sums"], device=pl_module.device)
+            pl_module.train_images = own["train_images"]
+            set_random_state(own["random"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Saves the best weights."""
@@ -63,10 +83,8 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Classifier, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves when it is time."""
+        """Notes where training stands."""
         self.position = {"epoch": trainer.current_epoch, "batch": batch_idx + 1}
-        if time.monotonic() - self._saved_at > self.every_s and can_save(trainer):
-            self.save(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Saves."""
@@ -74,20 +92,23 @@ class Checkpoints(Callback):
         self.save(trainer, pl_module)
 
     def save(self, trainer: Trainer, pl_module: Classifier) -> None:
-        """Writes `last.ckpt`."""
+        """Writes `last.ckpt`; all ranks must call it at the same step."""
         self.divergence.check()
-        self._state = {
-            "position": self.position,
+        own = {
             "train_sums": pl_module.train_sums.tolist(),
             "train_images": pl_module.train_images,
             "random": random_state(),
         }
-        save_atomic(self.directory.last, lambda path: trainer.save_checkpoint(path, weights_only=False))
-        self._saved_at = time.monotonic()
+        self._state = {"position": self.position, "ranks": every_rank(own)}
 
-    def _save_net(self, path: Path, net: nn.Module, record: dict[str, Any]) -> None:
-        content = {"schema": 1, "state_dict": net.state_dict(), **record, **self.origin}
-        save_atomic(path, lambda temporary: torch.save(content, temporary))
+        def write(path: Path) -> None:  # of several ranks the first alone does; the others wait for it
+            trainer.save_checkpoint(path, weights_only=False)
+
+        if self.ranks.first:
+            save_atomic(self.directory.last, write, keep=self.directory.previous)
+        else:
+            write(self.directory.last)
+        self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """Position, sums and random states of the last `save`."""
@@ -97,6 +118,24 @@ class Checkpoints(Callback):
         """Kept until training starts."""
         self._resumed = state_dict
         self.position = state_dict["position"]
+
+    def _own(self, states: list[dict[str, Any]]) -> dict[str, Any]:
+        """This rank's state; where a run goes on with another number of ranks, the first has all sums."""
+        if len(states) == self.ranks.size:
+            return states[self.ranks.rank]
+        sums = [sum(values) for values in zip(*(state["train_sums"] for state in states), strict=True)]
+        images = sum(state["train_images"] for state in states)
+        kept = (
+            {"train_sums": sums, "train_images": images}
+            if self.ranks.first
+            else {"train_sums": [0.0, 0.0], "train_images": 0}
+        )
+        return {**kept, "random": states[self.ranks.rank % len(states)]["random"]}
+
+    def _save_net(self, path: Path, net: nn.Module, record: dict[str, Any]) -> None:
+        content = {"schema": 1, "state_dict": net.state_dict(), **record, **self.origin}
+        if self.ranks.first:
+            save_atomic(path, lambda temporary: torch.save(content, temporary))
 
 
 def can_save(trainer: Trainer) -> bool:
@@ -108,13 +147,37 @@ def can_save(trainer: Trainer) -> bool:
     return stepped and not (trainer.is_last_batch or trainer.should_stop or validated)
 
 
-def save_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a file beside `path`, puts it on disk, renames it to `path`."""
+def save_atomic(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
+    """Lets `write` fill a file beside `path`, puts it on disk, renames it to `path`; what was there is renamed to `keep`."""
     temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        if keep is not None and path.is_file():
+            path.replace(keep)  # a crash between the two leaves this one
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def resumable(directory: RunDir, console: Console) -> Path | None:
+    """The newest checkpoint that a run can go on from; of a damaged one it is said that it is left aside."""
+    for path in (directory.last, directory.previous):
+        if not path.is_file():
+            continue
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()  # PyTorch does not look at the sums
+            if damaged is None:
+                load_checkpoint(path)
+                return path
+        except (zipfile.BadZipFile, OSError, ConfigError):
+            pass
+        log.warning("%s: damaged, and left aside", path)
+        console.print(f"{path}: damaged, and left aside", style="yellow", soft_wrap=True, highlight=False, markup=False)
+    return None
 
 
 def random_state() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pytorch_lightning import Callback, Trainer
 from cnnbench.classifier import Classifier
 from cnnbench.config import Config
 from cnnbench.errors import Diverged
+from cnnbench.ranks import Ranks, every_rank
 from cnnbench.rundir import RunDir, write_atomic
 
 log = logging.getLogger("cnnbench.run")
@@ -36,7 +37,8 @@ class History(Callback):
         images: how many images were trained on, repeats counted.
     """
 
-    def __init__(self, directory: RunDir, config: Config) -> None:
+    def __init__(self, directory: RunDir, config: Config, ranks: Ranks) -> None:
+        self.ranks = ranks
         self.directory, self.accumulate, self.patience = directory, config.accumulate, config.early_stopping
         self.epochs: list[dict[str, Any]] = []
         self.validations: list[dict[str, Any]] = []
@@ -110,7 +112,8 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Adds the epoch and writes metrics.csv."""
-        (loss, correct), images = pl_module.train_sums.tolist(), pl_module.train_images
+        sums = every_rank((*pl_module.train_sums.tolist(), pl_module.train_images))
+        loss, correct, images = map(sum, zip(*sums, strict=True))
         epoch_s, train_s = self._epoch_clock.take(), self._train_clock.take()
         self._epoch_clock.start()
         of_epoch = [record for record in self.validations if record["epoch"] > trainer.current_epoch]
@@ -138,6 +141,8 @@ class History(Callback):
 
     def write(self) -> None:
         """Writes metrics.csv anew, from the records."""
+        if not self.ranks.first:
+            return
         text = io.StringIO()
         table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         table.writeheader()

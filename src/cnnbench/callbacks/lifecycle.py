@@ -13,16 +13,18 @@ from pytorch_lightning import Callback, Trainer
 from cnnbench.callbacks.checkpoints import Checkpoints, can_save
 from cnnbench.classifier import Classifier
 from cnnbench.errors import Interrupted
+from cnnbench.exits import say
+from cnnbench.ranks import Ranks
 from cnnbench.rundir import HEARTBEAT_S, RunDir
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 class Lifecycle(Callback):
-    """The first SIGINT, SIGTERM or SIGUSR1 finishes the step, saves and raises `Interrupted`; the second ends at once."""
+    """The first SIGINT, SIGTERM or SIGUSR1 finishes the step on all ranks, saves and raises `Interrupted`; the second ends at once."""
 
-    def __init__(self, directory: RunDir, checkpoints: Checkpoints) -> None:
-        self.directory, self.checkpoints = directory, checkpoints
+    def __init__(self, directory: RunDir, checkpoints: Checkpoints, ranks: Ranks) -> None:
+        self.directory, self.checkpoints, self.ranks = directory, checkpoints, ranks
         self._received = 0
         self._beat_at = 0.0
         self._before: dict[int, Any] = {}
@@ -36,24 +38,27 @@ class Lifecycle(Callback):
         self.on_train_start(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
-        """Between two steps: beats, and stops if that was asked for."""
-        now = time.monotonic()
-        if now - self._beat_at > HEARTBEAT_S:
-            self._beat_at = now
-            self.directory.write_status("running", epoch=trainer.current_epoch + 1, step=trainer.global_step)
-        if self._received and can_save(trainer):
+        """Between two steps: beats; saves when it is time, and stops if that was asked for, on all ranks after the same step."""
+        self._beat(trainer)
+        if not can_save(trainer):
+            return
+        received, due = self.ranks.largest(self._received, self.checkpoints.due)
+        if received or due:
             self.checkpoints.save(trainer, pl_module)
-            self._stop()
+        self._stop_if(received)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """A signal in the epoch's last step or in its validation has waited for this; the epoch was saved just now."""
-        if self._received:
-            self._stop()
+        self._stop_if(*self.ranks.largest(self._received))
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
-        """The fit is saved; the test begins anew when the run is resumed."""
-        if self._received:
-            self._stop()
+        """The fit is saved; the test begins anew when the run is resumed. Several ranks have not as many batches: they go on."""
+        if self.ranks.size == 1:
+            self._stop_if(self._received)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
+        """They stop here."""
+        self._stop_if(*self.ranks.largest(self._received))
 
     def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:
         """Gives the signals back."""
@@ -61,11 +66,21 @@ class Lifecycle(Callback):
             signal.signal(number, handler)
         self._before = {}
 
+    def _beat(self, trainer: Trainer) -> None:
+        now = time.monotonic()
+        if self.ranks.first and now - self._beat_at > HEARTBEAT_S:
+            self._beat_at = now
+            self.directory.write_status("running", epoch=trainer.current_epoch + 1, step=trainer.global_step)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._received:
-            self.directory.write_status("interrupted", reason=signal.Signals(number).name)
+            name = signal.Signals(number).name
+            self.directory.write_status("interrupted", reason=name)
+            if self.ranks.first:
+                say(f"stopped at once by {name}. To go on: {self.directory.resume_command()}")
             os._exit(128 + number)
         self._received = number
 
-    def _stop(self) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(self._received).name}", self._received)
+    def _stop_if(self, received: int) -> None:
+        if received:
+            raise Interrupted(f"stopped by {signal.Signals(received).name}", received)

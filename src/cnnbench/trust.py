@@ -1,0 +1,119 @@
+"""What a loaded config may name: a run directory may come from a stranger, and runs no code of theirs.
+
+What is typed, and what stands in a conf folder that is named, is the user's own. The config.yaml of a run and the config in its
+checkpoints may be anybody's: whatever they name must be a part of cnnbench, torch or torchvision, unless `--trust` is typed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from cnnbench.build import locate
+from cnnbench.config import Config, Node
+from cnnbench.errors import Untrusted
+
+PACKAGES = ("cnnbench", "torch.nn", "torch.optim", "torchvision.models")  # importing a module of theirs does no harm
+NAME = re.compile(rf"({'|'.join(map(re.escape, PACKAGES))})(\.[a-zA-Z]\w*)+")  # private parts lead anywhere
+
+
+def require_known(directory: Path, config: Config, built: Collection[str] | None = None) -> None:
+    """Looks at every `_target_` of a loaded config before it is used.
+
+    Args:
+        directory: of the run, for the message.
+        config: as it was loaded.
+        built: the groups that will be built; of the others the names are looked at, and nothing is imported. None: all.
+
+    Raises:
+        Untrusted: one is not of cnnbench, torch or torchvision, or not of the kind that its group needs.
+        ConfigError: there is nothing of that name.
+    """
+    for group, node in foreign_parts(config) or _unfit(config, built):
+        name = node.target if node.target.isprintable() else repr(node.target)
+        raise Untrusted(
+            f"{directory}: its config names {name}, which is no {KINDS[group][0]}; "
+            "if you know where this run comes from, trust it"
+        )
+
+
+def foreign_parts(config: Config) -> list[tuple[str, Node]]:
+    """Groups and nodes whose names alone say that they are not of cnnbench, torch or torchvision; nothing is imported."""
+    return [(group, node) for group, _, node in _parts(config) if not NAME.fullmatch(node.target)]
+
+
+def _unfit(config: Config, built: Collection[str] | None) -> Iterator[tuple[str, Node]]:
+    """The same of what is looked up: parts that are not of the kind that their group needs."""
+    for group, key, node in _parts(config):
+        if (built is None or group in built) and not KINDS[group][1](locate(node, key)):
+            yield group, node
+
+
+def _parts(config: Config) -> Iterator[tuple[str, str, Node]]:
+    """Each group, its key, and what it is built from; a group of several has several."""
+    for group, value in config:
+        if isinstance(value, Node):
+            yield group, group, value
+        elif isinstance(value, dict):
+            yield from ((group, f"{group}.{name}", node) for name, node in value.items() if isinstance(node, Node))
+
+
+# ---- what each group needs; a name that begins well may lead anywhere, as torch.nn.modules.module.os.system does --------
+
+
+def _is_net(found: Any) -> bool:
+    from torch import nn
+
+    return _is_a(found, nn.Module) or _is_builder(found)
+
+
+def _is_builder(found: Any) -> bool:
+    """A function of torchvision's that makes one of its nets."""
+    if not isinstance(found, FunctionType) or not found.__module__.startswith("torchvision.models."):
+        return False
+    from torchvision import models
+
+    return found is models.get_model or any(found is models.get_model_builder(name) for name in models.list_models())
+
+
+def _is_data(found: Any) -> bool:
+    from cnnbench.data.base import ImageData
+
+    return _is_a(found, ImageData)
+
+
+def _is_step(found: Any) -> bool:
+    from cnnbench.data.augment import Step
+
+    return _is_a(found, Step)
+
+
+def _is_optimizer(found: Any) -> bool:
+    from torch.optim import Optimizer
+
+    return _is_a(found, Optimizer)
+
+
+def _is_schedule(found: Any) -> bool:
+    from torch.optim.lr_scheduler import LRScheduler
+
+    ours = isinstance(found, FunctionType) and found.__module__ == "cnnbench.schedulers"
+    return ours or _is_a(found, LRScheduler)
+
+
+def _is_a(found: Any, base: type) -> bool:
+    """A subclass that is made in one of the packages, not only to be found there."""
+    within = tuple(f"{package}." for package in PACKAGES)
+    return isinstance(found, type) and issubclass(found, base) and f"{found.__module__}.".startswith(within)
+
+
+KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # group: what it needs, in words, and the check for that
+    "model": ("net of cnnbench, torch or torchvision", _is_net),
+    "data": ("data set of cnnbench", _is_data),
+    "augment": ("augmentation step of cnnbench", _is_step),
+    "optimizer": ("optimizer of cnnbench or torch", _is_optimizer),
+    "scheduler": ("schedule of cnnbench or torch", _is_schedule),
+}
