@@ -302,11 +302,11 @@ def dense_run(tmp_path) -> RunDir:
 
 
 def test_a_net_without_convolution_asks_for_a_layer(command, dense_run, digit):
-    assert_refused(command(dense_run.path, digit), "Linear has no convolution; name a layer with --layer")
+    assert_refused(command(dense_run.path, digit, "--trust"), "Linear has no convolution; name a layer with --layer")
 
 
 def test_a_net_without_convolution_draws_the_layer_that_is_named(command, dense_run, digit):
-    code, out, _ = command(dense_run.path, digit, "--layer", "net")
+    code, out, _ = command(dense_run.path, digit, "--layer", "net", "--trust")
     assert code == 0
     assert out.startswith("features_net.png: net gives 4, ")
 

@@ -140,7 +140,7 @@ def test_a_run_resumes_from_its_directory_alone(tmp_path, signalled, uninterrupt
     directory = RunDir(next(tmp_path.glob("*/*")))
     frozen = directory.config.read_text()
     signalled(0, "SIGTERM")
-    assert main([f"resume={directory.path}"]) == 0
+    assert main([f"resume={directory.path}", "--trust"]) == 0
     assert_same(directory, uninterrupted)
     assert directory.config.read_text() == frozen
 
