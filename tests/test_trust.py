@@ -249,6 +249,13 @@ def test_an_evil_module_beside_which_the_command_is_typed_is_not_imported(copied
     assert not canary.exists()
 
 
+def test_a_run_on_several_devices_is_refused_once_before_its_ranks_are_started(command, copied, canary):
+    put(copied, "config.yaml", "model", {"_target_": "evil.Net"})
+    copied.config.write_text(copied.config.read_text().replace("devices: 1", "devices: 2"))
+    assert_refused(command("resume", copied), f"{REFUSED}resume={copied.path} --trust\n")
+    assert not canary.exists()
+
+
 def test_predict_and_features_read_no_config_yaml(command, copied, canary):
     for group in GROUPS:
         put(copied, "config.yaml", group, {"_target_": "evil.Part"})

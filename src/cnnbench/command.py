@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import signal
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from cnnbench.ranks import placed, require_size
 from cnnbench.rundir import RunDir
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cnnbench.config import Config
 
 
@@ -25,15 +27,17 @@ def main(arguments: list[str], command: str) -> int:
     config = resumed_or_composed(overrides, config_dir)  # mistakes are told here, before torch is imported
     if trust and not resumes(config):
         raise ConfigError("--trust: goes with resume=RUN_DIR; what you type yourself needs none")
+    if resumes(config) and not trust and not RunDir(Path(config.resume)).result.is_file():
+        require_trusted(config)
     devices, (_, started) = config.trainer.devices, placed()
     if started == 1 and devices > 1 and config.trainer.num_nodes == 1:
-        return train_on_ranks(config, command, trust)
+        return train_on_ranks(config, command)
     require_size(config, started)
-    train(config, command, trust)
+    train(config, command)
     return 0
 
 
-def train(config: Config, command: str, trust: bool = False) -> None:
+def train(config: Config, command: str) -> None:
     """A run, or one process's part of it, and what came out."""
     from rich.console import Console
 
@@ -44,11 +48,7 @@ def train(config: Config, command: str, trust: bool = False) -> None:
         console.print(f"{earlier.path}: is done already", soft_wrap=True, highlight=False, markup=False)
         show(json.loads(earlier.result.read_text(encoding="utf-8")), earlier, console)
         return
-    with console.status("importing torch and Lightning") if console.is_terminal else nullcontext():
-        if resumes(config) and not trust:
-            from cnnbench.trust import require_known
-
-            require_known(earlier.path, config)
+    with importing(console):
         from cnnbench.train import run
     try:
         outcome = run(config, command, console)
@@ -59,16 +59,16 @@ def train(config: Config, command: str, trust: bool = False) -> None:
     show(outcome.result, outcome.directory, console)
 
 
-def train_on_ranks(config: Config, command: str, trust: bool) -> int:
+def train_on_ranks(config: Config, command: str) -> int:
     """A run in a process for each device; the exit code."""
     from rich.console import Console
 
     from cnnbench.sweep.executors import Job, forwarding
 
     console = Console()
-    job = Job(be_rank, (config, command, trust), config.trainer.devices)
+    job = Job(be_rank, (config, command), config.trainer.devices)
     with forwarding(job):
-        with console.status("importing torch and Lightning") if console.is_terminal else nullcontext():
+        with importing(console):
             job.start()
         code = job.wait()
     if code >= 0:
@@ -79,9 +79,24 @@ def train_on_ranks(config: Config, command: str, trust: bool) -> int:
     raise RunFailed(f"a rank was ended by {name}" + ("; was there memory enough?" if name == "SIGKILL" else ""))
 
 
-def be_rank(config: Config, command: str, trust: bool) -> int:
+def be_rank(config: Config, command: str) -> int:
     """What one process of several does; its exit code."""
-    return ended(lambda: train(config, command, trust))
+    return ended(lambda: train(config, command))
+
+
+def require_trusted(config: Config) -> None:
+    """A run that goes on, and that nobody vouches for, may name nothing that is not ours; told once, before ranks are started."""
+    from rich.console import Console
+
+    with importing(Console()):
+        from cnnbench.trust import require_known
+
+        require_known(Path(config.resume), config)
+
+
+def importing(console: Console) -> AbstractContextManager[Any]:
+    """Says on a terminal why nothing is seen yet."""
+    return console.status("importing torch and Lightning") if console.is_terminal else nullcontext()
 
 
 def resumes(config: Config) -> bool:
