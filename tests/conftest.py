@@ -65,3 +65,20 @@ def real_data() -> Path:
     if not (folder / "MNIST" / "raw").is_dir():
         pytest.skip(f"no real data in {folder}; name its folder in CNNBENCH_TEST_DATA")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """After `make gpu-check`: the machine, and what held on it, with the figures that tests noted by `record_property`."""
+    if config.option.markexpr != "gpu":
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    table = Table("holds", "s", "figures", "what", title=f"PyTorch {torch.__version__}; {', '.join(gpus) or 'no GPU'}")
+    for outcome, word in {"passed": "yes", "failed": "no", "error": "no", "skipped": "skipped"}.items():
+        for report in terminalreporter.stats.get(outcome, []):
+            figures = ", ".join(f"{name} {value}" for name, value in report.user_properties)
+            reason = f" ({report.longrepr[2]})" if outcome == "skipped" else ""
+            table.add_row(word, f"{report.duration:.1f}", figures, report.nodeid.partition("::")[2] + reason)
+    Console(file=terminalreporter._tw._file, width=160).print(table, markup=False)

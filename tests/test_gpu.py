@@ -1,11 +1,17 @@
-"""On a machine with a GPU: python -m pytest -m gpu."""
+"""What needs a GPU: `make gpu-check` runs it, and prints a table."""
+
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from cnnbench.compose import compose, conf_dir
+from cnnbench.config import Config
 from cnnbench.data.store import Images, Loader
+from cnnbench.errors import Diverged, RunFailed
 from cnnbench.prepare import build_augment
+from cnnbench.restore import load_checkpoint
 from cnnbench.train import run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")]
@@ -18,6 +24,72 @@ def test_a_gpu_owners_first_run_is_on_the_gpu_in_mixed_precision_with_the_images
     assert "accelerator: gpu" in frozen
     assert "pipeline: device" in frozen
     assert outcome.result["metrics"]["test/acc"] > 0.8
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16", "16"])
+def test_a_precision_that_is_asked_for_is_the_one_that_runs(precision, tmp_path, record_property):
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        pytest.skip("this GPU has no bf16")
+    result = run(compose([f"runs_dir={tmp_path}", "epochs=3", f"precision={precision}", "model=resnet20"])).result
+    assert result["precision"] == precision
+    assert result["numerics"]["channels_last"] == (precision != "32")
+    assert result["metrics"]["test/acc"] > 0.8
+    record_property("images/s", f"{result['samples_per_s']:,.0f}")
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_one_switch_sets_tf32_and_cudnns_search_and_is_in_the_result(deterministic, tiny, tmp_path):
+    result = run(compose([*tiny, f"runs_dir={tmp_path}", f"deterministic={deterministic}"])).result
+    assert result["numerics"]["tf32"] == torch.backends.cudnn.allow_tf32 == (not deterministic)
+    assert result["numerics"]["cudnn_benchmark"] == torch.backends.cudnn.benchmark == (not deterministic)
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
+
+
+@pytest.mark.parametrize("precision", ["32", "16"])
+def test_a_deterministic_run_gives_the_same_bits_again(precision, tmp_path):
+    base = [
+        f"runs_dir={tmp_path}",
+        "epochs=2",
+        "deterministic=true",
+        f"precision={precision}",
+        "model=resnet20",
+        "augment=basic",
+    ]
+    first, second = (load_checkpoint(run(compose(base)).directory.last)["state_dict"] for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_compiled_net_is_as_good_and_its_checkpoint_loads_without(tmp_path, record_property):
+    result = run(compose([f"runs_dir={tmp_path}", "epochs=3", "compile=true", "model=resnet20"]))
+    assert result.result["metrics"]["test/acc"] > 0.8
+    assert not any("_orig_mod" in name for name in load_checkpoint(result.directory.best)["state_dict"])
+    record_property("images/s", f"{result.result['samples_per_s']:,.0f}")
+
+
+def test_out_of_memory_is_a_failure_that_says_what_to_try(tmp_path):
+    with pytest.raises(RunFailed, match=r"out of memory .*; try accumulate=2"):
+        run(compose([f"runs_dir={tmp_path}", "epochs=1", "model=vgg19", "data=synthetic", "data.train_size=8192", "batch_size=8192",
+                     "data.image_size=224", "data.pipeline=memory"]))  # fmt: skip
+
+
+def test_a_diverging_run_ends_with_its_step_and_rate(tmp_path):
+    with pytest.raises(Diverged, match=r"in step \d+, lr"):
+        run(
+            compose([f"runs_dir={tmp_path}", "optimizer=sgd", "optimizer.lr=1e6", "scheduler=constant", "precision=32"])
+        )
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are not two GPUs")
+@pytest.mark.parametrize("sync", [True, False])
+def test_two_gpus_give_one_run(sync, tmp_path):
+    command = [
+        *(sys.executable, "-m", "cnnbench", "trainer.devices=2", f"trainer.sync_batchnorm={sync}", "model=resnet20"),
+        *("epochs=3", f"runs_dir={tmp_path}"),
+    ]
+    subprocess.run(command, check=True)
+    (directory,) = tmp_path.glob("*/*")
+    assert Config.load(directory / "config.yaml").trainer.devices == 2
+    assert (directory / "result.json").is_file()
 
 
 def test_where_the_images_are_kept_changes_no_number(tmp_path):

@@ -127,7 +127,7 @@ class Config(Keys):
     init_std: float = key("a number above 0", 0.01, gt=0, allow_inf_nan=False)
     precision: Literal["auto", "32", "bf16", "16"] = key("auto, 32, bf16 or 16", "auto")
     compile: bool = key("true or false", "true")
-    deterministic: Literal["auto"] | bool = key("auto, true or false", "true")
+    deterministic: Literal["auto", "warn"] | bool = key("auto, true, warn or false", "true")
     threads: Literal["auto"] | Count = key("auto or an integer above 0", 2)
     name: str = key("at most 80 letters, digits, '.', '_', '-'", "my_run")
     runs_dir: str = key("a folder", "runs")

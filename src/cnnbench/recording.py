@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rich.console import Console
+
 from cnnbench.errors import Diverged, Interrupted, RunFailed, SaidElsewhere
 from cnnbench.ranks import Ranks
 from cnnbench.rundir import RunDir, State
@@ -79,6 +81,12 @@ def explain(error: Exception) -> tuple[str, str]:
     return reason, ""
 
 
+def caution(console: Console, message: str) -> None:
+    """A warning, in the log and on the screen."""
+    log.warning(message)
+    console.print(message, style="yellow", soft_wrap=True, highlight=False, markup=False)
+
+
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
     """Appends log messages and warnings to a file; Lightning's go there instead of to the screen."""
@@ -97,6 +105,7 @@ def logged(path: Path) -> Iterator[None]:
             warnings.simplefilter("ignore", DeprecationWarning)  # of libraries among themselves
             warnings.simplefilter("ignore", FutureWarning)
             warnings.filterwarnings("ignore", ".*dataloader is not resumable")  # ours is, by the checkpoints callback
+            warnings.filterwarnings("ignore", ".*`srun` command is available")  # our executor starts the processes
             yield
     finally:
         logging.captureWarnings(False)

@@ -14,6 +14,7 @@ from cnnbench.classifier import Classifier
 from cnnbench.config import Config
 from cnnbench.data.base import ImageData
 from cnnbench.environment import git_state, hardware, versions
+from cnnbench.numerics import numerics
 from cnnbench.prepare import Prepared
 from cnnbench.rundir import write_atomic
 
@@ -46,6 +47,7 @@ def summarize(prepared: Prepared, history: History, classifier: Classifier) -> d
         "precision": config.precision,
         "devices": config.trainer.devices * config.trainer.num_nodes,
         "threads": config.threads,
+        "numerics": numerics(config),
         "versions": versions(),
         "git": git_state(),
         "hardware": hardware(),

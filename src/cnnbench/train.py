@@ -24,9 +24,10 @@ from cnnbench.callbacks.progress import RunProgress
 from cnnbench.classifier import Classifier
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.numerics import apply_numerics, arranged, compiled
 from cnnbench.prepare import Prepared, build_net, build_optimizer, build_scheduler, prepare
 from cnnbench.ranks import Ranks, cluster, joined
-from cnnbench.recording import log, recorded
+from cnnbench.recording import caution, log, recorded
 from cnnbench.restore import load_checkpoint
 from cnnbench.result import origin, save_predictions, summarize
 from cnnbench.rundir import RunDir, runs_of, write_atomic
@@ -78,7 +79,7 @@ def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, ranks:
     """The run itself; its files but for result.json and status.json."""
     config, data = prepared.config, prepared.data
     seed_everything(config.seed)
-    net = build_net(config, data)
+    net = arranged(build_net(config, data), config)
     if not ranks.first:
         seed_everything(config.seed, ranks.rank)  # dropout is to drop other things on each rank
     classifier = Classifier(
@@ -90,7 +91,7 @@ def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, ranks:
         ema=config.ema,
     )
     if config.compile:
-        net.compile()
+        compiled(net, "cuda" if config.trainer.accelerator == "gpu" else "cpu", partial(caution, console))
     divergence, history = Divergence(), History(directory, config, ranks)
     every_s = config.trainer.checkpoint_every_s
     checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data))
@@ -116,6 +117,7 @@ def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, ranks:
 
 def make_trainer(config: Config, directory: RunDir, callbacks: list[Callback]) -> Trainer:
     """Lightning's Trainer for a frozen config; logs, checkpoints, bars and samplers are our own."""
+    apply_numerics(config)
     every = config.trainer.val_every_steps
     return Trainer(
         accelerator=config.trainer.accelerator,
@@ -125,7 +127,6 @@ def make_trainer(config: Config, directory: RunDir, callbacks: list[Callback]) -
         plugins=[cluster()],
         sync_batchnorm=config.trainer.sync_batchnorm,
         precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
-        deterministic=bool(config.deterministic),
         max_epochs=config.epochs,
         max_steps=config.trainer.max_steps or -1,
         accumulate_grad_batches=config.accumulate,

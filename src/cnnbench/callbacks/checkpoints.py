@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import time
@@ -22,10 +21,9 @@ from cnnbench.callbacks.history import History
 from cnnbench.classifier import Classifier
 from cnnbench.errors import ConfigError
 from cnnbench.ranks import Ranks, every_rank
+from cnnbench.recording import caution
 from cnnbench.restore import load_checkpoint
 from cnnbench.rundir import RunDir
-
-log = logging.getLogger("cnnbench.run")
 
 
 class Checkpoints(Callback):
@@ -175,8 +173,7 @@ def resumable(directory: RunDir, console: Console) -> Path | None:
                 return path
         except (zipfile.BadZipFile, OSError, ConfigError):
             pass
-        log.warning("%s: damaged, and left aside", path)
-        console.print(f"{path}: damaged, and left aside", style="yellow", soft_wrap=True, highlight=False, markup=False)
+        caution(console, f"{path}: damaged, and left aside")
     return None
 
 

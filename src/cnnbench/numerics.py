@@ -1,0 +1,60 @@
+"""PyTorch's switches between repeatable bits and speed, in one place: `deterministic`, and what follows from the device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from cnnbench.config import Config
+
+
+def numerics(config: Config) -> dict[str, Any]:
+    """What a frozen config means for the bits of its numbers; it goes into the result.
+
+    `deterministic=true` asks for the same bits each time: no TF32, no search for the fastest kernel, an error where there is
+    only a kernel that adds in any order (`warn`: a warning). `false` is for speed. Nets of half precision on a GPU keep their
+    weights with the channels last, which its tensor cores want; on CPUs that was measured to gain nothing.
+    """
+    on_gpu = config.trainer.accelerator == "gpu"
+    return {
+        "deterministic": config.deterministic,
+        "tf32": on_gpu and not config.deterministic,
+        "cudnn_benchmark": on_gpu and not config.deterministic,
+        "channels_last": on_gpu and config.precision in ("bf16", "16"),
+    }
+
+
+def apply_numerics(config: Config) -> None:
+    """Sets PyTorch's switches, for the whole process."""
+    wanted = numerics(config)
+    if wanted["deterministic"]:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(bool(wanted["deterministic"]), warn_only=wanted["deterministic"] == "warn")
+    torch.backends.cudnn.deterministic = bool(wanted["deterministic"])
+    torch.backends.cudnn.benchmark = wanted["cudnn_benchmark"]
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = wanted["tf32"]
+
+
+def compiled(net: nn.Module, device: str, warn: Callable[[str], None]) -> None:
+    """Has the net compiled when it is first called, in place: its weights keep their names.
+
+    Where nothing can be compiled, as without a C++ compiler, `warn` is told, and the net stays as it is.
+    """
+    try:
+        torch.compile(torch.neg)(torch.zeros(2, device=device))
+    except Exception as error:  # whatever the compilers raise
+        warn(
+            f"compile=true: goes on without, PyTorch cannot compile here ({' '.join(str(error).split()).partition(' Set TORCHDYNAMO')[0][:200]})"
+        )
+        return
+    net.compile()
+
+
+def arranged(net: nn.Module, config: Config) -> nn.Module:
+    """The net, its weights in the order of memory that suits the device."""
+    return net.to(memory_format=torch.channels_last) if numerics(config)["channels_last"] else net
