@@ -30,6 +30,10 @@ class Parser(argparse.ArgumentParser):
             "of your own, is imported and run",
         )
 
+    def add_ema(self) -> None:
+        """The flag of commands that use a run's weights."""
+        self.add_argument("--ema", action="store_true", help="the averaged weights of a run with ema=...")
+
     def check_picture(self, flag: str, path: Path | None) -> None:
         """Whether a picture can be written there, before there is one."""
         if path and path.suffix.lower() not in PICTURES:

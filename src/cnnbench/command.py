@@ -153,7 +153,7 @@ def show(result: dict[str, Any], directory: RunDir, console: Any) -> None:
 
     metrics, n = result["metrics"], result["n"]
     table = Table("", "accuracy", "loss", "images", "95 % interval of the accuracy", box=None, padding=(0, 2, 0, 0))
-    for name, kind in {"": "", ", averaged weights": "ema_"}.items():
+    for name, kind in {"": "", ", ema": "ema_"}.items():
         if f"test/{kind}acc" not in metrics:
             continue
         accuracy = metrics[f"test/{kind}acc"]

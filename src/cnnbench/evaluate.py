@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
         Views.parse(options.tta)  # before anything is read
     directory = RunDir.open(options.run_dir)
     config = with_overrides(Config.load(directory.config), options.overrides, options.config_dir)
-    scores = evaluate(directory, config, options.split, options.tta, options.trust)
+    scores = evaluate(directory, config, options.split, options.tta, options.trust, options.ema)
     if options.json:
         print(json.dumps(scores, indent=2))
     else:
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
 
 
 def evaluate(
-    directory: RunDir, config: Config, split: str, tta: str | None = None, trust: bool = False
+    directory: RunDir, config: Config, split: str, tta: str | None = None, trust: bool = False, ema: bool = False
 ) -> dict[str, Any]:
     """Scores the net of a run on a split of the data that `config` names.
 
@@ -56,6 +56,7 @@ def evaluate(
         split: train, val or test.
         tta: which views of each image the answer is averaged over, as `Views.parse` reads it; None: the image as it is.
         trust: code that the run names beyond cnnbench, torch and torchvision may be run.
+        ema: scores the averaged weights.
 
     Returns:
         `schema run data split tta n acc interval loss ece classes per_class confusion`; the interval covers 95 %, `per_class`
@@ -74,7 +75,7 @@ def evaluate(
 
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # of libraries among themselves
-    net, facts = load_net(directory.path, trust)
+    net, facts = load_net(directory.path, trust, ema)
     data = build_data(config.model_copy(update={"augment": {}}))
     if (data.channels, data.num_classes) != (facts["channels"], len(facts["classes"])):
         raise ConfigError(
@@ -117,6 +118,7 @@ def evaluate(
         "data": data.name,
         "split": split,
         "tta": tta,
+        "ema": ema,
         "n": n,
         "acc": acc,
         "interval": list(interval),
@@ -185,6 +187,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="average the answers over views of each image: scales=S,S,... (pixels a side), flips, or both with a comma between",
     )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
+    parser.add_ema()
     parser.add_trust()
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours besides")
     return parser.parse_args(arguments)
@@ -199,7 +202,7 @@ def _show(scores: dict[str, Any]) -> None:
     console = Console()
     console.print(
         f"{scores['run']} on {scores['data']}, {scores['split']}, {scores['n']:,} images"
-        f"{', averaged over ' + scores['tta'] if scores['tta'] else ''}",
+        f"{', averaged over ' + scores['tta'] if scores['tta'] else ''}{', averaged weights' if scores['ema'] else ''}",
         style="bold",
         soft_wrap=True,
         markup=False,

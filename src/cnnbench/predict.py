@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> None:
     absent = next((path for path in options.images if not path.is_file()), None)
     if absent:
         raise ConfigError(f"{absent}: no such picture")
-    pictures, predictions = predict(options.run_dir, options.images, options.top, options.invert, options.trust)
+    pictures, predictions = predict(
+        options.run_dir, options.images, options.top, options.invert, options.trust, options.ema
+    )
     if options.show:
         draw(pictures, predictions, options.show)
     if options.json:
@@ -36,14 +38,14 @@ def main(arguments: list[str]) -> None:
 
 
 def predict(
-    run_dir: Path, paths: list[Path], top: int = 3, invert: bool = False, trust: bool = False
+    run_dir: Path, paths: list[Path], top: int = 3, invert: bool = False, trust: bool = False, ema: bool = False
 ) -> tuple[list[Image.Image], list[dict[str, Any]]]:
     """The pictures as the net saw them, and for each `{image, top: [{class, index, probability}, ...]}`, likeliest first."""
     import torch
 
     from cnnbench.restore import load_net
 
-    net, facts = load_net(run_dir, trust)
+    net, facts = load_net(run_dir, trust, ema)
     pictures = [read_image(path, facts["channels"], invert, facts["fit"]) for path in paths]
     batch = torch.stack([to_input(picture, facts) for picture in pictures])
     with torch.no_grad():
@@ -112,6 +114,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--invert", action="store_true", help="for dark on light, where the net learned light on dark")
     parser.add_argument("--json", action="store_true", help="print the answers as JSON")
     parser.add_argument("--show", type=Path, metavar="OUT.png", help="draw the pictures and the answers")
+    parser.add_ema()
     parser.add_trust()
     options = parser.parse_args(arguments)
     parser.check_picture("--show", options.show)

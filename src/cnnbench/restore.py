@@ -15,19 +15,21 @@ from cnnbench.rundir import RunDir
 from cnnbench.trust import require_known
 
 
-def load_net(directory: Path | str, trust: bool = False) -> tuple[nn.Module, dict[str, Any]]:
+def load_net(directory: Path | str, trust: bool = False, ema: bool = False) -> tuple[nn.Module, dict[str, Any]]:
     """The net of a run with the weights that were best on validation, in evaluation mode on the CPU, and its data's facts.
 
     The facts are `channels`, `classes`, `image_size` (pixels a side), `mean` and `std` (per channel, of pixels in 0..1), and
     `fit`, what becomes of a picture that is not square. With `trust` the net may be of code that is not of cnnbench, torch or
-    torchvision: it is imported and run.
+    torchvision: it is imported and run. With `ema` the weights are averages, of the epoch in which these were best.
 
     Raises:
         Untrusted: it is, and `trust` was not given.
-        ConfigError: the folder holds no run, or one that has not validated yet.
+        ConfigError: the folder holds no run, or one that has not validated yet, or has kept no average.
     """
     run = RunDir.open(Path(directory))
-    path = run.best
+    path = run.best_ema if ema else run.best
+    if ema and run.best.is_file() and not path.is_file():
+        raise ConfigError(f"{run.path}: has kept no averaged weights; train with ema=0.99, or leave --ema out")
     checkpoint = load_checkpoint(path)
     try:
         config, weights = Config.check(checkpoint["config"]), checkpoint["state_dict"]
