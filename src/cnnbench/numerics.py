@@ -48,9 +48,8 @@ def compiled(net: nn.Module, device: str, warn: Callable[[str], None]) -> None:
     try:
         torch.compile(torch.neg)(torch.zeros(2, device=device))
     except Exception as error:  # whatever the compilers raise
-        warn(
-            f"compile=true: goes on without, PyTorch cannot compile here ({' '.join(str(error).split()).partition(' Set TORCHDYNAMO')[0][:200]})"
-        )
+        reason = " ".join(str(error).split()).partition(" Set TORCHDYNAMO")[0]
+        warn(f"compile=true: goes on without, PyTorch cannot compile here ({reason[:200]})")
         return
     net.compile()
 
