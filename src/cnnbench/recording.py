@@ -35,8 +35,8 @@ def recorded(directory: RunDir, ranks: Ranks) -> Iterator[None]:
             directory.write_status(state, reason)
 
     with logged(name):
-        write("running")
         try:
+            write("running")
             yield
         except Interrupted as error:
             write("interrupted", str(error))

@@ -136,13 +136,16 @@ class Checkpoints(Callback):
             save_atomic(path, lambda temporary: torch.save(content, temporary))
 
 
-def can_save(trainer: Trainer) -> bool:
-    """Whether a run can go on from here: a step is complete, and no validation lies between it and the next, which would be left out."""
-    loop = trainer.fit_loop
-    stepped = (loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
+def stepped(trainer: Trainer) -> bool:
+    """All parts of a batch are through, and the optimizer has taken its step."""
+    return (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
+def validation_follows(trainer: Trainer) -> bool:
+    """Between this step and the next there is a validation; a run resumed from here would leave it out."""
     every = trainer.val_check_batch if trainer.check_val_every_n_epoch is None else None
-    validated = every is not None and (loop.total_batch_idx + 1) % every == 0
-    return stepped and not (trainer.is_last_batch or trainer.should_stop or validated)
+    validated = every is not None and (trainer.fit_loop.total_batch_idx + 1) % every == 0
+    return trainer.is_last_batch or trainer.should_stop or validated
 
 
 def save_atomic(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
-from cnnbench.callbacks.checkpoints import Checkpoints, can_save
+from cnnbench.callbacks.checkpoints import Checkpoints, stepped, validation_follows
 from cnnbench.classifier import Classifier
 from cnnbench.errors import Interrupted
 from cnnbench.exits import say
@@ -27,6 +29,7 @@ class Lifecycle(Callback):
         self.directory, self.checkpoints, self.ranks = directory, checkpoints, ranks
         self._received = 0
         self._beat_at = 0.0
+        self._put_off = False
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
@@ -38,14 +41,19 @@ class Lifecycle(Callback):
         self.on_train_start(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
-        """Between two steps: beats; saves when it is time, and stops if that was asked for, on all ranks after the same step."""
+        """Between two steps: beats; saves when it is time, and stops if that was asked for, or puts it off until a validation is over."""
         self._beat(trainer)
-        if not can_save(trainer):
-            return
-        received, due = self.ranks.largest(self._received, self.checkpoints.due)
-        if received or due:
-            self.checkpoints.save(trainer, pl_module)
-        self._stop_if(received)
+        if stepped(trainer):
+            self._put_off = validation_follows(trainer)
+            if not self._put_off:
+                self._save_or_stop(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Classifier, batch: Any, batch_idx: int) -> None:
+        """What was put off; the end of an epoch is another matter."""
+        if self._put_off and batch_idx:
+            with not_begun(trainer):
+                self._save_or_stop(trainer, pl_module)
+        self._put_off = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """A signal in the epoch's last step or in its validation has waited for this; the epoch was saved just now."""
@@ -66,6 +74,13 @@ class Lifecycle(Callback):
             signal.signal(number, handler)
         self._before = {}
 
+    def _save_or_stop(self, trainer: Trainer, pl_module: Classifier) -> None:
+        """On all ranks after the same step."""
+        received, due = self.ranks.largest(self._received, self.checkpoints.due)
+        if received or due:
+            self.checkpoints.save(trainer, pl_module)
+        self._stop_if(received)
+
     def _beat(self, trainer: Trainer) -> None:
         now = time.monotonic()
         if self.ranks.first and now - self._beat_at > HEARTBEAT_S:
@@ -84,3 +99,18 @@ class Lifecycle(Callback):
     def _stop_if(self, received: int) -> None:
         if received:
             raise Interrupted(f"stopped by {signal.Signals(received).name}", received)
+
+
+@contextmanager
+def not_begun(trainer: Trainer) -> Iterator[None]:
+    """Lightning counts a batch as begun before its first hook; what is saved here shall take it again."""
+    counts = trainer.fit_loop.epoch_loop.batch_progress
+    last, counts.is_last_batch = counts.is_last_batch, False
+    counts.total.ready -= 1
+    counts.current.ready -= 1
+    try:
+        yield
+    finally:
+        counts.total.ready += 1
+        counts.current.ready += 1
+        counts.is_last_batch = last
