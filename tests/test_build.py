@@ -138,8 +138,8 @@ def test_a_misspelt_argument_is_answered_with_the_near_one():
 
 
 def test_an_unknown_argument_is_answered_with_those_that_there_are():
-    with pytest.raises(ConfigError, match=r"^scheduler\.zzz: cosine takes no zzz; it takes: final_lr$"):
-        construct(node("cnnbench.schedulers.cosine", zzz=1), "scheduler", object(), total_steps=3)
+    with pytest.raises(ConfigError, match=r"^scheduler\.zzz: cosine takes no zzz; it takes: final_lr, warmup_epochs$"):
+        construct(node("cnnbench.schedulers.cosine", zzz=1), "scheduler", object(), total_steps=3, steps_per_epoch=1)
 
 
 def test_a_target_without_arguments_says_that_it_takes_nothing():

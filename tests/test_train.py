@@ -353,3 +353,37 @@ def test_the_books_lenet_experiment_comes_out_as_in_the_book(init, low, high, re
     base += ["data.test_size=200", f"init={init}", "threads=1", f"runs_dir={tmp_path}"]
     scores = [run(compose([*base, f"seed={seed}"])).result["metrics"]["test/acc"] for seed in range(10)]
     assert low <= np.mean(scores) <= high, scores
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("model", "lr", "low", "high"), [("plain18", 0.005, 0.78, 0.85), ("resnet18", 0.01, 0.85, 0.91)]
+)
+def test_the_books_resnet_experiment_comes_out_as_in_the_book_at_the_books_rates(
+    model, lr, low, high, real_data, tmp_path
+):
+    base = [
+        *("recipe=nndl_resnet", f"model={model}", "model.stem=imagenet", "model.stem_bias=true", f"optimizer.lr={lr}"),
+        *("data=mnist", f"data.root={real_data}", "data.train_size=1000", "data.val_size=[50000,50200]"),
+        *("data.test_size=200", "threads=1", f"runs_dir={tmp_path}"),
+    ]
+    scores = [run(compose([*base, f"seed={seed}"])).result["metrics"]["test/acc"] for seed in range(5)]
+    assert low <= np.mean(scores) <= high, scores
+
+
+@pytest.mark.soak
+def test_bf16_is_as_accurate_as_32_bits_within_the_noise_of_the_seeds(tmp_path):
+    base = ["trainer=cpu", "threads=1", "epochs=5", f"runs_dir={tmp_path}"]
+    scores = {
+        precision: [
+            run(compose([*base, f"precision={precision}", f"seed={seed}"])).result["metrics"]["test/acc"]
+            for seed in range(5)
+        ]
+        for precision in ("32", "bf16")
+    }
+    differences = np.subtract(scores["bf16"], scores["32"])
+    assert abs(differences.mean()) <= 2.776 * np.std(differences, ddof=1) / np.sqrt(5) + 0.002, scores  # t, 4 degrees
+
+
+def test_bf16_runs_on_a_cpu_and_is_in_the_result(train):
+    assert train("precision=bf16").result["precision"] == "bf16"
