@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow gpu-check lint format clean
+.PHONY: run test test-slow soak gpu-check lint format clean
 
 run: .venv/installed            ## train: make run ARGS="model=simplecnn seed=1"
 	@$(BIN)/python -m cnnbench $(ARGS)
@@ -12,6 +12,9 @@ test: .venv/installed-dev       ## the tests, in about four minutes
 
 test-slow: .venv/installed-dev  ## the longer ones
 	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
+
+soak: .venv/installed-dev       ## kills at twenty random moments, and before everything that a run does to its files
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 gpu-check: .venv/installed-dev  ## what needs a GPU, on a machine that has one: a table of what holds there
 	$(BIN)/python -m pytest -m gpu $(ARGS)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import torch
 from torch import nn
@@ -133,3 +134,52 @@ class Ragged(nn.Module):
 
     def forward(self, x):
         return self.linear(self.pool(self.conv(x)).flatten(1))
+
+
+class Slow(Signalled):
+    """LeNet-5 with dropout, which takes $NETS_WAIT seconds more for each training step."""
+
+    def forward(self, x):
+        if self.training:
+            time.sleep(float(os.environ.get("NETS_WAIT", 0)))
+        return super().forward(x)
+
+
+class Normed(nn.Module):
+    """Dropout and batch norm, whose running sums and random numbers a run must take up again."""
+
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(in_channels, 8, 5, stride=2), nn.BatchNorm2d(8)
+        self.pool, self.linear = nn.AdaptiveAvgPool2d(2), nn.Linear(32, num_classes)
+
+    def forward(self, x):
+        x = self.pool(self.norm(self.conv(x)).relu()).flatten(1)
+        return self.linear(nn.functional.dropout(x, 0.2, self.training))
+
+
+class RaisingOnRank1(Raising):
+    """Fails in training, at the third step, on the second of several ranks alone."""
+
+    def forward(self, x):
+        return super().forward(x) if os.environ.get("RANK") == "1" else Linear.forward(self, x)
+
+
+class Greedy(Linear):
+    """Asks for more memory than there is, at the third training step: a GPU's, or the machine's."""
+
+    steps = 0
+
+    def __init__(self, num_classes, in_channels, image_size, kind="cuda"):
+        super().__init__(num_classes, in_channels, image_size)
+        self.kind = kind
+
+    def forward(self, x):
+        if self.training:
+            self.steps += 1
+            if self.steps == 3:
+                raise {
+                    "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total"),
+                    "host": MemoryError(),
+                }[self.kind]
+        return super().forward(x)

@@ -45,6 +45,8 @@ def train(config: Config, command: str) -> None:
     console = Console(quiet=rank > 0)
     earlier = RunDir(Path(config.resume))
     if resumes(config) and earlier.result.is_file():
+        if rank == 0 and earlier.owner() is None:
+            earlier.tidy()
         console.print(f"{earlier.path}: is done already", soft_wrap=True, highlight=False, markup=False)
         show(json.loads(earlier.result.read_text(encoding="utf-8")), earlier, console)
         return

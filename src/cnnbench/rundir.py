@@ -166,6 +166,13 @@ class RunDir:
         except psutil.Error:
             return None
 
+    def tidy(self) -> None:
+        """Puts right what a kill left: files half written; a result whose run does not say that it is done."""
+        for path in self.path.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+        if self.result.is_file() and self.status()["state"] != "done":
+            self.write_status("done")
+
     def resume_command(self) -> str:
         """What to type to go on with this run."""
         return f"python -m cnnbench resume={shlex.quote(str(self.path))}{self.trust_flag()}"

@@ -168,6 +168,7 @@ def find_directory(config: Config) -> RunDir:
         raise ConfigError(
             f"{earlier.path}: this run is live ({owner}); wait for it, or type resume=never for a second one"
         )
+    earlier.tidy()
     return earlier
 
 

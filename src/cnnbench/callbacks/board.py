@@ -25,7 +25,7 @@ LAYOUT = {
 
 
 class Board(Callback):
-    """`train/ val/ lr samples_per_s` with the epoch as step; `best/ last/ test/` once; hyperparameters.
+    """`train/ val/ lr samples_per_s` with the epoch as step; `best/ last/ test/` once, after the last; hyperparameters.
 
     The hyperparameters have the same keys and types in every run, so that TensorBoard's table has numeric columns.
     """
@@ -72,10 +72,10 @@ class Board(Callback):
         self._writer.flush()
 
     def finish(self, metrics: dict[str, float]) -> None:
-        """Adds the final numbers and closes the file."""
+        """Adds the final numbers and closes the file. They stand past the last epoch: a run killed now, and resumed, purges them."""
         assert self._writer is not None
         for name in metrics:
-            self._writer.add_scalar(name, metrics[name], len(self.history.epochs))
+            self._writer.add_scalar(name, metrics[name], len(self.history.epochs) + 1)
         self._writer._get_file_writer().add_summary(self._hyperparameters()[2])
         self._writer.close()
 

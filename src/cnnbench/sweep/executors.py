@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from types import FrameType
@@ -47,7 +48,16 @@ class Job:
         ]
 
     def start(self) -> None:
-        """Starts the ranks; the first job's wait until the fork server has imported what it is to share."""
+        """Starts the ranks; the first job's wait until the fork server has imported what it is to share.
+
+        The fork server takes no notice of signals, which may come to all processes of a job: it ends when this one has.
+        """
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+        try:
+            forkserver.ensure_running()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         for process in self.processes:
             process.start()
 
@@ -78,6 +88,8 @@ class Job:
 
 def _be_rank(main: Main, arguments: tuple[Any, ...], rank: int, ranks: int, port: int) -> None:
     os.setsid()
+    for number in SIGNALS:  # which the fork server ignores
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(ranks),
