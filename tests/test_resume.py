@@ -13,6 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cnnbench.__main__ import main
+from cnnbench.callbacks.curves import Curves
 from cnnbench.compose import compose
 from cnnbench.errors import ConfigError, Interrupted, RunFailed
 from cnnbench.rundir import RunDir
@@ -61,13 +62,14 @@ def signalled(monkeypatch):
 
 def assert_same(one: RunDir, other: RunDir) -> None:
     """Weights, metrics, result and TensorBoard's points are equal to the bit, but for times and rates."""
-    for name in ("best", "last"):
+    assert one.best_ema.exists() == other.best_ema.exists()
+    for name in ("best", "last", *["best_ema"] * one.best_ema.exists()):
         states = [torch.load(getattr(directory, name), weights_only=True)["state_dict"] for directory in (one, other)]
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0]), name
     results = [json.loads(directory.result.read_text()) for directory in (one, other)]
     for key in results[0].keys() - {"time", "samples_per_s", "command"}:
         assert results[0][key] == results[1][key], key
-    rows = [[row[:7] for row in csv.reader(directory.metrics.open())] for directory in (one, other)]
+    rows = [[row[:9] for row in csv.reader(directory.metrics.open())] for directory in (one, other)]
     assert rows[0] == rows[1]
     assert points(one) == points(other)
 
@@ -227,3 +229,76 @@ def test_without_resume_a_second_directory_is_made_beside_an_unfinished_one(tmp_
     second = train(tmp_path).directory
     assert second.path.name == f"{first.name}-2"
     assert RunDir(first).status()["state"] == "interrupted"
+
+
+# ---- every option of training ----------------------------------------------------------------------------------------
+
+# five batches of 32 images an epoch, three epochs; batch norm and dropout
+SMALL = (
+    "threads=1 trainer=cpu epochs=3 batch_size=32 data=synthetic data.image_size=8 data.train_size=160 data.val_size=60"
+)
+SMALL += " data.test_size=40 data.noise=0.4 model=custom model._target_=small_nets.Small"
+
+OPTIMIZERS = [
+    "optimizer=sgd",
+    "optimizer=momentum optimizer.weight_decay=0.01 optimizer.decay=weights",
+    "optimizer=nesterov optimizer.weight_decay=0.01",
+    "optimizer=adam",
+    "optimizer=adamw optimizer.decay=weights",
+    "optimizer=rmsprop optimizer.momentum=0.9",
+]
+SCHEDULERS = [
+    "scheduler=constant scheduler.warmup_epochs=1.5",
+    "scheduler=step scheduler.every_epochs=1.3 scheduler.warmup_epochs=1",
+    "scheduler=multistep scheduler.milestones=[1,1.5] scheduler.warmup_epochs=0.5",
+    "scheduler=cosine scheduler.warmup_epochs=1.5 scheduler.final_lr=0.0001",
+    "scheduler=onecycle scheduler.warmup_epochs=1.6 optimizer=momentum",
+    "scheduler=onecycle optimizer=adam",
+    "scheduler=plateau scheduler.patience=0 scheduler.threshold=0.5 scheduler.warmup_epochs=1 trainer.val_every_steps=3",
+]
+MIXED = "augment=basic mixup=0.4 cutmix=0.6 label_smoothing=0.1 ema=0.9"
+IN_PARTS = "accumulate=4 clip_grad=0.5 trainer.val_every_steps=3"
+STOPPING = "early_stopping=2 trainer.val_every_steps=2 optimizer=sgd optimizer.lr=0.5"
+HEADS = "+model.heads=true"
+ALL = f"{MIXED} {IN_PARTS} {HEADS} {OPTIMIZERS[2]} scheduler=plateau scheduler.patience=0 scheduler.warmup_epochs=1"
+
+
+def slow(*cases):
+    return [pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+
+
+@pytest.mark.parametrize(
+    ("keys", "step"),
+    [
+        (f"{MIXED} optimizer=adamw optimizer.decay=weights scheduler=onecycle", 8),
+        (f"{IN_PARTS} {HEADS} optimizer=nesterov", 7),
+        (f"{STOPPING} scheduler=plateau scheduler.patience=0 scheduler.warmup_epochs=1", 4),
+        *slow(*((keys, 7) for keys in [*OPTIMIZERS, *SCHEDULERS, HEADS])),
+        *slow((SCHEDULERS[-1], 2), (SCHEDULERS[-1], 10), (MIXED, 3), (MIXED, 10), (IN_PARTS, 6), (IN_PARTS, 11)),
+        *slow((STOPPING, 1), (STOPPING, 4), (STOPPING, 6), (ALL, 4), (ALL, 9), (ALL, 14)),
+    ],
+)
+def test_a_run_with_any_option_that_is_stopped_and_resumed_ends_with_the_same_bits(
+    keys, step, tmp_path, signalled, monkeypatch
+):
+    parts = 4 if "accumulate=4" in keys else 1
+    config = compose([*SMALL.split(), *keys.split()])
+    monkeypatch.setattr(Curves, "draw", lambda self: None)  # would take most of the time
+
+    def train_in(folder: str, resume: str = "never"):
+        return run(config.model_copy(update={"runs_dir": str(tmp_path / folder), "resume": resume}))
+
+    whole = train_in("whole")
+    signalled((step - 1) * parts + 1, "SIGTERM")
+    with pytest.raises(Interrupted):
+        train_in("stopped")
+    directory = RunDir(next((tmp_path / "stopped").glob("*/*")))
+    assert torch.load(directory.last, weights_only=True)["global_step"] in (step, step + 1)  # not before a validation
+    signalled(0, "SIGTERM")
+    resumed = train_in("stopped", "auto")
+    assert resumed.directory == directory
+    assert_same(directory, whole.directory)
+    for at in points(directory).values():
+        assert len({step for step, _ in at}) == len(at)
+    ended = torch.load(directory.last, weights_only=True)["global_step"]
+    assert ended < 15 if STOPPING in keys else ended == 15

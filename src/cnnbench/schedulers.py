@@ -40,6 +40,8 @@ def multistep(
     steps_per_epoch: int = 1,
 ) -> LambdaLR:
     """× `gamma` at each of `milestones`, in epochs."""
+    if not isinstance(milestones, Sequence) or isinstance(milestones, str):
+        raise ValueError(f"milestones={milestones}: expected a list of numbers; for instance [30,60]")
     for milestone in milestones:
         _require("milestones", milestone, above=0)
     _require("gamma", gamma, above=0)
@@ -76,9 +78,13 @@ def onecycle(
 
     The momentum, where the optimizer has any, goes the other way.
     """
+    _require("div_factor", div_factor, above=0)
+    _require("final_div_factor", final_div_factor, above=0)
     share = 0.3
     if warmup_epochs is not None:
         share = _warmup(warmup_epochs, steps_per_epoch, total_steps) / total_steps
+    if share * total_steps == 1:  # a rise of one step is its peak, and PyTorch would divide by the 0 steps before it
+        share *= 1 - 1e-9
     group = optimizer.param_groups[0]
     return OneCycleLR(
         optimizer,

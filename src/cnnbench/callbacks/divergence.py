@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from pytorch_lightning import Callback, Trainer
 from torch.nn.utils import get_total_norm
@@ -21,6 +24,7 @@ class Divergence(Callback):
     """
 
     def __init__(self) -> None:
+        self._lr = math.nan  # of the last step
         self._bad: torch.Tensor | None = None  # [step, learning rate, loss, norm of the gradient] of the first bad one
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Classifier, optimizer: Optimizer) -> None:
@@ -29,8 +33,8 @@ class Divergence(Callback):
         norm = torch.zeros_like(loss)
         if trainer.precision != "16-mixed":
             norm = get_total_norm([p.grad for p in pl_module.net.parameters() if p.grad is not None])
-        lr = float(optimizer.param_groups[0]["lr"])
-        now = torch.stack([torch.full_like(loss, trainer.global_step + 1), torch.full_like(loss, lr), loss, norm])
+        self._lr = float(optimizer.param_groups[0]["lr"])
+        now = torch.stack([torch.full_like(loss, trainer.global_step + 1), torch.full_like(loss, self._lr), loss, norm])
         if self._bad is None:
             self._bad = torch.zeros_like(now)
         first = (self._bad[0] == 0) & ~torch.isfinite(now).all()
@@ -41,6 +45,12 @@ class Divergence(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Nothing bad is validated."""
         self.check()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Classifier, checkpoint: dict[str, Any]) -> None:
+        """Nothing bad is saved: a good gradient may have made a bad step, of a rate beyond all bounds or a division by 0."""
+        finite = torch.stack([parameter.isfinite().all() for parameter in pl_module.net.parameters()]).all()
+        if not finite:
+            raise Diverged(f"a weight is not a finite number after step {trainer.global_step}, lr {self._lr:g}")
 
     def check(self) -> None:
         """Raises where a step was bad."""

@@ -31,7 +31,7 @@ class Mixing:
             images (n, C, H, W), and the shares of the classes (n, num_classes).
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_one_seed(seed, epoch, batch))
+            torch.default_generator.manual_seed(_one_seed(seed, epoch, batch))  # not the GPU's, which dropout needs
             images, shares = self._mix(images, labels)
         return images[1:], shares[1:]
 
