@@ -19,7 +19,7 @@ MISTAKES = {
     "batch_size=0": "batch_size=0: expected an integer above 0; for instance batch_size=64",
     "precision=17": "precision=17: expected auto, 32, bf16 or 16; for instance precision=auto",
     "threads=0": "threads=0: expected auto or an integer above 0; for instance threads=2",
-    "deterministic=maybe": "deterministic=maybe: expected auto, true or false; for instance deterministic=true",
+    "deterministic=maybe": "deterministic=maybe: expected auto, true, warn or false; for instance deterministic=true",
     "name=a/b": "name=a/b: expected at most 80 letters, digits, '.', '_', '-'; for instance name=my_run",
     "data.image_size=big": "data.image_size=big: expected auto or pixels a side, an integer above 0; for instance data.image_size=32",
     "data.train_size=[5,3]": "data.train_size=[5,3]: expected a count, a range [a,b] with a below b, or null; "

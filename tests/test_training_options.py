@@ -431,7 +431,7 @@ def test_a_run_ends_after_so_many_validations_without_a_better_one(every, steps,
     assert torch.load(outcome.directory.last, weights_only=True)["global_step"] == steps[-1]
     assert outcome.directory.status()["state"] == "done"
     assert outcome.result["best_epoch"] == 2
-    assert "early_stopping=3: no better accuracy since step" in outcome.directory.log.read_text()
+    assert "early_stopping=3: no better validation accuracy since epoch" in outcome.directory.log.read_text()
 
 
 def test_a_better_validation_begins_the_count_anew_and_an_equal_one_does_not(train, monkeypatch):

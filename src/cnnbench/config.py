@@ -152,10 +152,11 @@ class Config(Keys):
         parts = self.trainer.devices * self.trainer.num_nodes * self.accumulate
         if self.batch_size % parts:
             below = self.batch_size // parts * parts
-            times = f" × accumulate={self.accumulate}" if self.accumulate > 1 else ""
+            near = f"batch_size={below} or batch_size={below + parts}" if below else f"batch_size={parts}"
+            devices = parts // self.accumulate
+            sharers = [f"{devices} devices"] * (devices > 1) + [f"accumulate={self.accumulate}"] * (self.accumulate > 1)
             raise ValueError(
-                f"batch_size={self.batch_size}: it is global, and {parts // self.accumulate} devices{times} cannot share it "
-                f"evenly; type batch_size={below or parts} or batch_size={below + parts}"
+                f"batch_size={self.batch_size}: it is global, and cannot be shared evenly by {' × '.join(sharers)}; type {near}"
             )
         return self
 

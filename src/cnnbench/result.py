@@ -14,6 +14,7 @@ from cnnbench.classifier import Classifier
 from cnnbench.config import Config
 from cnnbench.data.base import ImageData
 from cnnbench.environment import git_state, hardware, versions
+from cnnbench.errors import Diverged
 from cnnbench.numerics import numerics
 from cnnbench.prepare import Prepared
 from cnnbench.rundir import write_atomic
@@ -23,6 +24,8 @@ def summarize(prepared: Prepared, history: History, classifier: Classifier) -> d
     """`result.json`, but for the command."""
     config, data = prepared.config, prepared.data
     last = history.validations[-1]
+    if not math.isfinite(classifier.scores["loss"]):
+        raise Diverged(f"the test loss is {classifier.scores['loss']}")
     return {
         "schema": 1,
         "status": "done",

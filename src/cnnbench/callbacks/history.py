@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
 import math
 import time
 from typing import Any
@@ -16,8 +15,6 @@ from cnnbench.config import Config
 from cnnbench.errors import Diverged
 from cnnbench.ranks import Ranks, every_rank
 from cnnbench.rundir import RunDir, write_atomic
-
-log = logging.getLogger("cnnbench.run")
 
 COLUMNS = (
     "epoch", "step", "train/loss", "train/acc", "val/loss", "val/acc", "val/ema_loss", "val/ema_acc", "lr", "epoch_s",
@@ -108,7 +105,6 @@ class History(Callback):
             self.best_ema = record
         if self.exhausted:
             trainer.should_stop = True
-            log.info("early_stopping=%s: no better accuracy since step %s", self.patience, self.best["step"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Adds the epoch and writes metrics.csv."""

@@ -57,6 +57,13 @@ class RunProgress(Callback):
         else:
             self.console.print(line, soft_wrap=True, highlight=False)
 
+    def on_train_end(self, trainer: Trainer, pl_module: Classifier) -> None:
+        """Why it ends before its time."""
+        if self.history.exhausted:
+            line = f"early_stopping={self.history.patience}: no better validation accuracy since epoch {self.history.best['epoch']:g}"
+            log.info(line)
+            self.console.print(line, soft_wrap=True, highlight=False)
+
     def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:
         """Takes the bar away, also when the fit ends by an error."""
         if self._bar is not None:
