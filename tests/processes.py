@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -182,30 +182,31 @@ class Forked:
         ranks: int = 1,
         fault: Callable[..., None] | None = None,
         about: tuple[Any, ...] = (),
+        screens: Path | None = None,
         **environment: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["cnnbench.train"])
-        self.folder, port = folder, str(free_port())
+        self.screens, port = screens or folder, str(free_port())
         self.name = uuid.uuid4().hex
         self.processes = []
         for rank in range(ranks):
             places = {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(ranks)}
             places |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             every = {**environment, **(places if ranks > 1 else {})}
-            screen = [str(folder / f"{self.name}.{rank}.{stream}") for stream in ("out", "err")]
+            screen = [str(self.screens / f"{self.name}.{rank}.{stream}") for stream in ("out", "err")]
             process = context.Process(target=_be_command, args=(str(folder), arguments, every, screen, fault, about))
             process.start()
             self.processes.append(process)
 
     @property
     def err(self) -> str:
-        return "".join(path.read_text() for path in sorted(self.folder.glob(f"{self.name}.*.err")))
+        return "".join(path.read_text() for path in sorted(self.screens.glob(f"{self.name}.*.err")))
 
     @property
     def out(self) -> str:
-        return "".join(path.read_text() for path in sorted(self.folder.glob(f"{self.name}.*.out")))
+        return "".join(path.read_text() for path in sorted(self.screens.glob(f"{self.name}.*.out")))
 
     @property
     def living(self) -> bool:
@@ -335,14 +336,10 @@ def points(directory: RunDir) -> dict[str, list[tuple[int, float]]]:
 
 
 def copy_of(directory: RunDir, folder: Path) -> RunDir:
-    """The same run under another `runs`."""
+    """The same run in `folder/runs`."""
     path = folder / "runs" / directory.path.parent.name / directory.path.name
     shutil.copytree(directory.path, path)
     return RunDir(path)
-
-
-def kinds(values: Iterator[str]) -> list[str]:
-    return sorted(set(values))
 
 
 if __name__ == "__main__":

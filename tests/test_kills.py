@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -161,6 +162,37 @@ def assert_killed_there_it_ends_the_same(number: int, tiny_whole, folder: Path) 
     assert not list(path.rglob(".*.tmp"))
 
 
+STOPS = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 128 + signal.SIGUSR1}
+
+
+def assert_stopped_there_it_ends_the_same(number: int, name: str, tiny_whole, folder: Path) -> None:
+    directory, touched = tiny_whole
+    run = Forked(folder, *TINY, fault=signal_at, about=(number, name))
+    code = run.wait(PATIENCE)
+    path = run_of(folder)
+    state, where = RunDir(path).status()["state"], f"{name} before {touched[number - 1]}: {run.err}"
+    if "status.json" in touched[number - 1] and number > len(touched) - 2:  # the result is there already
+        assert (code, state, run.err) == (0, "done", ""), where
+    else:
+        assert (code, state) == (STOPS[name], "interrupted"), where
+        assert run.err.count("\n") == 1, where
+        typed = run.err.strip().rpartition("To go on: python -m cnnbench ")[2]
+        assert typed == f"resume={path.relative_to(folder)} --trust" if begun_in(path) else "To go on" not in typed, (
+            where
+        )
+    assert not list(path.rglob(".*.tmp")), where
+    assert_same_run(forked(folder, *TINY, "resume=auto") if begun_in(path) else begun_anew(folder), directory)
+
+
+def begun_in(path: Path) -> bool:
+    return (path / "config.yaml").is_file()
+
+
+def begun_anew(folder: Path) -> RunDir:
+    shutil.rmtree(folder / "runs")
+    return forked(folder, *TINY, "resume=auto")
+
+
 def places(touched: list[str]) -> list[int]:
     """Of what a run does to its files: the first and the last of each kind."""
     kinds: dict[str, list[int]] = {}
@@ -174,6 +206,20 @@ def places(touched: list[str]) -> list[int]:
 def test_a_run_killed_before_it_touches_a_file_ends_with_the_same_bits(tiny_whole, tmp_path):
     for number in places(tiny_whole[1]):
         assert_killed_there_it_ends_the_same(number, tiny_whole, tmp_path / str(number))
+
+
+@pytest.mark.slow
+def test_a_signal_before_a_run_touches_a_file_stops_it_in_good_order(tiny_whole, tmp_path):
+    chosen = [number for number in places(tiny_whole[1]) if number > 1]  # the first one is its log
+    for number, name in zip(chosen, itertools.cycle(STOPS)):
+        assert_stopped_there_it_ends_the_same(number, name, tiny_whole, tmp_path / str(number))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", STOPS)
+def test_a_signal_before_anything_that_a_run_does_to_its_files_stops_it_in_good_order(name, tiny_whole, tmp_path):
+    for number in range(2, len(tiny_whole[1]) + 1):
+        assert_stopped_there_it_ends_the_same(number, name, tiny_whole, tmp_path / str(number))
 
 
 @pytest.mark.soak

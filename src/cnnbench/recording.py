@@ -5,63 +5,99 @@ from __future__ import annotations
 import errno
 import logging
 import signal
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from cnnbench.errors import Diverged, Interrupted, RunFailed, SaidElsewhere
+from cnnbench.errors import CnnbenchError, Diverged, Interrupted, RunFailed, SaidElsewhere
+from cnnbench.exits import say
 from cnnbench.ranks import Ranks
 from cnnbench.rundir import RunDir, State
+from cnnbench.signals import Signals
 
 log = logging.getLogger("cnnbench.run")
+ANOTHER_ENDED = "another process of the run has ended"
 
 
 @contextmanager
-def recorded(directory: RunDir, ranks: Ranks) -> Iterator[None]:
-    """Keeps log.txt and status.json while a run is on, and says in the status how it ended.
+def recorded(directory: RunDir, ranks: Ranks) -> Iterator[Signals]:
+    """Keeps log.txt and status.json while a run is on, and says in the status how it ended; gives the signals that it gets.
 
     Other ranks than the first keep a log of their own, and write the status only where they fail.
 
     Raises:
         Interrupted, Diverged, RunFailed: what happened inside, with the directory and what to type next.
     """
-    name = directory.log if ranks.first else directory.log.with_name(f"log_rank{ranks.rank}.txt")
+    record = Record(directory, ranks)
 
-    def write(state: State, reason: str | None = None) -> None:
-        if ranks.first or state == "failed":
-            directory.write_status(state, reason)
+    def stop_at_once(number: int) -> None:
+        error = record.interrupted(number, " at once")
+        if ranks.first:
+            say(str(error))
 
-    with logged(name):
+    with logged(record.log), Signals(stop_at_once) as signals:
         try:
-            write("running")
-            yield
+            record.write("running")
+            yield signals
+            signals.hold()  # too late
+            record.write("done")
         except Interrupted as error:
-            write("interrupted", str(error))
+            record.write("interrupted", str(error))
             raise Interrupted(f"{error}; saved. To go on: {directory.resume_command()}", error.signum) from error
         except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
-            write("interrupted", "SIGINT")
-            raise Interrupted(f"stopped by SIGINT. To go on: {directory.resume_command()}", signal.SIGINT) from error
+            raise record.interrupted(signals.received or signal.SIGINT) from error
         except Diverged as error:
-            write("diverged", str(error))
+            record.write("diverged", str(error))
             raise Diverged(
                 f"{directory.path}: diverged, {error}; try a smaller learning rate: optimizer.lr=..."
             ) from error
         except Exception as error:
-            log.exception("failed")
-            reason, advice = explain(error)
-            whose = "" if ranks.first else f"rank {ranks.rank}: "
-            status = directory.status()
-            if ranks.size > 1 and status["state"] in ("failed", "diverged"):  # another's end is what ended this one
-                raise SaidElsewhere(RunFailed.exit_code) from error
-            with suppress(OSError):  # the disk may be full
-                write("failed", f"{whose}{reason}")
-            raise RunFailed(
-                f"{directory.path}: {whose}failed, {reason}; {advice or f'the traceback is in {name}'}"
-            ) from error
-        write("done")
+            raise record.failed(error, signals.received) from error
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one process of a run says of it: in the status, in its log, in the line that it ends with."""
+
+    directory: RunDir
+    ranks: Ranks
+
+    @property
+    def log(self) -> Path:
+        """Its own log."""
+        path = self.directory.log
+        return path if self.ranks.first else path.with_name(f"log_rank{self.ranks.rank}.txt")
+
+    def write(self, state: State, reason: str | None = None) -> None:
+        """The status; at the end there may be no room for it on the disk."""
+        if self.ranks.first or state == "failed":
+            with nullcontext() if state == "running" else suppress(OSError):
+                self.directory.write_status(state, reason)
+
+    def interrupted(self, number: int, how: str = "") -> Interrupted:
+        """A signal has ended the run."""
+        what = f"stopped{how} by {signal.Signals(number).name}"
+        self.write("interrupted", what)
+        begun = self.directory.config.is_file()
+        return Interrupted(f"{what}. To go on: {self.directory.resume_command()}" if begun else what, number)
+
+    def failed(self, error: Exception, received: int) -> CnnbenchError:
+        """An error has, here or in another process, which may have been ended by the signal that was received here too."""
+        log.error("failed", exc_info=error)
+        reason, advice = explain(error)
+        if reason == ANOTHER_ENDED and received:
+            return self.interrupted(received)
+        if self.ranks.size > 1 and self.directory.status()["state"] in ("failed", "diverged"):  # by another, before
+            return SaidElsewhere(RunFailed.exit_code)
+        whose = "" if self.ranks.first else f"rank {self.ranks.rank}: "
+        self.write("failed", f"{whose}{reason}")
+        advice = advice or f"the traceback is in {self.log}"
+        return RunFailed(f"{self.directory.path}: {whose}failed, {reason}; {advice}")
 
 
 def explain(error: Exception) -> tuple[str, str]:
@@ -77,7 +113,7 @@ def explain(error: Exception) -> tuple[str, str]:
     if full or "no space left" in said or ("write" in said and "inline_container" in said):
         return f"no room on the disk ({reason[:200]})", "make room, and resume the run: what was saved before is good"
     if "connection closed by peer" in said or "connection reset by peer" in said:
-        return "another process of the run has ended", "its own message, or its log beside this one's, says why"
+        return ANOTHER_ENDED, "its own message, or its log beside this one's, says why"
     return reason, ""
 
 
@@ -87,10 +123,31 @@ def caution(console: Console, message: str) -> None:
     console.print(message, style="yellow", soft_wrap=True, highlight=False, markup=False)
 
 
+class LogFile(logging.FileHandler):
+    """A log for which there may be no room: what is lost is lost, and not told on the screen."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Goes on."""
+
+    def close(self) -> None:
+        """Closes the file."""
+        with suppress(OSError):
+            super().close()
+
+
+def log_from_thread(ended: threading.ExceptHookArgs) -> None:
+    """What a thread ended by; who waits for it, as for TensorBoard's, meets the error as well."""
+    exception = ended.exc_value or ended.exc_type()
+    log.error("in %s", ended.thread, exc_info=(type(exception), exception, ended.exc_traceback))
+
+
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
     """Appends log messages and warnings to a file; Lightning's go there instead of to the screen."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        handler = LogFile(path, encoding="utf-8")
+    except OSError as error:
+        raise RunFailed(f"{path}: cannot be written ({error.strerror})") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root, level = logging.getLogger(), log.level
     lightning = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
@@ -98,6 +155,7 @@ def logged(path: Path) -> Iterator[None]:
     for logger in lightning:
         logger.handlers, logger.propagate, logger.level = [], True, logging.WARNING
     root.addHandler(handler)
+    hook, threading.excepthook = threading.excepthook, log_from_thread
     log.setLevel(logging.INFO)
     logging.captureWarnings(True)
     try:
@@ -109,6 +167,7 @@ def logged(path: Path) -> Iterator[None]:
             yield
     finally:
         logging.captureWarnings(False)
+        threading.excepthook = hook
         log.setLevel(level)
         root.removeHandler(handler)
         handler.close()

@@ -56,5 +56,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ConfigError(f"{path}: absent; the run has not validated yet") from None
+    except MemoryError:
+        raise
     except Exception as error:
         raise ConfigError(f"{path}: not a checkpoint of cnnbench, or damaged ({type(error).__name__})") from error

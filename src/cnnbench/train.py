@@ -31,6 +31,7 @@ from cnnbench.recording import caution, log, recorded
 from cnnbench.restore import load_checkpoint
 from cnnbench.result import origin, save_predictions, summarize
 from cnnbench.rundir import RunDir, runs_of, write_atomic
+from cnnbench.signals import Signals
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -63,19 +64,21 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
         directory = ranks.by_first(lambda: find_directory(prepared.config))
         if directory.result.is_file():
             return Outcome(directory, json.loads(directory.result.read_text(encoding="utf-8")), fresh=False)
-        with recorded(directory, ranks):
+        with recorded(directory, ranks) as signals:
             if ranks.first and not directory.config.is_file():
                 write_atomic(directory.config, prepared.config.dump())
             log.info("data.pipeline=%s: %s", prepared.config.data.pipeline, prepared.pipeline_because)
             console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False, markup=False)
-            result = {**fit_and_test(prepared, directory, console, ranks), "command": command}
+            result = {**fit_and_test(prepared, directory, console, ranks, signals), "command": command}
             if ranks.first:
                 directory.previous.unlink(missing_ok=True)
                 write_atomic(directory.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
     return Outcome(directory, result)
 
 
-def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, ranks: Ranks) -> dict[str, Any]:
+def fit_and_test(
+    prepared: Prepared, directory: RunDir, console: Console, ranks: Ranks, signals: Signals
+) -> dict[str, Any]:
     """The run itself; its files but for result.json and status.json."""
     config, data = prepared.config, prepared.data
     seed_everything(config.seed)
@@ -95,7 +98,7 @@ def fit_and_test(prepared: Prepared, directory: RunDir, console: Console, ranks:
     divergence, history = Divergence(), History(directory, config, ranks)
     every_s = config.trainer.checkpoint_every_s
     checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data))
-    callbacks: list[Callback] = [divergence, history, checkpoints, Lifecycle(directory, checkpoints, ranks)]
+    callbacks: list[Callback] = [divergence, history, checkpoints, Lifecycle(directory, checkpoints, ranks, signals)]
     if ranks.first:
         board = Board(directory, history, config)
         curves = Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}")

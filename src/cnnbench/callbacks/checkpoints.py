@@ -19,7 +19,6 @@ from torch import nn
 from cnnbench.callbacks.divergence import Divergence
 from cnnbench.callbacks.history import History
 from cnnbench.classifier import Classifier
-from cnnbench.errors import ConfigError
 from cnnbench.ranks import Ranks, every_rank
 from cnnbench.recording import caution
 from cnnbench.restore import load_checkpoint
@@ -164,17 +163,23 @@ def save_atomic(path: Path, write: Callable[[Path], object], keep: Path | None =
 
 
 def resumable(directory: RunDir, console: Console) -> Path | None:
-    """The newest checkpoint that a run can go on from; of a damaged one it is said that it is left aside."""
+    """The newest checkpoint that a run can go on from; of a damaged one it is said that it is left aside.
+
+    One that cannot be read for another reason may be good: nothing is begun anew over it.
+    """
     for path in (directory.last, directory.previous):
         if not path.is_file():
             continue
         try:
             with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()  # PyTorch does not look at the sums
-            if damaged is None:
+                whole = archive.testzip() is None  # PyTorch does not look at the sums
+                whole &= not any(info.external_attr for info in archive.infolist())  # and takes some files for folders
+            if whole:
                 load_checkpoint(path)
                 return path
-        except (zipfile.BadZipFile, OSError, ConfigError):
+        except (PermissionError, MemoryError):
+            raise
+        except Exception:  # a flipped bit in a name or a flag can have any of many
             pass
         caution(console, f"{path}: damaged, and left aside")
     return None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
@@ -15,30 +13,30 @@ from pytorch_lightning import Callback, Trainer
 from cnnbench.callbacks.checkpoints import Checkpoints, stepped, validation_follows
 from cnnbench.classifier import Classifier
 from cnnbench.errors import Interrupted
-from cnnbench.exits import say
 from cnnbench.ranks import Ranks
 from cnnbench.rundir import HEARTBEAT_S, RunDir
-
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+from cnnbench.signals import Signals
 
 
 class Lifecycle(Callback):
-    """The first SIGINT, SIGTERM or SIGUSR1 finishes the step on all ranks, saves and raises `Interrupted`; the second ends at once."""
+    """While it trains or tests, the first signal finishes the step on all ranks, saves and raises `Interrupted`."""
 
-    def __init__(self, directory: RunDir, checkpoints: Checkpoints, ranks: Ranks) -> None:
-        self.directory, self.checkpoints, self.ranks = directory, checkpoints, ranks
-        self._received = 0
+    def __init__(self, directory: RunDir, checkpoints: Checkpoints, ranks: Ranks, signals: Signals) -> None:
+        self.directory, self.checkpoints, self.ranks, self.signals = directory, checkpoints, ranks, signals
         self._beat_at = 0.0
         self._put_off = False
-        self._before: dict[int, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:
+        """Keeps Lightning's hands off SIGTERM: its handler talks to the other ranks whatever they are at."""
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
 
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
-        """Takes over the signals from Lightning, whose own handling loses the work since the last checkpoint."""
-        self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        """From here on a signal waits for the end of a step."""
+        self.signals.hold()
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """The same."""
-        self.on_train_start(trainer, pl_module)
+        self.signals.hold()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
         """Between two steps: beats; saves when it is time, and stops if that was asked for, or puts it off until a validation is over."""
@@ -57,26 +55,24 @@ class Lifecycle(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """A signal in the epoch's last step or in its validation has waited for this; the epoch was saved just now."""
-        self._stop_if(*self.ranks.largest(self._received))
+        self._stop_if(*self.ranks.largest(self.signals.received))
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
         """The fit is saved; the test begins anew when the run is resumed. Several ranks have not as many batches: they go on."""
         if self.ranks.size == 1:
-            self._stop_if(self._received)
+            self._stop_if(self.signals.received)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """They stop here."""
-        self._stop_if(*self.ranks.largest(self._received))
+        self._stop_if(*self.ranks.largest(self.signals.received))
 
     def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:
-        """Gives the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        """Nothing is under way that would be lost."""
+        self.signals.release()
 
     def _save_or_stop(self, trainer: Trainer, pl_module: Classifier) -> None:
         """On all ranks after the same step."""
-        received, due = self.ranks.largest(self._received, self.checkpoints.due)
+        received, due = self.ranks.largest(self.signals.received, self.checkpoints.due)
         if received or due:
             self.checkpoints.save(trainer, pl_module)
         self._stop_if(received)
@@ -86,15 +82,6 @@ class Lifecycle(Callback):
         if self.ranks.first and now - self._beat_at > HEARTBEAT_S:
             self._beat_at = now
             self.directory.write_status("running", epoch=trainer.current_epoch + 1, step=trainer.global_step)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self._received:
-            name = signal.Signals(number).name
-            self.directory.write_status("interrupted", reason=name)
-            if self.ranks.first:
-                say(f"stopped at once by {name}. To go on: {self.directory.resume_command()}")
-            os._exit(128 + number)
-        self._received = number
 
     def _stop_if(self, received: int) -> None:
         if received:

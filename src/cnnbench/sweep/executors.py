@@ -20,12 +20,12 @@ from multiprocessing.context import ForkServerProcess
 from types import FrameType
 from typing import Any
 
+from cnnbench import signals
 from cnnbench.errors import Interrupted
 
 GRACE_S = (
     15.0  # for the other ranks to end by themselves when one has, and for a rank to save when its launcher has died
 )
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 Main = Callable[..., int]
 
 
@@ -52,7 +52,7 @@ class Job:
 
         The fork server takes no notice of signals, which may come to all processes of a job: it ends when this one has.
         """
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in signals.NUMBERS}
         try:
             forkserver.ensure_running()
         finally:
@@ -88,7 +88,7 @@ class Job:
 
 def _be_rank(main: Main, arguments: tuple[Any, ...], rank: int, ranks: int, port: int) -> None:
     os.setsid()
-    for number in SIGNALS:  # which the fork server ignores
+    for number in signals.NUMBERS:  # which the fork server ignores
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     os.environ |= {
@@ -118,7 +118,7 @@ def forwarding(job: Job) -> Iterator[None]:
             raise Interrupted(f"stopped by {signal.Signals(number).name}", number)
         job.send(number)
 
-    before = {number: signal.signal(number, forward) for number in SIGNALS}
+    before = {number: signal.signal(number, forward) for number in signals.NUMBERS}
     try:
         yield
     finally:
