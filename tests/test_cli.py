@@ -184,3 +184,23 @@ def test_on_a_terminal_there_is_a_bar_with_epoch_loss_accuracy_and_time_left(tmp
     child.close()
     assert child.exitstatus == 0
     assert "epoch 3/3" in next(tmp_path.glob("runs/*/*/log.txt")).read_text()
+
+
+@pytest.mark.slow
+def test_on_a_terminal_the_bar_is_gone_when_a_stopped_run_says_how_to_go_on(tmp_path):
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "cnnbench", "threads=1", "epochs=50"],
+        cwd=str(tmp_path),
+        env={**os.environ, "TERM": "xterm-256color"},
+        encoding="utf-8",
+        dimensions=(24, 120),
+    )
+    child.expect(r"epoch 2/50.*?loss", timeout=90)
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    shown = child.before
+    assert child.exitstatus == 130
+    assert "epoch" not in shown[shown.index("stopped by SIGINT") :]
+    assert "\x1b[?25h" in shown  # the cursor is there again

@@ -65,7 +65,14 @@ class RunProgress(Callback):
             self.console.print(line, soft_wrap=True, highlight=False)
 
     def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:
-        """Takes the bar away, also when the fit ends by an error."""
+        """Takes the bar away."""
+        self._end_bar()
+
+    def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:
+        """The same, before it is told what happened; Lightning tears nothing down then."""
+        self._end_bar()
+
+    def _end_bar(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
