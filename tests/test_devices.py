@@ -71,14 +71,14 @@ def test_two_processes_have_the_loss_curves_and_scores_of_one(on_one, on_two):
     assert (two["n"], two["split_hash"], two["config_hash"]) == (one["n"], one["split_hash"], one["config_hash"])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_three_processes_have_them_too(on_one, tmp_path):
     on_three = train(tmp_path, "trainer.devices=3")
     assert losses(on_three) == pytest.approx(losses(on_one), rel=1e-5)
     assert result(on_three)["metrics"] == pytest.approx(result(on_one)["metrics"], rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_mixed_changed_and_accumulated_images_are_those_of_one_process(tmp_path):
     keys = ("mixup=0.4", "cutmix=1", "augment=crop", "accumulate=2", "label_smoothing=0.1", "clip_grad=1")
     one, two = (train(tmp_path / str(n), f"trainer.devices={n}", *keys) for n in (1, 2))
@@ -95,7 +95,7 @@ def test_torchruns_processes_are_used_as_they_are(on_two, tmp_path):
 @pytest.mark.parametrize(
     ("number", "code"),
     [
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak),
         pytest.param(signal.SIGINT, 130, marks=pytest.mark.soak),
         pytest.param(signal.SIGKILL, -9, marks=pytest.mark.soak),
     ],

@@ -22,7 +22,7 @@ def cases():
         for accumulate in (1, 2):
             for step in range(1, STEPS + 1):
                 case = (every, accumulate, step)
-                yield pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+                yield pytest.param(*case, marks=() if case in QUICK else pytest.mark.soak)
 
 
 @pytest.mark.parametrize(("every", "accumulate", "step"), cases())
