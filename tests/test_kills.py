@@ -202,13 +202,13 @@ def places(touched: list[str]) -> list[int]:
     return sorted({number for numbers in kinds.values() for number in (numbers[0], numbers[-1])})
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_killed_before_it_touches_a_file_ends_with_the_same_bits(tiny_whole, tmp_path):
     for number in places(tiny_whole[1]):
         assert_killed_there_it_ends_the_same(number, tiny_whole, tmp_path / str(number))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_signal_before_a_run_touches_a_file_stops_it_in_good_order(tiny_whole, tmp_path):
     chosen = [number for number in places(tiny_whole[1]) if number > 1]  # the first one is its log
     for number, name in zip(chosen, itertools.cycle(STOPS)):
