@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cnnbench.errors import ConfigError, SaidElsewhere
+from cnnbench.errors import ConfigError, RunFailed, SaidElsewhere
 
 if TYPE_CHECKING:
     from pytorch_lightning.plugins.environments import ClusterEnvironment
@@ -137,8 +137,18 @@ def joined(config: Config) -> Iterator[Ranks]:
     torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         yield Ranks(rank, size)
+    except RuntimeError as error:
+        if by_anothers_end(error):
+            raise SaidElsewhere(RunFailed.exit_code) from error
+        raise
     finally:
         torch.distributed.destroy_process_group()
+
+
+def by_anothers_end(error: Exception) -> bool:
+    """It was raised because another process of the run is gone, killed perhaps."""
+    said = str(error).lower()
+    return "connection closed by peer" in said or "connection reset by peer" in said
 
 
 def require_size(config: Config, size: int) -> None:

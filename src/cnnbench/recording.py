@@ -16,7 +16,7 @@ from rich.console import Console
 
 from cnnbench.errors import CnnbenchError, Diverged, Interrupted, RunFailed, SaidElsewhere
 from cnnbench.exits import say
-from cnnbench.ranks import Ranks
+from cnnbench.ranks import Ranks, by_anothers_end
 from cnnbench.rundir import RunDir, State
 from cnnbench.signals import Signals
 
@@ -56,6 +56,8 @@ def recorded(directory: RunDir, ranks: Ranks) -> Iterator[Signals]:
             raise Diverged(
                 f"{directory.path}: diverged, {error}; try a smaller learning rate: optimizer.lr=..."
             ) from error
+        except SaidElsewhere as error:
+            raise SaidElsewhere(RunFailed.exit_code) from error
         except Exception as error:
             raise record.failed(error, signals.received) from error
 
@@ -112,7 +114,7 @@ def explain(error: Exception) -> tuple[str, str]:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if full or "no space left" in said or ("write" in said and "inline_container" in said):
         return f"no room on the disk ({reason[:200]})", "make room, and resume the run: what was saved before is good"
-    if "connection closed by peer" in said or "connection reset by peer" in said:
+    if by_anothers_end(error):
         return ANOTHER_ENDED, "its own message, or its log beside this one's, says why"
     return reason, ""
 

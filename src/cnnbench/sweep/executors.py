@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from types import FrameType
@@ -52,12 +52,12 @@ class Job:
 
         The fork server takes no notice of signals, which may come to all processes of a job: it ends when this one has.
         """
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in signals.NUMBERS}
+        resource_tracker.ensure_running()  # which would let them through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.NUMBERS)  # the fork server keeps it so
         try:
             forkserver.ensure_running()
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for process in self.processes:
             process.start()
 
@@ -88,8 +88,8 @@ class Job:
 
 def _be_rank(main: Main, arguments: tuple[Any, ...], rank: int, ranks: int, port: int) -> None:
     os.setsid()
-    for number in signals.NUMBERS:  # which the fork server ignores
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what has not begun ends without a word: the launcher says why
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.NUMBERS)
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(ranks),
