@@ -64,7 +64,7 @@ def assert_interrupted(run: Typed, name: str) -> RunDir:
 # ---- signals ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 128 + signal.SIGUSR1)])
 def test_a_signal_to_the_launcher_saves_on_all_ranks_and_the_run_goes_on_to_the_same_bits(name, code, started, whole):
     run = started()
@@ -77,7 +77,7 @@ def test_a_signal_to_the_launcher_saves_on_all_ranks_and_the_run_goes_on_to_the_
     assert_same_run(directory, whole)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_signal_to_all_processes_of_a_job_counts_once_though_the_launcher_passes_it_on(name, started, whole):
     """As Slurm and systemd send it."""
@@ -91,7 +91,7 @@ def test_a_signal_to_all_processes_of_a_job_counts_once_though_the_launcher_pass
     assert directory.result.is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_second_signal_ends_all_at_once(started, whole):
     run = started(wait="8")  # which the step that is under way takes
     begun = time.monotonic()
@@ -109,7 +109,7 @@ def test_the_second_signal_ends_all_at_once(started, whole):
     assert_same_run(forked(run.folder, *NET, "resume=auto", ranks=2), whole)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("moment", ["the fork server is started", "it imports torch", "the ranks prepare"])
 def test_control_c_at_a_terminal_before_anything_has_begun_ends_all_without_a_traceback(moment, tmp_path):
     """It goes to the launcher and to the fork server, which is of its process group."""
@@ -129,7 +129,7 @@ def test_control_c_at_a_terminal_before_anything_has_begun_ends_all_without_a_tr
 # ---- somebody dies ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_ranks_whose_launcher_is_killed_save_and_end_by_themselves(started, whole):
     run = started()
     assert len(run.ranks()) == 2
@@ -173,7 +173,7 @@ def test_where_one_rank_raises_its_reason_is_the_line_and_its_log_has_the_traceb
     assert "out of luck" not in directory.log.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_disk_that_is_full_for_the_first_rank_ends_both_in_one_line(whole, tmp_path):
     run = Forked(tmp_path, *NET, ranks=2, fault=without_room, about=("last.ckpt", 6))
     assert run.wait() == 3
@@ -193,7 +193,7 @@ def first_rank_dies_in_preparing() -> None:
         cnnbench.train.prepare = prepare
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_rank_that_loses_the_first_one_before_anything_has_begun_says_nothing(tmp_path):
     run = Forked(tmp_path, *NET, ranks=2, fault=first_rank_dies_in_preparing)
     run.wait()
@@ -209,7 +209,7 @@ def first_rank_may_not_read() -> None:
     cnnbench.train.resumable = forbidden
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_what_the_first_rank_fails_at_alone_is_told_by_it_alone(tmp_path):
     run = Forked(tmp_path, *NET, ranks=2, fault=first_rank_may_not_read)
     run.wait()
@@ -225,7 +225,7 @@ def test_what_the_first_rank_fails_at_alone_is_told_by_it_alone(tmp_path):
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_torchruns_processes_end_as_ours_do(whole, tmp_path):
     run = Typed(tmp_path, "-m", "cnnbench", *NET, program=(*TORCHRUN, "2"))
     assert run.wait() == 0, run.err
@@ -233,7 +233,7 @@ def test_torchruns_processes_end_as_ours_do(whole, tmp_path):
     assert_same_run(RunDir(run_of(tmp_path)), whole)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_torchrun_that_is_stopped_has_its_ranks_save_first(whole, tmp_path):
     run = Typed(tmp_path, "-m", "cnnbench", *NET, program=(*TORCHRUN, "2"), NETS_WAIT="0.1")
     until(lambda: saved_in(tmp_path), "it saves")
@@ -258,7 +258,7 @@ def test_another_number_of_processes_than_devices_is_told_in_one_line(tmp_path):
 # ---- what they leave -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_what_two_processes_have_trained_is_scored_alike_by_one(tmp_path):
     """Batch norm's running sums are each rank's own while it trains; all ranks validate with the first one's, averaged or not."""
     net = ["model=custom", "model._target_=nets.Normed", "ema=0.5", "optimizer.lr=0.05", "batch_size=64"]

@@ -295,7 +295,7 @@ def test_the_json_says_which_views_there_were(photographs, capsys, text):
     assert main(["evaluate", str(photographs.path), "--tta", text, "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
     assert (scores["tta"], scores["n"], scores["schema"]) == (text, 60, 1)
-    assert list(scores) == "schema run data split tta n acc interval loss ece classes per_class confusion".split()
+    assert list(scores) == "schema run data split tta ema n acc interval loss ece classes per_class confusion".split()
 
 
 def test_the_json_without_tta_says_null(photographs, capsys):
