@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cnnbench.rundir import RunDir
-from processes import Typed, assert_same_run, forked, run_of, saved_in, until
+from processes import Typed, assert_same_run, forked, own_environment, run_of, saved_in, until
 
 pytestmark = pytest.mark.slurm
 
@@ -41,37 +42,46 @@ def whole(tmp_path_factory) -> RunDir:
     return forked(tmp_path_factory.mktemp("whole"), *NET, "trainer.devices=2", ranks=2)
 
 
+class Job:
+    """A script of one command, submitted."""
+
+    def __init__(self, folder: Path, *command: str, tasks: int = 1, wait: str = "0") -> None:
+        script = folder / "script"  # exec: the shell would end by the signals that it is sent
+        script.write_text(f"#!/bin/bash\nexec {shlex.join(command)}\n")
+        options = ["--parsable", "--ntasks", str(tasks), "--output", "job.out", "--error", "job.err"]
+        given = subprocess.run(
+            ["sbatch", *options, str(script)], cwd=folder, env=own_environment("slurm", {"NETS_WAIT": wait}),
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        self.number = given.stdout.strip().partition(";")[0]
+
+    def facts(self) -> dict[str, str]:
+        shown = subprocess.run(["scontrol", "--oneliner", "show", "job", self.number], capture_output=True, text=True)
+        return dict(fact.partition("=")[::2] for fact in shown.stdout.split() if "=" in fact)
+
+    @property
+    def ended(self) -> bool:
+        return self.facts()["JobState"] not in ("PENDING", "RUNNING", "COMPLETING")
+
+    def wait(self) -> int:
+        """The exit code of its command."""
+        until(lambda: self.ended, f"job {self.number} ends", seconds=180, every=0.3)
+        return int(self.facts()["ExitCode"].partition(":")[0])
+
+
 @pytest.fixture
 def batch(tmp_path):
-    """Submits a script of one command and waits for its end, in a process of its own."""
+    """Submits jobs; those that have not ended with the test are killed."""
     submitted = []
 
-    def submit(*command: str, tasks: int = 1, wait: str = "0") -> Typed:
-        script = f"#!/bin/bash\nexec {shlex.join(command)}\n"  # the shell would end by the signals that it is sent
-        (tmp_path / "script").write_text(script)
-        program = (
-            "sbatch",
-            "--parsable",
-            "--wait",
-            "--ntasks",
-            str(tasks),
-            "--output",
-            "job.out",
-            "--error",
-            "job.err",
-        )
-        submitted.append(Typed(tmp_path, "script", program=program, NETS_WAIT=wait))
+    def submit(*command: str, **more: Any) -> Job:
+        submitted.append(Job(tmp_path, *command, **more))
         return submitted[-1]
 
     yield submit
     for job in submitted:
-        if job.process.poll() is None:
-            scancel("--signal", "KILL", "--full", number_of(job))
-        job.end()
-
-
-def number_of(job: Typed) -> str:
-    return until(lambda: job.out.strip(), "sbatch prints the job's number").split(";")[0]
+        if not job.ended:
+            scancel("--signal", "KILL", "--full", job.number)
 
 
 def scancel(*arguments: str) -> None:
@@ -126,7 +136,7 @@ def test_sruns_processes_save_at_a_signal_and_go_on_to_the_same_bits(whole, batc
     arguments = (*NET, "trainer.devices=2", "resume=auto")
     job = batch(*SRUN, *CNNBENCH, *arguments, tasks=2, wait="0.1")
     until(lambda: saved_in(tmp_path), "it saves")
-    scancel("--signal", "USR1", number_of(job))
+    scancel("--signal", "USR1", job.number)
     assert job.wait() == 128 + signal.SIGUSR1
     directory = assert_interrupted(tmp_path, "SIGUSR1")
     again = batch(*SRUN, *CNNBENCH, *arguments, tasks=2)
@@ -140,7 +150,7 @@ def test_ranks_of_ours_that_get_a_jobs_signal_twice_save_and_go_on_to_the_same_b
     arguments = (*NET, "trainer.devices=2", "resume=auto")
     job = batch(*CNNBENCH, *arguments, tasks=2, wait="0.1")
     until(lambda: saved_in(tmp_path), "it saves")
-    scancel("--signal", name.removeprefix("SIG"), "--full", number_of(job))
+    scancel("--signal", name.removeprefix("SIG"), "--full", job.number)
     assert job.wait() == 128 + getattr(signal, name)
     directory = assert_interrupted(tmp_path, name)
     assert batch(*CNNBENCH, *arguments, tasks=2).wait() == 0
@@ -153,7 +163,7 @@ def test_a_job_that_is_cancelled_has_saved(whole, batch, tmp_path):
     job = batch(*SRUN, *CNNBENCH, *arguments, tasks=2, wait="0.1")
     until(lambda: saved_in(tmp_path), "it saves")
     begun = time.monotonic()
-    scancel(number_of(job))
+    scancel(job.number)
     job.wait()
     assert time.monotonic() - begun < 25
     assert_interrupted(tmp_path, "SIGTERM")
