@@ -100,14 +100,13 @@ def test_list_shows_what_each_choice_is(capsys):
     [
         (
             ["trian"],
-            "cnnbench: trian: no such command; commands: evaluate, predict, info, "
+            "cnnbench: trian: no such command; commands: plan, status, evaluate, predict, info, "
             "features, fetch, preview, ops, list, or key=value to train",
         ),
         (["evalute", "x"], "cnnbench: evalute: no such command; did you mean evaluate? commands: "),
         (["list", "modle"], "cnnbench: list modle: no such group; did you mean model? groups: "),
         (["--colour"], "cnnbench: --colour: no such flag; "),
         (["--config-dir"], "cnnbench: argument --config-dir: expected one argument; "),
-        (["-m", "seed=0,1"], "cnnbench: -m: this version trains one run at a time; "),
         (["evaluate"], "cnnbench: the following arguments are required: RUN_DIR"),
     ],
 )

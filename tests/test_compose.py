@@ -1,8 +1,9 @@
 import pytest
 
-from cnnbench.compose import compose, groups
+from cnnbench.compose import as_override, compose, groups
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.sweep.sweeper import ask
 
 MISTAKES = {
     "model=lenet6": f"model=lenet6: no such model; did you mean lenet? choices: {', '.join(groups()['model'])}",
@@ -26,8 +27,10 @@ MISTAKES = {
     "for instance data.train_size=1000",
     "data.std=0": "data.std=0: expected auto, a number above 0 or one for each channel; for instance data.std=[0.5]",
     "trainer.device=2": "trainer.device: no such key; did you mean trainer.devices?",
-    "seed=0,1": "seed=0,1: one run takes one value, as in seed=0; a list stands in brackets: seed=[0,1]",
-    "model=lenet5,simplecnn": "model=lenet5,simplecnn: one run takes one model, as in model=lenet5",
+    "seed=0,1": "seed=0,1: one run takes one value, as in seed=0; a list stands in brackets: seed=[0,1]; "
+    "a run for each: type -m before it",
+    "model=lenet5,simplecnn": "model=lenet5,simplecnn: one run takes one model, as in model=lenet5; "
+    "a run for each: type -m before it",
 }
 
 
@@ -58,6 +61,8 @@ def test_a_batch_that_the_devices_do_not_divide_names_the_nearest_that_they_do()
 def test_every_choice_of_every_group_composes(group):
     for choice in groups()[group]:
         own = ["model._target_=torch.nn.Flatten"] if (group, choice) == ("model", "custom") else []
+        if group == "experiment":  # one run of it
+            own = [as_override(key, value) for key, value in ask([f"experiment={choice}"]).settings[0].items()]
         config = compose([f"{group}={choice}", *own])
         assert config.choices[group] == choice
 
@@ -78,9 +83,16 @@ def test_a_recipe_sets_what_the_document_says_and_the_command_line_wins():
 
 
 def test_an_experiment_names_its_data_and_recipe():
-    config = compose(["experiment=lenet5_init", "init=paddle"])
+    config = compose(["experiment=lenet5_init", "init=paddle", "seed=3"])
     assert (config.choices["data"], config.choices["recipe"], config.init) == ("mnist", "nndl_lenet", "paddle")
     assert (config.data.train_size, config.data.val_size, config.data.test_size) == (1000, [50000, 50200], 200)
+
+
+def test_an_experiment_of_which_something_varies_is_no_single_run():
+    with pytest.raises(ConfigError, match=r"^experiment=lenet5_init: is a sweep over init, seed; type -m before it"):
+        compose(["experiment=lenet5_init", "init=paddle"])
+    with pytest.raises(ConfigError, match=r"^sweep.slots=2: is of sweeps, and this is one run"):
+        compose(["sweep.slots=2"])
 
 
 def test_a_conf_folder_of_the_users_adds_choices(tmp_path):

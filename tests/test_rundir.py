@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cnnbench import rundir
 from cnnbench.errors import ConfigError
-from cnnbench.rundir import STALE_S, RunDir, runs_of, write_atomic
+from cnnbench.processes import HEARTBEAT_S, STALE_S
+from cnnbench.rundir import RunDir, runs_of, write_atomic
 
 CLAIMS = """
 import sys, time
@@ -270,7 +270,7 @@ def test_a_process_on_another_machine_with_an_old_heartbeat_owns_nothing(claimed
 
 
 def test_a_live_process_renews_its_status_many_times_before_it_counts_as_dead():
-    assert rundir.HEARTBEAT_S * 10 < STALE_S
+    assert HEARTBEAT_S * 10 < STALE_S
 
 
 # ---- finding and resuming ---------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_the_result_has_the_documented_keys(finished):
     result = json.loads(finished.result.read_text())
     assert set(result) == set(
         "schema status seed choices metrics best_epoch n split_hash label_hash params macs time samples_per_s precision devices "
-        "threads numerics versions git hardware command config_hash".split()
+        "threads numerics versions code git hardware command config_hash".split()
     )
     assert set(result["metrics"]) == {"best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss"}
     assert result["n"] == {"train": 800, "val": 500, "test": 500}

@@ -13,6 +13,8 @@ from cnnbench.exits import ended
 
 PROGRAM = ("python", "-m", "cnnbench")
 COMMANDS = {  # name: (module, function); imported when it is called
+    "plan": ("cnnbench.plan", "main"),
+    "status": ("cnnbench.status", "main"),
     "evaluate": ("cnnbench.evaluate", "main"),
     "predict": ("cnnbench.predict", "main"),
     "info": ("cnnbench.info", "main"),

@@ -7,8 +7,9 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-from cnnbench.config import Node, as_typed
+from cnnbench.config import Node
 from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.notation import as_typed
 
 
 def locate(node: Node, group: str) -> Callable[..., Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 import signal
+from argparse import Namespace
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,12 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str], command: str) -> int:
     """Trains what the arguments say; the exit code."""
-    overrides, config_dir, trust = split_arguments(arguments)
+    overrides, config_dir, flags = split_arguments(arguments)
+    if flags.multirun:
+        from cnnbench.sweep.command import main as sweep
+
+        return sweep(overrides, config_dir, command)
+    trust = flags.trust
     config = resumed_or_composed(overrides, config_dir)  # mistakes are told here, before torch is imported
     if trust and not resumes(config):
         raise ConfigError("--trust: goes with resume=RUN_DIR; what you type yourself needs none")
@@ -106,10 +113,8 @@ def resumes(config: Config) -> bool:
     return config.resume not in ("never", "auto")
 
 
-def split_arguments(arguments: list[str]) -> tuple[list[str], Path | None, bool]:
-    """`key=value` overrides, the folder after `--config-dir`, whether there is `--trust`."""
-    import argparse
-
+def split_arguments(arguments: list[str]) -> tuple[list[str], Path | None, Namespace]:
+    """`key=value` overrides, the folder after `--config-dir`, and whether there are `--trust` and `--multirun`."""
     parser = argparse.ArgumentParser(prog="python -m cnnbench", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config-dir", type=Path)
     parser.add_argument("--trust", action="store_true")
@@ -123,9 +128,9 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], Path | None, bool]
         raise ConfigError(
             f"{unknown[0]}: no such flag; keys are typed as key=value, flags are --config-dir DIR, --trust and --help"
         )
-    if flags.multirun:
-        raise ConfigError("-m: this version trains one run at a time; type one command for each value")
-    return overrides, flags.config_dir, flags.trust
+    if flags.multirun and flags.trust:
+        raise ConfigError("--trust: goes with resume=RUN_DIR; a sweep loads no run's config")
+    return overrides, flags.config_dir, flags
 
 
 def resumed_or_composed(overrides: list[str], config_dir: Path | None) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 UNCHOSEN = "none"  # the label of a group without a choice
 PATHS = ("data.root", "runs_dir")  # keys whose values are folders
+RESERVED = ("null", "true", "false", "nan", "inf")  # words that mean no text in Hydra's grammar
 SEVERAL = ("augment",)  # groups of which one may choose several, in brackets
 
 
@@ -53,14 +55,33 @@ def compose(overrides: Iterable[str], config_dir: Path | None = None) -> Config:
     overrides = list(overrides)
     if config_dir is not None and not config_dir.is_dir():
         raise ConfigError(f"--config-dir {config_dir}: no such folder")
-    _check_choices(overrides, groups(config_dir))  # before Hydra is imported: a misspelt model is the commonest mistake
+    check_choices(overrides, groups(config_dir))  # before Hydra is imported: a misspelt model is the commonest mistake
     from cnnbench.config import Config
 
-    values, choices = _compose_with_hydra(overrides, config_dir)
-    return Config.check({**values, "choices": choices})
+    composed = compose_values(overrides, config_dir)
+    _refuse_sweep(overrides, composed)
+    return Config.check({**composed.of_a_run, "choices": composed.choices})
 
 
-def _check_choices(overrides: list[str], known: dict[str, dict[str, Path]]) -> None:
+def _refuse_sweep(overrides: list[str], composed: Composed) -> None:
+    """One run takes one value of each factor of an experiment, and has nothing to schedule."""
+    asked = composed.values["sweep"]
+    blocks = [asked["factors"], *asked["cells"], *(asked["zip"] if isinstance(asked["zip"], list) else [asked["zip"]])]
+    varied = dict.fromkeys(key for block in blocks for key in block) | ({"seed": None} if asked["seeds"] else {})
+    typed = {override.partition("=")[0].lstrip("+"): override for override in overrides}
+    left = [key for key in varied if key.lstrip("+") not in typed]
+    if left:
+        source = typed.get("experiment") or next((typed[key] for key in typed if key.startswith("sweep.")), "sweep")
+        raise ConfigError(
+            f"{source}: is a sweep over {', '.join(varied)}; type -m before it, or plan to see its runs, or one value of each"
+        )
+    misplaced = next((typed[key] for key in typed if key.startswith("sweep.")), None)
+    if misplaced:
+        raise ConfigError(f"{misplaced}: is of sweeps, and this is one run; a sweep is typed with -m")
+
+
+def check_choices(overrides: Iterable[str], known: dict[str, dict[str, Path]]) -> None:
+    """Every group is given a choice that it has; nothing is composed for that."""
     for override in overrides:
         key, equals, value = override.partition("=")
         if not override.startswith("~") and not (key.strip("+") and equals):
@@ -78,7 +99,9 @@ def _check_choices(overrides: list[str], known: dict[str, dict[str, Path]]) -> N
             value = unknown[0].strip()
         if "," in value:
             several = f", or several in brackets: {key}=[{value}]" if key in SEVERAL else ""
-            raise ConfigError(f"{override}: one run takes one {key}, as in {key}={value.split(',')[0]}{several}")
+            raise ConfigError(
+                f"{override}: one run takes one {key}, as in {key}={value.split(',')[0]}{several}; a run for each: type -m before it"
+            )
         raise ConfigError(
             f"{override}: no such {key}{did_you_mean(value, choices) or ';'} choices: {', '.join(choices) or 'none yet'}"
         )
@@ -115,7 +138,32 @@ def _quoted(override: str) -> str:
     return f"{key}{equals}'{escaped}'"
 
 
-def _compose_with_hydra(overrides: list[str], config_dir: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
+@dataclass(frozen=True)
+class Composed:
+    """What overrides compose to.
+
+    Attributes:
+        values: plain values of all keys, resolved.
+        choices: a label for each group.
+        linked: some value is made from others, by an interpolation.
+    """
+
+    values: dict[str, Any]
+    choices: dict[str, str]
+    linked: bool
+
+    @property
+    def of_a_run(self) -> dict[str, Any]:
+        """The values without those of a sweep."""
+        return {key: value for key, value in self.values.items() if key != "sweep"}
+
+
+def compose_values(overrides: list[str], config_dir: Path | None, missing: bool = False) -> Composed:
+    """What Hydra makes of overrides, unchecked; a value may be `missing`, and is `???` then.
+
+    Raises:
+        ConfigError: one line that says what is wrong and what to type instead.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -129,14 +177,88 @@ def _compose_with_hydra(overrides: list[str], config_dir: Path | None) -> tuple[
             composed = hydra_compose("config", overrides=search + overrides, return_hydra_config=True)
         chosen = composed.hydra.runtime.choices
         keys = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        values: Any = OmegaConf.to_container(keys, resolve=True, throw_on_missing=True)
+        values: Any = OmegaConf.to_container(keys, resolve=True, throw_on_missing=not missing)
+        linked = "${" in str(OmegaConf.to_container(keys, resolve=False))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, overrides, config_dir)) from error
     known = sorted(groups(config_dir))
     labels = {group: chosen[group] or UNCHOSEN for group in known if group in chosen}
     for group in SEVERAL:
         labels.setdefault(group, _several(group, overrides) or "+".join(values.get(group, {})) or UNCHOSEN)
-    return values, labels
+    return Composed(values, labels, linked)
+
+
+@dataclass(frozen=True)
+class Typed:
+    """Overrides taken apart: by key, `fixed` has what was typed, `swept` has the values of a key that was given several."""
+
+    fixed: dict[str, str]
+    swept: dict[str, list[Any]]
+
+
+def read_overrides(overrides: Iterable[str], known: dict[str, dict[str, Path]]) -> Typed:
+    """Reads `key=value`, `key=a,b`, `key=range(5)`, `model=glob(resnet*)`; what is typed later wins.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
+    from hydra.errors import HydraException
+
+    typed, parser = Typed({}, {}), OverridesParser.create()
+    for text in map(_quoted, overrides):
+        try:
+            parsed = parser.parse_override(text)
+        except HydraException as error:
+            raise ConfigError(_unreadable(text)) from error
+        assert parsed.key_or_group is not None
+        key = f"+{parsed.key_or_group}" if parsed.is_add() or parsed.is_force_add() else parsed.key_or_group
+        typed.fixed.pop(key, None)
+        typed.swept.pop(key, None)
+        if not parsed.is_sweep_override():
+            typed.fixed[key] = text
+            continue
+        if parsed.is_interval_sweep():
+            raise ConfigError(f"{text}: an interval has no end of values; type some of them, as in {key}=0.01,0.1")
+        values = parsed.value()
+        if isinstance(values, Glob):
+            typed.swept[key] = values.filter(list(known.get(key, {})))
+            if not typed.swept[key]:
+                raise ConfigError(f"{text}: none of the choices; they are: {', '.join(known.get(key, {})) or 'none'}")
+        else:
+            typed.swept[key] = [_plain(value) for value in parsed.sweep_iterator()]
+    return typed
+
+
+def _plain(value: Any) -> Any:
+    """A value of Hydra's grammar as Python has it."""
+    from hydra.core.override_parser.types import QuotedString
+
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_plain(name): _plain(item) for name, item in value.items()}
+    return value
+
+
+def as_override(key: str, value: Any) -> str:
+    """`key=value` as Hydra's grammar reads it, whatever characters the value has."""
+    from hydra.core.override_parser.types import Override, Quote, QuotedString
+
+    def quoted(value: Any) -> Any:
+        if isinstance(value, str):
+            plain = re.fullmatch(r"[A-Za-z_][\w./:-]*", value) and value.lower() not in RESERVED
+            return value if plain else QuotedString(text=value, quote=Quote.single)
+        if isinstance(value, list):
+            return [quoted(item) for item in value]
+        if isinstance(value, dict):
+            return {name: quoted(item) for name, item in value.items()}
+        return value
+
+    return f"{key}={Override._get_value_element_as_str(quoted(value))}"
 
 
 def _several(group: str, overrides: list[str]) -> str:
@@ -151,11 +273,14 @@ def _explain(error: Exception, overrides: list[str], config_dir: Path | None) ->
     text = " ".join(str(error).split())
     unreadable = getattr(error, "override", None)
     if unreadable:
-        return f"{unreadable}: cannot be read; expected key=value, with quotes around a value that holds = or brackets"
+        return _unreadable(unreadable)
     if "--multirun" in text:
         sweep = next((item for item in overrides if item in text), overrides[0])
         key, _, value = sweep.partition("=")
-        return f"{sweep}: one run takes one value, as in {key}={value.split(',')[0]}; a list stands in brackets: {key}=[{value}]"
+        return (
+            f"{sweep}: one run takes one value, as in {key}={value.split(',')[0]}; a list stands in brackets: {key}=[{value}]; "
+            "a run for each: type -m before it"
+        )
     if "Missing mandatory value" in text:
         return f"{getattr(error, 'full_key', None) or text}: a value is missing; for a net of your own: model._target_=mypkg.MyNet"
     unknown = re.search(r"Could not (override|append|delete)[^']*'([^']+)'", text)
@@ -165,6 +290,10 @@ def _explain(error: Exception, overrides: list[str], config_dir: Path | None) ->
             return f"+{key}: exists already; type {key}=... without the +"
         return _unknown_key(key, overrides, config_dir)
     return text
+
+
+def _unreadable(override: str) -> str:
+    return f"{override}: cannot be read; expected key=value, with quotes around a value that holds = or brackets"
 
 
 def _unknown_key(key: str, overrides: list[str], config_dir: Path | None) -> str:
@@ -187,8 +316,8 @@ def _unknown_step(key: str, overrides: list[str], config_dir: Path | None) -> st
     """Of `augment.step.knob`: which steps there are, or which knobs the step has."""
     _, step, *knobs = key.split(".")
     kept = [override for override in overrides if not override.lstrip("+~").startswith("augment.")]
-    values, choices = _compose_with_hydra(kept, config_dir)
-    steps, chosen = values["augment"], choices["augment"]
+    composed = compose_values(kept, config_dir)
+    steps, chosen = composed.values["augment"], composed.choices["augment"]
     if step not in steps:
         has = f"its steps: {', '.join(steps)}" if steps else "choose another, as in augment=basic"
         return f"{key}: augment={chosen} has no step {step}{did_you_mean(step, steps) or ';'} {has}"
@@ -198,11 +327,11 @@ def _unknown_step(key: str, overrides: list[str], config_dir: Path | None) -> st
 
 def _chosen(group: str, overrides: list[str], config_dir: Path | None) -> tuple[str, str, list[str]]:
     """The group's choice, its `_target_` and its keys, as the other overrides have it."""
-    values, choices = _compose_with_hydra(
+    composed = compose_values(
         [override for override in overrides if not override.lstrip("+~").startswith(f"{group}.")], config_dir
     )
-    node = values[group]
-    return choices[group], node["_target_"], [key for key in node if key != "_target_"]
+    node = composed.values[group]
+    return composed.choices[group], node["_target_"], [key for key in node if key != "_target_"]
 
 
 def _known_keys() -> set[str]:
@@ -217,6 +346,7 @@ def _known_keys() -> set[str]:
     root, known_groups = conf_dir(), groups()
     known = {
         *keys_of(root / "config.yaml"),
+        *(f"sweep.{key}" for key in yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))["sweep"]),
         *known_groups,
         *(f"data.{key}" for key in keys_of(root / "data_keys.yaml")),
     }

@@ -17,13 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from cnnbench.errors import ConfigError
+from cnnbench.notation import as_typed
 
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C where PyYAML has it: ten times as fast
+Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 Count = Annotated[int, Field(gt=0, strict=True)]
 Range = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=2, max_length=2)]
 Size = Count | Range | None
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PerChannel = Literal["auto"] | Finite | Annotated[list[Finite], Field(min_length=1)]
 INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
+UNDECISIVE = (
+    "runs_dir", "name", "resume", "log", "choices", "swept", "threads", "trainer.devices", "trainer.num_nodes", "data.root",
+    "data.pipeline",
+)  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -36,6 +43,10 @@ class Keys(BaseModel):
     """A group of keys; a key that it does not have is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types only, keys as in `conf/`."""
+        return self.model_dump(by_alias=True)
 
 
 class Node(Keys):
@@ -134,6 +145,9 @@ class Config(Keys):
     resume: str = key("never, auto or a run directory", "auto")
     log: Literal["normal", "full"] = key("normal or full", "full")
     choices: dict[str, str] = Field(default_factory=dict)
+    swept: list[str] = Field(
+        default_factory=list
+    )  # keys that decide no number, but vary in the sweep that the run is of
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -172,7 +186,7 @@ class Config(Keys):
     def load(cls, path: Path) -> Config:
         """The frozen config of a run directory's `config.yaml`."""
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = yaml.load(path.read_text(encoding="utf-8"), Loader)
         except (OSError, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: not a readable config.yaml ({error})") from error
         if not isinstance(values, dict):
@@ -180,26 +194,30 @@ class Config(Keys):
         return cls.check(values)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain types only, keys as in `conf/`."""
-        return self.model_dump(by_alias=True)
+        """Plain types only, keys as in `conf/`; `swept` where a sweep has made it necessary."""
+        values = super().as_dict()
+        return values if self.swept else {key: value for key, value in values.items() if key != "swept"}
 
     def dump(self) -> str:
         """The text of `config.yaml`."""
-        return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.as_dict(), Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
-    def identity(self) -> str:
-        """The hash of what decides a frozen run's numbers (SHA-256, hex).
+    def deciding(self) -> dict[str, Any]:
+        """The keys that decide a frozen run's numbers, and those that vary in its sweep.
 
         Left out: names and places (`runs_dir name resume log choices data.root data.pipeline`), and what must not change
         a number beyond its last bits (`threads trainer.devices trainer.num_nodes`). The data enter by their fingerprint.
         """
         values = self.as_dict()
-        for key in ("runs_dir", "name", "resume", "log", "choices", "threads"):
-            del values[key]
-        for key in ("devices", "num_nodes"):
-            del values["trainer"][key]
-        for key in ("root", "pipeline"):
-            del values["data"][key]
+        for dotted in UNDECISIVE:
+            if dotted not in self.swept:
+                group, _, key = dotted.rpartition(".")
+                (values[group] if group else values).pop(key, None)
+        return values
+
+    def identity(self) -> str:
+        """The hash of what decides a frozen run's numbers (SHA-256, hex)."""
+        values = self.deciding()
         values["augment"] = list(values["augment"].items())  # in their order
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
@@ -247,14 +265,3 @@ def _at_step(
         return ".".join([*dotted, name]), None, steps[name]
     field = {info.alias or key: info for key, info in Node.model_fields.items()}.get(rest[0])
     return ".".join([*dotted, name, *rest]), field, None
-
-
-def as_typed(value: Any) -> str:
-    """A value as one would type it on the command line."""
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(as_typed(item) for item in value) + "]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{name}:{as_typed(item)}" for name, item in value.items()) + "}"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)

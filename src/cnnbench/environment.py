@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 import cnnbench
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy")
 
@@ -26,6 +33,29 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[package] = None
     return found
+
+
+def code_version(modules: Iterable[str] = ()) -> str:
+    """Stands for cnnbench's sources, and for those of other modules that are imported already."""
+    files = sorted(Path(cnnbench.__file__).parent.rglob("*.py"))
+    others = [getattr(sys.modules.get(module), "__file__", None) for module in sorted(modules)]
+    files += [Path(other) for other in others if other]
+    content = hashlib.sha256()
+    for file in files:
+        content.update(file.read_bytes())
+    return content.hexdigest()[:12]
+
+
+def peak_mb() -> dict[str, float]:
+    """The most memory that this process has had until now, and that it has had on its GPU, in MB."""
+    import torch
+
+    held = {"cpu": psutil.Process().memory_info().rss}
+    if resource is not None:
+        held["cpu"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        held["gpu"] = torch.cuda.max_memory_allocated()
+    return {where: round(size / 1e6, 1) for where, size in held.items()}
 
 
 def git_state() -> dict[str, Any] | None:
@@ -42,6 +72,8 @@ def git_state() -> dict[str, Any] | None:
 
 def hardware() -> dict[str, Any]:
     """Processor, cores that may be used, memory, GPUs."""
+    import torch
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpus = (
         [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.arguments import Parser
 from cnnbench.compose import compose
-from cnnbench.config import Config, as_typed
+from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.notation import as_typed
 from cnnbench.pictures import drawable
 from cnnbench.report.stats import wilson
 from cnnbench.rundir import RunDir

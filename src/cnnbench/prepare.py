@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -37,16 +38,49 @@ class Prepared:
     pipeline_because: str
 
 
-def prepare(config: Config) -> Prepared:
+class Known:
+    """What was found out about one config and holds for others: many of a sweep share their images, or their net."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, ImageData] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+
+    def data(self, config: Config) -> ImageData:
+        """The data of a config, with its train images read; the last that was asked for is kept."""
+        data = data_for_net(config)
+        key = _key(config.data.as_dict(), data.image_size, [step.as_dict() for step in config.augment.values()])
+        if key not in self._data:
+            self._data.clear()
+            data.prepare_data()
+            data.setup("fit")
+            self._data[key] = data
+        return arranged(self._data[key], config)
+
+    def size(self, config: Config, data: ImageData) -> tuple[int, int]:
+        """Parameters and MACs of a net, which is checked."""
+        key = _key(config.model.as_dict(), config.init, config.init_std, data.shape, data.num_classes)
+        if key not in self._sizes:
+            self._sizes[key] = check_net(config, data)
+        return self._sizes[key]
+
+
+def _key(*parts: Any) -> str:
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def prepare(config: Config, known: Known | None = None) -> Prepared:
     """Resolves every `auto`, reads the train images, builds and runs the net once on the meta device.
+
+    Args:
+        config: composed.
+        known: what other configs have shown.
 
     Raises:
         ConfigError: anything that would stop the run.
     """
+    known = known or Known()
     hardware = resolve_hardware(config)
-    data = data_for_net(config)
-    data.prepare_data()
-    data.setup("fit")
+    data = known.data(config)
     check_augment(data)
     data.pipeline, why = resolve_pipeline(config, data, hardware["accelerator"])
     resolved_data = {
@@ -68,7 +102,7 @@ def prepare(config: Config) -> Prepared:
         }
     )
     check_parts(frozen, data)
-    params, macs = check_net(frozen, data)
+    params, macs = known.size(frozen, data)
     check_optimizer(frozen, data)
     return Prepared(frozen, data, params, macs, why)
 
@@ -148,9 +182,14 @@ def build_data(config: Config, least: int = 1, most: int | None = None) -> Image
     if keys.image_size == "auto":
         side = min(max(data.size, least), most or max(data.size, least))
         data = construct_data(keys.model_copy(update={"image_size": side}))
+    return arranged(data, config)
+
+
+def arranged(data: ImageData, config: Config) -> ImageData:
+    """Has the images come in the batches of a config, mixed and augmented."""
     data.batch_size, data.shuffle_seed, data.accumulate = config.batch_size, config.seed, config.accumulate
-    if config.mixup or config.cutmix:
-        data.mixing = Mixing(config.mixup, config.cutmix, data.num_classes)
+    mixed = config.mixup or config.cutmix
+    data.mixing = Mixing(config.mixup, config.cutmix, data.num_classes) if mixed else None
     data.make_augment = partial(build_augment, config)
     return data
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cnnbench.environment import peak_mb
 from cnnbench.errors import CnnbenchError, Diverged, Interrupted, RunFailed, SaidElsewhere
 from cnnbench.exits import say
 from cnnbench.ranks import Ranks, by_anothers_end
@@ -78,8 +79,9 @@ class Record:
     def write(self, state: State, reason: str | None = None) -> None:
         """The status; at the end there may be no room for it on the disk."""
         if self.ranks.first or state == "failed":
+            more = {"peak_mb": peak_mb()} if state == "done" else {}
             with nullcontext() if state == "running" else suppress(OSError):
-                self.directory.write_status(state, reason)
+                self.directory.write_status(state, reason, **more)
 
     def interrupted(self, number: int, how: str = "") -> Interrupted:
         """A signal has ended the run."""

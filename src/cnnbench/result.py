@@ -13,11 +13,12 @@ from cnnbench.callbacks.history import History
 from cnnbench.classifier import Classifier
 from cnnbench.config import Config
 from cnnbench.data.base import ImageData
-from cnnbench.environment import git_state, hardware, versions
+from cnnbench.environment import code_version, git_state, hardware, versions
 from cnnbench.errors import Diverged
 from cnnbench.numerics import numerics
 from cnnbench.prepare import Prepared
 from cnnbench.rundir import write_atomic
+from cnnbench.trust import foreign_modules
 
 
 def summarize(prepared: Prepared, history: History, classifier: Classifier) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def summarize(prepared: Prepared, history: History, classifier: Classifier) -> d
         "threads": config.threads,
         "numerics": numerics(config),
         "versions": versions(),
+        "code": code_version(foreign_modules(config)),
         "git": git_state(),
         "hardware": hardware(),
         "config_hash": config.identity(),

@@ -13,31 +13,33 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from cnnbench.errors import ConfigError
+from cnnbench.processes import living, this_process
 
 State = Literal["pending", "running", "done", "failed", "diverged", "interrupted"]
-HEARTBEAT_S = 5.0  # how often a running process renews its status
-STALE_S = 120.0  # without a heartbeat for so long, a process on another machine counts as dead
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes a file so that a reader, or a crash, meets the old content or the new, never a part."""
+def write_atomic(path: Path, content: str | bytes, lasting: bool = True) -> None:
+    """Writes a file so that a reader, or a crash, meets the old content or the new, never a part.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        lasting: it must survive a power cut from now on.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -131,17 +133,10 @@ class RunDir:
 
     def write_status(self, state: State, reason: str | None = None, **progress: Any) -> None:
         """Who owns the run, since when, and how it stands."""
-        process = psutil.Process()
-        status = {
-            "state": state,
-            "reason": reason,
-            "host": socket.gethostname(),
-            "pid": process.pid,
-            "pid_started": process.create_time(),
-            "heartbeat": time.time(),
-            **progress,
-        }
-        write_atomic(self.path / "status.json", json.dumps(status, indent=2) + "\n")
+        status = {"state": state, "reason": reason, **this_process(), **progress}
+        write_atomic(
+            self.path / "status.json", json.dumps(status, indent=2) + "\n", lasting=state != "running" or not progress
+        )
 
     def status(self) -> dict[str, Any]:
         """What `write_status` wrote; a directory without it was claimed and never begun: `pending`."""
@@ -154,17 +149,7 @@ class RunDir:
     def owner(self) -> str | None:
         """`'pid 12 on host'` while a living process runs this, else None."""
         status = self.status()
-        if status["state"] != "running" or not {"pid", "host", "heartbeat", "pid_started"} <= status.keys():
-            return None
-        who = f"pid {status['pid']} on {status['host']}"
-        if status["host"] != socket.gethostname():
-            return who if time.time() - status["heartbeat"] < STALE_S else None
-        try:
-            process = psutil.Process(status["pid"])
-            same = abs(process.create_time() - status["pid_started"]) < 1
-            return who if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.Error:
-            return None
+        return living(status) if status["state"] == "running" else None
 
     def tidy(self) -> None:
         """Puts right what a kill left: files half written; a result whose run does not say that it is done."""

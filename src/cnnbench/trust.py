@@ -45,6 +45,11 @@ def foreign_parts(config: Config) -> list[tuple[str, Node]]:
     return [(group, node) for group, _, node in _parts(config) if not NAME.fullmatch(node.target)]
 
 
+def foreign_modules(config: Config) -> list[str]:
+    """The modules of those parts."""
+    return sorted({node.target.rpartition(".")[0] for _, node in foreign_parts(config)})
+
+
 def _unfit(config: Config, built: Collection[str] | None) -> Iterator[tuple[str, Node]]:
     """The same of what is looked up: parts that are not of the kind that their group needs."""
     for group, key, node in _parts(config):

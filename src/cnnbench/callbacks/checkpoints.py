@@ -97,6 +97,9 @@ class Checkpoints(Callback):
             "random": random_state(),
         }
         self._state = {"position": self.position, "ranks": every_rank(own)}
+        trainer.fit_loop.epoch_loop._batches_that_stepped = (
+            trainer.global_step
+        )  # for loggers; a resume may count one twice
 
         def write(path: Path) -> None:  # of several ranks the first alone does; the others wait for it
             trainer.save_checkpoint(path, weights_only=False)

@@ -13,8 +13,9 @@ from pytorch_lightning import Callback, Trainer
 from cnnbench.callbacks.checkpoints import Checkpoints, stepped, validation_follows
 from cnnbench.classifier import Classifier
 from cnnbench.errors import Interrupted
+from cnnbench.processes import HEARTBEAT_S
 from cnnbench.ranks import Ranks
-from cnnbench.rundir import HEARTBEAT_S, RunDir
+from cnnbench.rundir import RunDir
 from cnnbench.signals import Signals
 
 
@@ -24,6 +25,7 @@ class Lifecycle(Callback):
     def __init__(self, directory: RunDir, checkpoints: Checkpoints, ranks: Ranks, signals: Signals) -> None:
         self.directory, self.checkpoints, self.ranks, self.signals = directory, checkpoints, ranks, signals
         self._beat_at = 0.0
+        self._began = (0, 0.0)  # this sitting: its first step, and when
         self._put_off = False
 
     def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:
@@ -33,6 +35,7 @@ class Lifecycle(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """From here on a signal waits for the end of a step."""
         self.signals.hold()
+        self._began = (trainer.global_step, time.monotonic())
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """The same."""
@@ -40,7 +43,7 @@ class Lifecycle(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
         """Between two steps: beats; saves when it is time, and stops if that was asked for, or puts it off until a validation is over."""
-        self._beat(trainer)
+        self._beat(trainer, pl_module)
         if stepped(trainer):
             self._put_off = validation_follows(trainer)
             if not self._put_off:
@@ -77,11 +80,24 @@ class Lifecycle(Callback):
             self.checkpoints.save(trainer, pl_module)
         self._stop_if(received)
 
-    def _beat(self, trainer: Trainer) -> None:
+    def _beat(self, trainer: Trainer, pl_module: Classifier) -> None:
         now = time.monotonic()
-        if self.ranks.first and now - self._beat_at > HEARTBEAT_S:
-            self._beat_at = now
-            self.directory.write_status("running", epoch=trainer.current_epoch + 1, step=trainer.global_step)
+        if not self.ranks.first or now - self._beat_at < HEARTBEAT_S:
+            return
+        self._beat_at = now
+        step, steps = trainer.global_step, int(trainer.estimated_stepping_batches)
+        (loss, _), images = pl_module.train_sums.tolist(), pl_module.train_images
+        validations, (first, began) = self.checkpoints.history.validations, self._began
+        self.directory.write_status(
+            "running",
+            epoch=trainer.current_epoch + 1,
+            epochs=trainer.max_epochs,
+            step=step,
+            steps=steps,
+            loss=loss / images if images else None,
+            val_acc=validations[-1]["val/acc"] if validations else None,
+            left_s=(now - began) / (step - first) * (steps - step) if step > first else None,
+        )
 
     def _stop_if(self, received: int) -> None:
         if received:

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 
-from cnnbench.config import as_typed
 from cnnbench.data.archives import sum_beside
 from cnnbench.data.augment import Augment
 from cnnbench.data.cache import Decoded, Make, Remembered, decoded_folder
@@ -28,6 +27,7 @@ from cnnbench.data.parallel import chunks, in_parallel
 from cnnbench.data.split import Size, mislabel, split_hash, split_train, take
 from cnnbench.data.store import Images, Loader, resize
 from cnnbench.errors import ConfigError, CorruptFile, DataError
+from cnnbench.notation import as_typed
 from cnnbench.pictures import Fit
 
 log = logging.getLogger("cnnbench.run")

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.config import as_typed
 from cnnbench.data.base import NAMED, ImageData, Official, log
 from cnnbench.data.cache import Make
 from cnnbench.data.fetch import default_root, expanded
@@ -19,6 +18,7 @@ from cnnbench.data.folders import Picture, class_names, find_splits, in_turn, ot
 from cnnbench.data.parallel import chunks, in_parallel
 from cnnbench.data.split import stratified, take, thinned
 from cnnbench.errors import ConfigError, DataError
+from cnnbench.notation import as_typed
 from cnnbench.pictures import Fit, read_image, short_side
 
 LARGEST_OWN = 224  # pixels a side; larger pictures are scaled down to it where data.image_size is auto

@@ -5,6 +5,7 @@ Lightning launches no process: it would start them with this one's command line.
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -12,21 +13,24 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from cnnbench import signals
-from cnnbench.errors import Interrupted
+from cnnbench.errors import CnnbenchError, ConfigError, Interrupted, RunFailed
 
 GRACE_S = (
     15.0  # for the other ranks to end by themselves when one has, and for a rank to save when its launcher has died
 )
 Main = Callable[..., int]
+T = TypeVar("T")
 
 
 class Job:
@@ -36,67 +40,131 @@ class Job:
         main: what each rank calls; its exit code is the rank's.
         arguments: what it is called with.
         ranks: how many there are.
+        environment: variables for them, besides.
+        output: where what they print goes, at the end of the file; None: to this process's.
     """
 
-    def __init__(self, main: Main, arguments: tuple[Any, ...], ranks: int) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cnnbench.train"])
-        port = free_port()
+    def __init__(
+        self,
+        main: Main,
+        arguments: tuple[Any, ...],
+        ranks: int,
+        environment: Mapping[str, str] | None = None,
+        output: Path | None = None,
+    ) -> None:
+        port = free_port() if ranks > 1 else 0
         self.processes = [
-            context.Process(target=_be_rank, args=(main, arguments, rank, ranks, port), name=f"rank {rank}")
+            process(_be_rank, main, arguments, rank, ranks, port, dict(environment or {}), output)
             for rank in range(ranks)
         ]
+        self._code = 0
+        self._deadline: float | None = None  # for the ranks that are left
 
     def start(self) -> None:
-        """Starts the ranks; the first job's wait until the fork server has imported what it is to share.
-
-        The fork server takes no notice of signals, which may come to all processes of a job: it ends when this one has.
-        """
-        resource_tracker.ensure_running()  # which would let them through again
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.NUMBERS)  # the fork server keeps it so
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for process in self.processes:
-            process.start()
+        """Starts the ranks; the first job's wait until the fork server has imported what it is to share."""
+        serve()
+        for rank in self.processes:
+            rank.start()
 
     def send(self, number: int) -> None:
         """Passes a signal on to every rank."""
-        for process in self.living():
-            assert process.pid is not None
-            os.kill(process.pid, number)
+        for rank in self.living():
+            assert rank.pid is not None
+            with suppress(ProcessLookupError):
+                os.kill(rank.pid, number)
+
+    def kill(self) -> None:
+        """Ends every rank at once, and whatever it has started."""
+        for rank in self.processes:
+            if rank.pid is None:
+                continue
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(rank.pid, signal.SIGKILL)
+            if rank.exitcode is None:  # it had no group of its own yet
+                rank.kill()
 
     def living(self) -> list[ForkServerProcess]:
         """The ranks that have not ended."""
-        return [process for process in self.processes if process.pid is not None and process.exitcode is None]
+        return [rank for rank in self.processes if rank.pid is not None and rank.exitcode is None]
+
+    @property
+    def sentinels(self) -> list[int]:
+        """What becomes ready when a rank ends."""
+        return [rank.sentinel for rank in self.living()]
+
+    def ended(self) -> int | None:
+        """The exit code of the first rank that failed, else 0; below 0 it is a signal. None while some are on.
+
+        When one has failed the others are given some seconds, then killed.
+        """
+        living = self.living()
+        failed = [rank.exitcode for rank in self.processes if rank.exitcode]
+        if failed and self._deadline is None:
+            self._code, self._deadline = failed[0], time.monotonic() + GRACE_S
+        if living and self._deadline is not None and time.monotonic() > self._deadline:
+            self.kill()
+        return None if living else self._code
 
     def wait(self) -> int:
-        """The exit code of the first rank that failed, else 0; below 0 it is a signal. The others are given some seconds, then killed."""
-        code, deadline = 0, None
-        while living := self.living():
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                for process in living:
-                    process.kill()
-            wait([process.sentinel for process in living], timeout=left if left is None or left > 0 else 1)
-            ended = [process.exitcode for process in self.processes if process.exitcode]
-            if ended and deadline is None:
-                code, deadline = ended[0], time.monotonic() + GRACE_S
+        """The same, once all have ended."""
+        while (code := self.ended()) is None:
+            left = 1.0 if self._deadline is None else self._deadline - time.monotonic()
+            wait(self.sentinels, timeout=max(0.05, left) if self._deadline else None)
         return code
 
 
-def _be_rank(main: Main, arguments: tuple[Any, ...], rank: int, ranks: int, port: int) -> None:
+def serve() -> None:
+    """Starts the fork server, if it is not on.
+
+    It takes no notice of signals, which may come to all processes of a job: it ends when this one has.
+    """
+    forkserver.set_forkserver_preload(["cnnbench.train"])
+    resource_tracker.ensure_running()  # which would let them through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.NUMBERS)  # the fork server keeps it so
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def process(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
+    """A process of the fork server's, not started; signals are blocked in it until it lets them in."""
+    return multiprocessing.get_context("forkserver").Process(target=target, args=arguments)
+
+
+def _be_rank(
+    main: Main,
+    arguments: tuple[Any, ...],
+    rank: int,
+    ranks: int,
+    port: int,
+    environment: dict[str, str],
+    output: Path | None,
+) -> None:
     os.setsid()
+    if output is not None:
+        into(output)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what has not begun ends without a word: the launcher says why
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.NUMBERS)
     threading.Thread(target=_end_with_launcher, daemon=True).start()
-    os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
+    os.environ |= environment
+    if ranks > 1:
+        os.environ |= {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        }  # fmt: skip
     sys.argv = sys.argv[:1]
     sys.exit(main(*arguments))
+
+
+def into(output: Path) -> None:
+    """Has all that this process prints, and what it says when it crashes, go to the end of a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with output.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    faulthandler.enable()
 
 
 def _end_with_launcher() -> None:
@@ -106,7 +174,7 @@ def _end_with_launcher() -> None:
     wait([launcher.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_S)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 @contextmanager
@@ -131,3 +199,53 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def elsewhere(work: Callable[..., T], *arguments: Any, progress: Callable[..., None] | None = None) -> T:
+    """What a function gives, called in a process of its own that has imported torch.
+
+    Args:
+        work: is called with the arguments, and with a function that tells `progress`.
+        arguments: what can be pickled.
+        progress: is called here with what `work` tells.
+
+    Raises:
+        ConfigError: what the function raised as such.
+        RunFailed: it raised something else, or its process was killed.
+    """
+    serve()
+    here, there = multiprocessing.Pipe()
+    worker = process(_work, there, work, arguments)
+    worker.start()
+    there.close()
+    try:
+        while True:
+            kind, said = here.recv()
+            if kind == "progress":
+                if progress:
+                    progress(*said)
+            elif kind == "done":
+                return said
+            elif kind == "wrong":
+                raise ConfigError(said)
+            else:
+                raise RunFailed(f"unexpected error\n{said}")
+    except EOFError as error:
+        worker.join()
+        raise RunFailed(f"a process that checks the jobs has ended with {worker.exitcode}") from error
+    finally:
+        worker.kill()
+
+
+def _work(connection: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.NUMBERS)
+    threading.Thread(target=_end_with_launcher, daemon=True).start()
+    sys.argv = sys.argv[:1]
+    try:
+        connection.send(("done", work(*arguments, lambda *said: connection.send(("progress", said)))))
+    except CnnbenchError as error:
+        connection.send(("wrong", str(error)))
+    except Exception:
+        connection.send(("failed", traceback.format_exc()))

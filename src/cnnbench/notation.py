@@ -1,0 +1,42 @@
+"""Values and keys as one types and reads them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+def as_typed(value: Any) -> str:
+    """A value as one would type it on the command line."""
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(as_typed(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name}:{as_typed(item)}" for name, item in value.items()) + "}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones."""
+    dotted: dict[str, Any] = {}
+    for key, value in values.items():
+        dotted |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return dotted
+
+
+def legal(text: str) -> str:
+    """As a file's name may be."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "x"
+
+
+def duration(seconds: float) -> str:
+    """`8.3 s`, `4 min 10 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, unit, below, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"

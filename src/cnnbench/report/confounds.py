@@ -1,0 +1,78 @@
+"""What else differs between the arms of a factor: the reasons to doubt that it was the factor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+FACTS = {  # what is told in words, whatever key it comes from
+    "lr": "learning rate", "params": "parameters", "macs": "multiply-adds", "image": "image", "epochs": "epochs",
+    "batch_size": "batch size", "steps": "steps", "train": "training images",
+}  # fmt: skip
+KEYS = {
+    "optimizer.lr": "lr",
+    "epochs": "epochs",
+    "batch_size": "batch_size",
+    "data.image_size": "image",
+}  # config keys that are such facts
+
+
+@dataclass(frozen=True)
+class Arms:
+    """A factor, and what differs between its arms.
+
+    Attributes:
+        key: the factor.
+        levels: its values, in the order in which they come.
+        differing: what else differs: for each level the values that it has there.
+    """
+
+    key: str
+    levels: list[Any]
+    differing: dict[str, list[list[Any]]]
+
+
+def confounds(
+    settings: Sequence[Mapping[str, Any]], facts: Sequence[Mapping[str, Any]], keys: Iterable[str]
+) -> list[Arms]:
+    """For each factor what else its arms differ in.
+
+    An attribute counts where its values in one arm, taken together, are not those in another. So it does not where a second
+    factor takes each of its values in every arm.
+
+    Args:
+        settings: of the jobs: swept keys and their values.
+        facts: of the same jobs: dotted config keys, and those of `FACTS`.
+        keys: the factors.
+    """
+    return [
+        _arms(key, settings, facts) for key in keys if key != "seed" and any(key in setting for setting in settings)
+    ]
+
+
+def _arms(factor: str, settings: Sequence[Mapping[str, Any]], facts: Sequence[Mapping[str, Any]]) -> Arms:
+    levels: dict[str, Any] = {}
+    members: dict[str, list[Mapping[str, Any]]] = {}
+    for setting, own in zip(settings, facts, strict=True):
+        if factor in setting:
+            level = _json(setting[factor])
+            levels.setdefault(level, setting[factor])
+            members.setdefault(level, []).append(own)
+    differing = {}
+    for name in dict.fromkeys(name for own in facts for name in own):
+        if KEYS.get(name) or KEYS.get(factor) == name or name == factor or name.startswith(f"{factor}."):
+            continue
+        values = [_distinct(own.get(name) for own in members[level]) for level in levels]
+        if any(set(map(_json, listed)) != set(map(_json, values[0])) for listed in values):
+            differing[name] = values
+    return Arms(factor, list(levels.values()), differing)
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return list({_json(value): value for value in values}.values())
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,132 @@
+"""`python -m cnnbench -m key=a,b ...`: plans, freezes and runs a sweep, and shows what came out."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from cnnbench.errors import ConfigError, Interrupted
+from cnnbench.ranks import placed
+from cnnbench.sweep.launcher import Launcher, freeze_to_disk
+from cnnbench.sweep.ledger import Job
+from cnnbench.sweep.planning import Plan, make_plan
+from cnnbench.sweep.view import cells, line, make_console, rendered, standing
+
+
+def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
+    """Runs what is left of a sweep; the exit code."""
+    if placed()[1] > 1:
+        raise ConfigError(
+            "-m: a sweep is started once, and starts its jobs' processes itself; type it without torchrun or srun -n"
+        )
+    console = make_console()
+    plan = planned(overrides, config_dir, console)
+    with plan.sweep.held():
+        plan = freeze_to_disk(plan, command)
+        plain(console, f"{plan.sweep.path}: {counted(plan)}", "bold")
+        for note in plan.notes:
+            plain(console, note, "yellow")
+        screen = Screen(plan, console)
+        launcher = Launcher(plan, command, screen.told, screen.tick)
+        screen.launcher = launcher
+        try:
+            with screen:
+                code = launcher.run() if plan.due else 3 * any(job.status["state"] != "done" for job in plan.jobs)
+        except Interrupted as error:
+            raise Interrupted(f"{error}; saved. To go on, type the same again: {command}", error.signum) from error
+    conclude(plan, console)
+    return int(code)
+
+
+def planned(overrides: list[str], config_dir: Path | None, console: Console) -> Plan:
+    """The plan, while one sees that it is being made."""
+    if not console.is_terminal:
+        return make_plan(overrides, config_dir)
+    with console.status("importing torch and Lightning") as status:
+        return make_plan(overrides, config_dir, lambda what, done, of: status.update(f"{what} {done} of {of} jobs"))
+
+
+def counted(plan: Plan) -> str:
+    """How many jobs there are and what is left to do, in a line."""
+    done = sum(planned.status["state"] == "done" and not planned.due for planned in plan.jobs)
+    resumed = sum(planned.status["state"] in ("interrupted", "running") for planned in plan.due)
+    slots = (
+        f"{plan.slots.count} at a time, {plan.slots.threads} threads each"
+        if not plan.slots.gpus
+        else (f"{plan.slots.count} at a time, on GPU {', '.join(plan.slots.gpus)}")
+    )
+    parts = (
+        [f"{len(plan.jobs)} jobs"]
+        + [f"{done} done already"] * bool(done)
+        + [f"{resumed} to be resumed"] * bool(resumed)
+    )
+    return ", ".join([*parts, f"{len(plan.due)} to run, {slots}" if plan.due else "nothing to run"])
+
+
+class Screen:
+    """What one sees while a sweep runs: on a terminal a table that keeps up, elsewhere a line for each thing that happens."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self.plan, self.console = plan, console
+        self.launcher: Launcher | None = None
+        self.jobs = [planned.job for planned in plan.jobs]
+        self.took: dict[str, float] = {}
+        self._live: Live | None = None
+
+    def __enter__(self) -> Screen:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def told(self, job: Job, status: dict[str, Any], took: float | None) -> None:
+        """A job has begun or ended."""
+        assert self.launcher is not None
+        if took is not None and status["state"] == "done":
+            self.took[job.name] = took
+        now = standing(self.jobs, self.launcher.states, self.plan.slots.count, self.took)
+        ended = now.total - now.counts["pending"] - now.counts["running"] - now.counts["interrupted"]
+        text = line(job, status, took, ended, now.total, now.left_s)
+        with self.plan.sweep.log.open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
+        bad = status["state"] in ("failed", "diverged")
+        if bad or self._live is None:
+            plain(self.console, text, "red" if bad else None)
+        if bad and self._live is None:
+            plain(self.console, f"  its log: {job.directory.log}", None)
+
+    def tick(self) -> None:
+        """Shows how it stands."""
+        if self._live is not None and self.launcher is not None:
+            now = standing(self.jobs, self.launcher.states, self.plan.slots.count, self.took)
+            self._live.update(rendered(now, str(self.plan.sweep.path)), refresh=True)
+
+
+def conclude(plan: Plan, console: Console) -> None:
+    """What came out, and what to type next."""
+    table = cells([planned.job for planned in plan.jobs], plan.record["keys"])
+    if table is not None:
+        console.print()
+        console.print(table)
+        console.print()
+    path = shlex.quote(str(plan.sweep.path))
+    for what, text in {
+        "look": f"python -m cnnbench status {path}",
+        "table": f"{path}/summary.csv",
+        "watch": f"tensorboard --logdir {path}",
+    }.items():
+        plain(console, f"{what:<12}{text}")
+
+
+def plain(console: Console, text: str, style: str | None = None) -> None:
+    """A line as it is."""
+    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,253 @@
+"""The jobs of a sweep and how each of them stands: read from its directory, by any process, at any time; loads no torch.
+
+runs/<name>/
+  sweep.json     what was asked, and the jobs in their order, each with its directory
+  launcher.json  which process starts them
+  summary.csv    a row a job
+  <job>/         a run
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from cnnbench.errors import ConfigError
+from cnnbench.processes import living, this_process
+from cnnbench.rundir import RunDir, write_atomic
+
+SCHEMA = 1
+METRICS = (
+    "best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss", "best/val/ema_acc", "best/val/ema_loss", "test/ema_acc",
+    "test/ema_loss",
+)  # fmt: skip
+ENDS = ("done", "failed", "diverged")
+HASHED = re.compile(r"_([0-9a-f]{8})(-\d+)?$")  # how a run's directory ends
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: its place on disk, what sets it apart, what is known of it before it runs.
+
+    Attributes:
+        directory: of the run.
+        identity: of its frozen config.
+        setting: the swept keys and their values.
+        facts: `params macs image n steps devices epochs threads`.
+    """
+
+    directory: RunDir
+    identity: str
+    setting: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of its directory."""
+        return self.directory.path.name
+
+    @property
+    def cell(self) -> dict[str, Any]:
+        """The setting without its seed."""
+        return {key: value for key, value in self.setting.items() if key != "seed"}
+
+    def status(self) -> dict[str, Any]:
+        """Its status; `done` is what has a result, `interrupted` what says that it runs and has no living owner."""
+        status = self.directory.status()
+        if self.directory.result.is_file():
+            return {**status, "state": "done"}
+        if status["state"] == "done" or (status["state"] == "running" and living(status) is None):
+            return {**status, "state": "interrupted", "reason": status.get("reason") or "its process is gone"}
+        return status
+
+    def result(self) -> dict[str, Any] | None:
+        """Its result; None where there is none that can be read."""
+        try:
+            result = json.loads(self.directory.result.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return result if isinstance(result, dict) and isinstance(result.get("metrics"), dict) else None
+
+
+@dataclass(frozen=True)
+class SweepDir:
+    """The files of one sweep."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """What was asked."""
+        return self.path / "sweep.json"
+
+    @property
+    def summary(self) -> Path:
+        """A row a job."""
+        return self.path / "summary.csv"
+
+    @property
+    def log(self) -> Path:
+        """What became of the jobs, line by line."""
+        return self.path / "sweep.log"
+
+    @classmethod
+    def open(cls, path: Path) -> SweepDir:
+        """An existing sweep."""
+        sweep = cls(path)
+        if sweep.record.is_file():
+            return sweep
+        near = sorted(path.glob("*/sweep.json")) if path.is_dir() else []
+        hint = (
+            f"; did you mean {near[-1].parent}?" if near else "; a sweep is made by python -m cnnbench -m key=a,b ..."
+        )
+        raise ConfigError(f"{path}: not a sweep, it holds no sweep.json{hint}")
+
+    def read(self) -> dict[str, Any]:
+        """What `write` wrote; nothing where there is no sweep yet."""
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{self.record}: cannot be read ({error}); delete it, and type the sweep again"
+            ) from error
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+            raise ConfigError(f"{self.record}: not the sweep.json of this version of cnnbench")
+        return record
+
+    def write(self, record: dict[str, Any], jobs: Iterable[Job]) -> None:
+        """What was asked, and its jobs."""
+        listed = [
+            {"directory": job.name, "identity": job.identity, "setting": job.setting, "facts": job.facts}
+            for job in jobs
+        ]
+        write_atomic(self.record, json.dumps({"schema": SCHEMA, **record, "jobs": listed}, indent=1) + "\n")
+
+    def jobs(self) -> list[Job]:
+        """The jobs, in their order."""
+        return [
+            Job(RunDir(self.path / job["directory"]), job["identity"], job["setting"], job["facts"])
+            for job in self.read().get("jobs", [])
+        ]
+
+    def runs(self) -> dict[str, list[RunDir]]:
+        """Every run's directory here, by the hash in its name; the oldest first."""
+        found: dict[str, list[RunDir]] = {}
+        for path in sorted(self.path.iterdir()) if self.path.is_dir() else []:
+            ending = HASHED.search(path.name)
+            if ending and (path / "config.yaml").is_file():
+                found.setdefault(ending[1], []).append(RunDir(path))
+        return found
+
+    # ---- who starts jobs -------------------------------------------------------------------------------------------
+
+    def launcher(self) -> str | None:
+        """The process that starts its jobs now, else None."""
+        try:
+            return living(json.loads((self.path / "launcher.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+
+    def beat(self, **more: Any) -> None:
+        """This process starts its jobs."""
+        write_atomic(self.path / "launcher.json", json.dumps({**this_process(), **more}) + "\n")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No other process starts its jobs meanwhile.
+
+        Raises:
+            ConfigError: one does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".launcher.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise self._live() from None
+        try:
+            if self.launcher():
+                raise self._live()
+            self.beat()
+            yield
+        finally:
+            (self.path / "launcher.json").unlink(missing_ok=True)
+            lock.release()
+
+    def _live(self) -> ConfigError:
+        who = self.launcher() or "another process"
+        return ConfigError(f"{self.path}: this sweep is live ({who}); python -m cnnbench status {self.path} shows it")
+
+
+class Summary:
+    """summary.csv: a row a job, written anew when one has changed; where that takes long, not each time."""
+
+    def __init__(self, sweep: SweepDir, jobs: list[Job], keys: Iterable[str]) -> None:
+        self.path, self.keys = sweep.summary, tuple(keys)
+        self._rows = {job.name: row(job, job.status(), self.keys) for job in jobs}
+        self._next = 0.0
+        self._late = False
+
+    def update(self, job: Job, status: dict[str, Any]) -> None:
+        """A job has another status."""
+        self._rows[job.name] = row(job, status, self.keys)
+        self._late = True
+        if time.monotonic() >= self._next:
+            self.write()
+
+    def write(self) -> None:
+        """All of it, if there is anything new."""
+        begun = time.monotonic()
+        text = io.StringIO()
+        columns = [
+            "job",
+            "state",
+            *self.keys,
+            *METRICS,
+            "best_epoch",
+            "params",
+            "macs",
+            "fit_s",
+            "samples_per_s",
+            "reason",
+        ]
+        table = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+        table.writeheader()
+        table.writerows(self._rows.values())
+        write_atomic(self.path, text.getvalue())
+        now = time.monotonic()
+        self._next = now + 20 * (now - begun) if now - begun > 0.05 else now
+        self._late = False
+
+    def close(self) -> None:
+        """What was put off."""
+        if self._late:
+            self.write()
+
+
+def row(job: Job, status: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """A job's row."""
+    known: dict[str, Any] = {"job": job.name, "state": status["state"], "reason": status.get("reason") or ""}
+    known |= {key: _cell(job.setting[key]) for key in keys if key in job.setting}
+    known |= {name: job.facts.get(name, "") for name in ("params", "macs")}
+    result = job.result() if status["state"] == "done" else None
+    if result:
+        known |= {name: result["metrics"][name] for name in METRICS if name in result["metrics"]}
+        known |= {"best_epoch": result.get("best_epoch"), "samples_per_s": result.get("samples_per_s")}
+        known["fit_s"] = result.get("time", {}).get("fit_s")
+    return known
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) or value is None else value

@@ -1,0 +1,82 @@
+"""A few real steps of a job, timed; nothing is kept of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+from torch.nn import functional as F
+
+from cnnbench.classifier import with_auxiliary
+from cnnbench.config import Config
+from cnnbench.environment import peak_mb
+from cnnbench.numerics import apply_numerics, arranged
+from cnnbench.prepare import build_net, build_optimizer, prepare
+from cnnbench.sweep.estimates import OVERHEAD_S, Estimate
+
+STEPS = 12  # of training
+WARM = 3  # of them at the start, which do not count
+BATCHES = 4  # of validation
+LONGEST_S = 60.0  # for the steps of one config
+
+
+def measure(config: Config) -> Estimate:
+    """The time of a job, from some steps of its net on its data, on this machine."""
+    prepared = prepare(config)
+    config, data = prepared.config, prepared.data
+    torch.set_num_threads(int(config.threads))
+    apply_numerics(config)
+    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
+    half = {"bf16": torch.bfloat16, "16": torch.float16}.get(config.precision)
+    net = arranged(build_net(config, data), config).to(device)
+    optimizer = build_optimizer(config, net)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "16")
+
+    def forward(images: torch.Tensor) -> list[torch.Tensor]:
+        with torch.autocast(device.type, dtype=half, enabled=half is not None):
+            logits, auxiliary = with_auxiliary(net(images))
+        return [logits, *auxiliary]
+
+    def train_on(images: torch.Tensor, labels: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        loss = torch.stack([F.cross_entropy(logits.float(), labels) for logits in forward(images)]).sum()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    share = config.trainer.devices * config.trainer.num_nodes
+    data.batch_size = config.batch_size // share  # what one process sees of a batch
+    loader = data.train_dataloader()
+    net.train()
+    of_training = timed(loader, train_on, STEPS * config.accumulate, device)
+    net.eval()
+    with torch.no_grad():
+        of_scoring = timed(data.val_dataloader(), lambda images, labels: forward(images), BATCHES, device)
+    per_epoch = -(-len(data.indices["train"]) // config.batch_size)
+    steps = min(config.epochs * per_epoch, config.trainer.max_steps or config.epochs * per_epoch)
+    validations = steps / (config.trainer.val_every_steps or per_epoch)
+    scored = validations * len(data.indices["val"]) + len(data.indices["test"])
+    seconds = steps * of_training * config.accumulate + scored / config.batch_size * of_scoring + OVERHEAD_S
+    return Estimate(seconds, max(peak_mb().values()), f"{STEPS} steps measured")
+
+
+def timed(
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]], work: Callable[..., object], count: int, device: torch.device
+) -> float:
+    """The median of the seconds that a batch takes, its cutting included."""
+    took: list[float] = []
+    begun = time.perf_counter()
+    while len(took) < count and time.perf_counter() - begun < LONGEST_S:
+        at = time.perf_counter()
+        for images, labels in batches:
+            work(images.to(device), labels.to(device))
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            now = time.perf_counter()
+            took.append(now - at)
+            at = now
+            if len(took) >= count or now - begun > LONGEST_S:
+                break
+    return statistics.median(took[WARM:] or took)

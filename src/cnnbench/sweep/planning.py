@@ -1,0 +1,257 @@
+"""What a sweep has to do: every job frozen, found on disk or new, and whether it is due. Nothing is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cnnbench.compose import groups
+from cnnbench.config import Config
+from cnnbench.errors import ConfigError
+from cnnbench.notation import as_typed, flat, legal
+from cnnbench.rundir import RunDir
+from cnnbench.sweep.freezing import Frozen, freeze
+from cnnbench.sweep.keys import SweepKeys
+from cnnbench.sweep.ledger import Job, SweepDir
+from cnnbench.sweep.slots import Slots
+from cnnbench.sweep.sweeper import Asked, ask, label
+
+NAMED = 4  # so many of a list are told
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job, and what is to become of it.
+
+    Attributes:
+        job: where it lies.
+        config: frozen, to run in that directory.
+        status: how it stands.
+        due: it is to be run now.
+        stale: the code version that its result was made by, where it is another than now.
+    """
+
+    job: Job
+    config: Config
+    status: dict[str, Any]
+    due: bool
+    stale: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep before it starts.
+
+    Attributes:
+        asked: what for.
+        sweep: its directory.
+        jobs: those that were asked for, in their order.
+        others: jobs of earlier launches that were not asked for now.
+        record: what sweep.json is to say.
+        slots: for how many jobs at a time.
+        notes: what one should know.
+    """
+
+    asked: Asked
+    sweep: SweepDir
+    jobs: list[Planned]
+    others: list[Job]
+    record: dict[str, Any]
+    slots: Slots
+    notes: tuple[str, ...]
+
+    @property
+    def policy(self) -> SweepKeys:
+        """`sweep.*`."""
+        return self.asked.policy
+
+    @property
+    def due(self) -> list[Planned]:
+        """The jobs that are to be run now."""
+        return [planned for planned in self.jobs if planned.due]
+
+
+def make_plan(
+    overrides: Iterable[str], config_dir: Path | None = None, progress: Progress = lambda what, done, of: None
+) -> Plan:
+    """Composes, checks and freezes every job, and finds what there is of it.
+
+    Raises:
+        ConfigError: a job cannot run, or the directory holds another sweep.
+    """
+    asked = ask(overrides, config_dir, lambda done, of: progress("composing", done, of))
+    total = len(asked.configs)
+    frozen, slots = freeze(asked, lambda done: progress("checking", done, total))
+    sweep = SweepDir(asked.runs_dir / asked.name)
+    notes = list(asked.notes)
+    earlier = sweep.jobs()
+    record, old = sweep.read(), {job.identity: job for job in earlier}
+    if record and not asked.policy.extend:
+        require_same(sweep, record, asked)
+    runs, known = sweep.runs(), groups(config_dir)
+    jobs: dict[str, Planned] = {}
+    for setting, made in zip(asked.settings, frozen, strict=True):
+        setting = {key.lstrip("+"): value for key, value in setting.items()}
+        identity = made.config.identity()
+        if identity not in jobs:
+            directory = old[identity].directory if identity in old else found(runs, identity)
+            directory = directory or unused(sweep, label(setting, known), identity, runs)
+            job = Job(directory, identity, setting, facts_of(made))
+            jobs[identity] = planned(job, made, asked.policy)
+    if len(jobs) < total:
+        notes.append(f"{total - len(jobs)} of {total} jobs come to the same as another, and are run once")
+    changed = {_json(job.setting): job for job in earlier if job.identity not in jobs}
+    for job in [each.job for each in jobs.values()]:
+        if _json(job.setting) in changed and not asked.policy.extend:
+            raise ConfigError(_another(sweep, changed[_json(job.setting)], jobs[job.identity].config))
+    gone = {_json(each.job.setting) for each in jobs.values()}
+    others = [job for job in earlier if job.identity not in jobs and _json(job.setting) not in gone]
+    notes += _told(list(jobs.values()), others, asked.policy)
+    return Plan(asked, sweep, list(jobs.values()), others, _record(record, asked), slots, tuple(notes))
+
+
+def planned(job: Job, made: Frozen, policy: SweepKeys) -> Planned:
+    """Whether a job is due: what is done is not, what failed only when that is asked."""
+    config, status, stale = made.config, job.status(), None
+    state = status["state"]
+    due = state in ("pending", "interrupted", "running")
+    if state in ("failed", "diverged"):
+        due = policy.retry in (state, "all")
+    if state == "done":
+        result = job.result()
+        if result is None:
+            status, due = {**status, "state": "interrupted", "reason": "its result.json cannot be read"}, True
+        else:
+            stale = None if result.get("code") == made.code else result.get("code") or "unknown"
+            due = stale is not None and policy.stale == "rerun"
+    elif job.directory.config.is_file():  # what decides the last bits stays as it was
+        threads = Config.load(job.directory.config).threads
+        config = config.model_copy(update={"threads": threads})
+    return Planned(job, config, status, due, stale)
+
+
+def facts_of(frozen: Frozen) -> dict[str, Any]:
+    """What a job's table and its arms' comparison need, in plain types."""
+    config = frozen.config
+    return {
+        "params": frozen.params,
+        "macs": frozen.macs,
+        "image": list(frozen.image),
+        "n": frozen.n,
+        "steps": frozen.steps,
+        "epochs": config.epochs,
+        "lr": config.optimizer.lr,
+        "batch_size": config.batch_size,
+        "devices": config.trainer.devices,
+        "threads": config.threads,
+    }
+
+
+def found(runs: dict[str, list[RunDir]], identity: str) -> RunDir | None:
+    """A run of this identity that no sweep.json tells of, as a single run's: one that is done, else the newest."""
+    same = []
+    for directory in runs.get(identity[:8], []):
+        try:
+            if Config.load(directory.config).identity() == identity:
+                same.append(directory)
+        except ConfigError:
+            continue
+    done = [directory for directory in same if directory.result.is_file()]
+    return next(reversed(done or same), None)
+
+
+def unused(sweep: SweepDir, label: str, identity: str, runs: dict[str, list[RunDir]]) -> RunDir:
+    """A directory's name that no run has yet."""
+    name = f"{legal(label)[:68]}_{identity[:8]}"
+    taken = {directory.path.name for directory in runs.get(identity[:8], [])}
+    names = [name, *(f"{name}-{number}" for number in range(2, len(taken) + 2))]
+    return RunDir(sweep.path / next(name for name in names if name not in taken))
+
+
+def anew(planned: Planned, sweep: SweepDir) -> Planned:
+    """The same job in a directory of its own, where its first has a result that is to be kept."""
+    base = planned.job.name.rpartition("_")[0]
+    directory = unused(sweep, base, planned.job.identity, sweep.runs())
+    return replace(planned, job=replace(planned.job, directory=directory), status={"state": "pending"})
+
+
+def require_same(sweep: SweepDir, record: dict[str, Any], asked: Asked) -> None:
+    """What is fixed in a sweep of this name has not changed."""
+    before, now = record["fixed"], json.loads(json.dumps(asked.fixed))
+    told = [
+        f"{key}: {as_typed(before[key]) if key in before else 'varied'}, now {as_typed(now[key]) if key in now else 'varied'}"
+        for key in {**before, **now}
+        if (key in before, before.get(key)) != (key in now, now.get(key))
+    ]
+    if told or set(record["keys"]) != set(asked.keys):
+        raise ConfigError(
+            f"{sweep.path}: holds another sweep ({_some(told) or 'other keys vary'}); "
+            "type name=... for a new one, or sweep.extend=true to add to this"
+        )
+
+
+def _another(sweep: SweepDir, before: Job, now: Config) -> str:
+    try:
+        old = flat(Config.load(before.directory.config).deciding())
+    except ConfigError:
+        old = {}
+    new = flat(now.deciding())
+    told = [
+        f"{key}: {as_typed(old.get(key))}, now {as_typed(new.get(key))}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+    ]
+    return (
+        f"{sweep.path}: {before.name} would be another run now ({_some(told)}); "
+        "type name=... for a new sweep, or sweep.extend=true to add to this"
+    )
+
+
+def _told(jobs: list[Planned], others: list[Job], policy: SweepKeys) -> list[str]:
+    """What there is already that one should know of."""
+    notes = []
+    stale = [planned for planned in jobs if planned.stale]
+    if stale:
+        names = _some([planned.job.name for planned in stale])
+        if policy.stale == "refuse":
+            raise ConfigError(
+                f"{len(stale)} finished runs are of another version of the code ({names}); type sweep.stale=rerun, or keep"
+            )
+        kept = "are run again" if policy.stale == "rerun" else "are kept; sweep.stale=rerun runs them again"
+        notes.append(f"{len(stale)} finished runs are of another version of the code, and {kept}: {names}")
+    for state in ("failed", "diverged"):
+        left = [planned.job.name for planned in jobs if planned.status["state"] == state and not planned.due]
+        if left:
+            notes.append(f"{len(left)} have {state} before; sweep.retry={state} runs them again: {_some(left)}")
+    if others:
+        notes.append(f"{len(others)} other jobs of this sweep were not asked for now")
+    return notes
+
+
+def _record(before: dict[str, Any], asked: Asked) -> dict[str, Any]:
+    """sweep.json, but for the jobs."""
+    keys = [key for key in before.get("keys", []) if key not in asked.keys and key != "seed"] + list(asked.keys)
+    fixed = {key: value for key, value in asked.fixed.items() if not before or before["fixed"].get(key) == value}
+    policy = asked.policy
+    return {
+        "name": asked.name,
+        "question": policy.question or before.get("question"),
+        "cost": policy.cost or before.get("cost"),
+        "baseline": policy.baseline or before.get("baseline", {}),
+        "keys": keys,
+        "groups": [key for key in keys if key in groups()],
+        "fixed": fixed,
+    }
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _json(setting: dict[str, Any]) -> str:
+    return json.dumps(setting, sort_keys=True)
