@@ -11,6 +11,9 @@ from cnnbench.errors import ConfigError, did_you_mean
 
 USAGE = """\
 python -m cnnbench [key=value ...]              train one run, test it once, write runs/<name>/<job>/
+python -m cnnbench -m key=a,b seed=0,1,2        train a run for each combination, several at a time: a sweep; again: what is left of it
+python -m cnnbench plan -m key=a,b ...          what a sweep would do: jobs, what is done already, time, memory, confounds
+python -m cnnbench status runs/NAME             how a sweep stands, from any shell, at any time; --watch
 python -m cnnbench evaluate RUN_DIR             score a saved run, also on another split or data set
 python -m cnnbench predict RUN_DIR IMAGE ...    the likeliest classes of any pictures
 python -m cnnbench info [key=value ...]         a net's layers: parameters, multiply-adds, receptive fields; --all compares nets
@@ -28,6 +31,8 @@ for instance
   python -m cnnbench
   python -m cnnbench model=simplecnn data=cifar10 optimizer=momentum optimizer.lr=0.05 epochs=20 seed=1
   python -m cnnbench model=custom model._target_=mypkg.MyNet +model.depth=3
+  python -m cnnbench -m model=plain18,resnet18 optimizer.lr=0.01,0.1 seed=range(5)
+  python -m cnnbench -m experiment=demo
   python -m cnnbench resume=runs/lenet5_mnist5k/seed0_1a2b3c4d
 
 exit codes: 0 done, 1 a bug, 2 wrong configuration or data (nothing ran), 3 the run failed or diverged, 130/143 Ctrl-C/SIGTERM
@@ -45,6 +50,9 @@ def usage(arguments: list[str]) -> None:
     print("\nkeys (and their defaults)")
     for line in _keys(conf_dir() / "config.yaml"):
         print(f"  {line}")
+    print("  keys of a sweep:")
+    for line in _keys_below(conf_dir() / "config.yaml", "sweep"):
+        print(f"  sweep.{line}")
     print("  keys of data:")
     for line in _keys(conf_dir() / "data_keys.yaml"):
         print(f"  data.{line}")
@@ -86,7 +94,15 @@ def _headline(path: Path) -> str:
 def _keys(path: Path) -> list[str]:
     """The file's `key: value   # comment` lines at its outermost level."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    keys = [line for line in lines if line and line[0].isalpha() and not line.startswith("defaults:")]
+    keys = [line for line in lines if line and line[0].isalpha() and not line.startswith(("defaults:", "sweep:"))]
+    return [f"{line.partition(':')[0]}={line.partition(':')[2].strip()}" for line in keys]
+
+
+def _keys_below(path: Path, group: str) -> list[str]:
+    """The same of the keys in a group of the file."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith(f"{group}:"))
+    keys = [line.strip() for line in lines[begin + 1 :] if line.startswith("  ")]
     return [f"{line.partition(':')[0]}={line.partition(':')[2].strip()}" for line in keys]
 
 

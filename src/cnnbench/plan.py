@@ -16,6 +16,7 @@ from cnnbench.notation import as_typed, duration, flat
 from cnnbench.report.confounds import FACTS, Arms, confounds
 from cnnbench.sweep.command import counted, plain, planned
 from cnnbench.sweep.estimates import Estimate, from_finished, measured, seen_in, together
+from cnnbench.sweep.executors import dismiss
 from cnnbench.sweep.planning import Plan, Planned
 from cnnbench.sweep.view import STATES, make_console
 
@@ -35,8 +36,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours besides")
     options = parser.parse_args(arguments)
     console = make_console()
-    plan = planned(options.overrides, options.config_dir, console)
-    estimates = estimated(plan, options.measure, console)
+    try:
+        plan = planned(options.overrides, options.config_dir, console)
+        estimates = estimated(plan, options.measure, console)
+    finally:
+        dismiss()
     show(plan, estimates, options.jobs, console)
 
 

@@ -11,6 +11,7 @@ from rich.live import Live
 
 from cnnbench.errors import ConfigError, Interrupted
 from cnnbench.ranks import placed
+from cnnbench.sweep.executors import dismiss
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
 from cnnbench.sweep.ledger import Job
 from cnnbench.sweep.planning import Plan, make_plan
@@ -24,7 +25,14 @@ def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
             "-m: a sweep is started once, and starts its jobs' processes itself; type it without torchrun or srun -n"
         )
     console = make_console()
-    plan = planned(overrides, config_dir, console)
+    try:
+        return run(planned(overrides, config_dir, console), command, console)
+    finally:
+        dismiss()
+
+
+def run(plan: Plan, command: str, console: Console) -> int:
+    """Carries out a plan; the exit code."""
     with plan.sweep.held():
         plan = freeze_to_disk(plan, command)
         plain(console, f"{plan.sweep.path}: {counted(plan)}", "bold")

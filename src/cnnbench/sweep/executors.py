@@ -23,6 +23,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+import psutil
+
 from cnnbench import signals
 from cnnbench.errors import CnnbenchError, ConfigError, Interrupted, RunFailed
 
@@ -125,6 +127,15 @@ def serve() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def dismiss() -> None:
+    """Ends the fork server, when no further process is wanted: it would take a second to end by itself."""
+    with suppress(psutil.Error):
+        for child in psutil.Process().children():
+            if any("multiprocessing.forkserver" in argument for argument in child.cmdline()):
+                child.kill()
+                child.wait(10)
 
 
 def process(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:

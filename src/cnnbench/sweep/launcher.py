@@ -228,6 +228,6 @@ def run_job(config: Config, path: Path, command: str) -> int:
 def how_it_ended(code: int) -> str:
     """Why a job that said nothing is gone."""
     if code >= 0:
-        return f"its process ended with exit code {code}"
+        return f"its process ended with exit code {code}, and without a result"
     name = signal.Signals(-code).name
     return f"its process was ended by {name}" + ("; was there memory enough?" if name == "SIGKILL" else "")

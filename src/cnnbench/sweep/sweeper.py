@@ -65,6 +65,8 @@ def ask(
             raise ConfigError(
                 f"{key}={','.join(map(as_typed, typed.swept[key]))}: a sweep has one {key}; type one value"
             )
+    if typed.fixed.get("resume", "resume=auto") != "resume=auto":
+        raise ConfigError(f"{typed.fixed['resume']}: a sweep finds its runs by itself; type it without")
     check_choices(typed.fixed.values(), known)
     policy = SweepKeys.check(_of_experiment(typed.fixed, config_dir).values["sweep"])
     settings, keys, notes = multiplied(policy, typed.swept, set(typed.fixed))
