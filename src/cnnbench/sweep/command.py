@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from cnnbench.errors import ConfigError, Interrupted
+from cnnbench.errors import ConfigError, Interrupted, SaidElsewhere
 from cnnbench.ranks import placed
 from cnnbench.sweep.executors import dismiss
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
@@ -20,7 +20,10 @@ from cnnbench.sweep.view import cells, line, make_console, rendered, standing
 
 def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
     """Runs what is left of a sweep; the exit code."""
-    if placed()[1] > 1:
+    rank, size = placed()
+    if size > 1:
+        if rank:
+            raise SaidElsewhere(ConfigError.exit_code)
         raise ConfigError(
             "-m: a sweep is started once, and starts its jobs' processes itself; type it without torchrun or srun -n"
         )
