@@ -48,7 +48,8 @@ def run(plan: Plan, command: str, console: Console) -> int:
             with screen:
                 code = launcher.run() if plan.due else 3 * any(job.status["state"] != "done" for job in plan.jobs)
         except Interrupted as error:
-            raise Interrupted(f"{error}; saved. To go on, type the same again: {command}", error.signum) from error
+            saved = "" if launcher.at_once else "; saved"
+            raise Interrupted(f"{error}{saved}. To go on, type the same again: {command}", error.signum) from error
     conclude(plan, console)
     return int(code)
 

@@ -59,6 +59,7 @@ class Launcher:
         self.states = {planned.job.name: planned.status for planned in plan.jobs}
         self.failures = 0
         self.received = 0  # the signal that stops the sweep
+        self.at_once = False  # it was not the first
         self._received_at = 0.0
         self._free = list(range(plan.slots.count))
         self._jobs = {planned.job.name: planned.job for planned in plan.jobs}
@@ -109,6 +110,8 @@ class Launcher:
             self.queue.remove(planned)
             taken = [self._free.pop(0) for _ in range(min(devices, len(self._free)))]
             directory = planned.job.directory
+            if directory.status()["state"] != "pending":  # what an earlier launch made of it is told no more
+                directory.write_status("pending")
             processes = executors.Job(
                 run_job,
                 (planned.config, directory.path, self.command),
@@ -116,8 +119,9 @@ class Launcher:
                 self.plan.slots.environment(taken),
                 directory.log,
             )
-            processes.start()
-            self.running.append(Running(planned, processes, taken))
+            with executors.held_back():  # it comes to all that are on
+                processes.start()
+                self.running.append(Running(planned, processes, taken))
             self._say(planned.job, {"state": "running"})
 
     def _wait(self) -> None:
@@ -152,9 +156,9 @@ class Launcher:
         job = running.planned.job
         took = time.monotonic() - running.begun
         status = job.directory.status()
-        if running.timed_out:
+        if running.timed_out and not job.directory.result.is_file():
             status = self._write(job, f"took longer than sweep.timeout={self.plan.policy.timeout:g} s")
-        elif code == 0 and job.directory.result.is_file():
+        elif job.directory.result.is_file():  # it is written last; whatever came after that
             status = {**status, "state": "done"}
         elif -code in signals.NUMBERS or (self.received and code == -signal.SIGKILL):
             status = job.status()  # it had not begun, or was not quick enough; it goes on from what it saved
@@ -177,8 +181,11 @@ class Launcher:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         """The first signal has every job save and end, the second ends all at once."""
         if self.received:
+            if time.monotonic() - self._received_at < signals.SAME_S:
+                return  # timeout(1) sends it to its child, and then to all of the group
             for running in self.running:
                 running.processes.kill()
+            self.at_once = True
             raise Interrupted(f"stopped at once by {signal.Signals(number).name}", number)
         self.received, self._received_at = number, time.monotonic()
         for running in self.running:
@@ -196,6 +203,8 @@ def freeze_to_disk(plan: Plan, command: str) -> Plan:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
             config = planned.config.model_copy(update={"name": plan.asked.name})
             write_atomic(planned.job.directory.config, config.dump(), lasting=False)
+        elif planned.due and planned.job.result() is None:
+            planned.job.directory.result.unlink(missing_ok=True)  # it cannot be read
         jobs.append(planned)
     plan = replace(plan, jobs=jobs)
     record = {**plan.record, "command": command, "slots": plan.slots.count}
