@@ -261,7 +261,7 @@ def _default_name(keys: tuple[str, ...], fixed: dict[str, Any]) -> str:
     """`<swept keys>_<hash8 of the fixed part and of the keys' names>`: more values or seeds leave it as it is."""
     canonical = json.dumps([sorted(fixed.items()), sorted(keys)], sort_keys=True, default=str)
     label = "_".join(key.rpartition(".")[2] for key in keys) or "sweep"
-    return f"{legal(label)[:60].lstrip('_.')}_{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+    return f"{legal(label)[:60]}_{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
 
 
 def label(setting: Setting, known: Iterable[str]) -> str:
