@@ -100,7 +100,7 @@ def multiplied(
         return {key: value for key, value in setting.items() if key.lstrip("+") not in mine}
 
     factors = {**left(policy.factors), **{key: values for key, values in swept.items() if key != "seed"}}
-    empty = [key for key, values in factors.items() if not values]
+    empty = [key for key, values in {**factors, **swept}.items() if not values]
     if empty:
         raise ConfigError(f"{empty[0]}: no value to sweep over")
     seeds = swept.get("seed", _seeds(policy) if "seed" not in mine else None)
@@ -182,9 +182,9 @@ class Composer:
             overrides = [as_override(key, value) for key, value in {**others, **plain}.items()]
             self._composed[alike] = compose_values([*self.fixed, *overrides], self.config_dir)
         composed = self._composed[alike]
-        if composed.linked:  # a value may be made of one that varies
+        if composed.linked or "${" in json.dumps(plain):  # a value may be made of one that varies
             overrides = [as_override(key, value) for key, value in setting.items()]
-            composed = compose_values([*self.fixed, *overrides], self.config_dir)
+            composed, plain = compose_values([*self.fixed, *overrides], self.config_dir), {}
         values = json.loads(json.dumps(composed.of_a_run))  # a copy
         for key, value in plain.items():
             *path, last = key.lstrip("+").split(".")
@@ -208,7 +208,7 @@ def of_job(name: str, of: int) -> Iterator[None]:
 
 def _of_experiment(fixed: dict[str, str], config_dir: Path | None) -> Composed:
     """What the experiment's file alone composes to."""
-    kept = [text for key, text in fixed.items() if key == "experiment" or key.startswith("sweep.")]
+    kept = [text for key, text in fixed.items() if key == "experiment" or key.lstrip("+").startswith("sweep.")]
     return compose_values(kept, config_dir, missing=True)
 
 
