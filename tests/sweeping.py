@@ -101,6 +101,4 @@ def a_result() -> dict[str, Any]:
 
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Every file and folder below, with its content."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}

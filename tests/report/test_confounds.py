@@ -15,7 +15,11 @@ def arms_of(settings, *keys, facts=None):
     facts = facts or (lambda setting: {})
     own = []
     for setting in settings:
-        known = {"optimizer.lr": setting.get("optimizer.lr", 0.1), "epochs": setting.get("epochs", 5), "seed": setting.get("seed", 0)}
+        known = {
+            "optimizer.lr": setting.get("optimizer.lr", 0.1),
+            "epochs": setting.get("epochs", 5),
+            "seed": setting.get("seed", 0),
+        }
         known |= {"lr": known["optimizer.lr"]}
         known |= {"params": PARAMS[setting["model"]]} if "model" in setting else {}
         own.append({**known, **facts(setting)})

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweeping import experiment, quickly, settings_of  # noqa: F401
 
 from cnnbench.compose import as_override, compose, groups, read_overrides
 from cnnbench.config import NAME
 from cnnbench.errors import ConfigError
 from cnnbench.notation import legal
-from cnnbench.sweep import sweeper
+from cnnbench.sweep import composing
 from cnnbench.sweep.keys import SweepKeys
 from cnnbench.sweep.ledger import HASHED, SweepDir
 from cnnbench.sweep.planning import unused
 from cnnbench.sweep.sweeper import ask, label, multiplied
+from sweeping import experiment, quickly, settings_of  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quickly")
 LRS = {"optimizer.lr": [0.1, 0.2]}
@@ -117,7 +117,10 @@ def test_values_of_a_block_go_in_pairs():
 def test_two_blocks_and_a_factor_multiply():
     blocks = [{"a": [1, 2], "b": [3, 4]}, {"c": [5, 6], "d": [7, 8]}]
     assert settings_of(factors={"e": [0, 9]}, zip=blocks) == [
-        {"e": e, "a": a, "b": b, "c": c, "d": d} for e in (0, 9) for a, b in ((1, 3), (2, 4)) for c, d in ((5, 7), (6, 8))
+        {"e": e, "a": a, "b": b, "c": c, "d": d}
+        for e in (0, 9)
+        for a, b in ((1, 3), (2, 4))
+        for c, d in ((5, 7), (6, 8))
     ]
 
 
@@ -245,7 +248,9 @@ def test_an_experiment_is_read_from_its_file_and_what_is_typed_wins(tmp_path):
     ]
     assert asked.name == "mine"
     assert asked.policy.question == "why?"
-    assert {(config.choices["optimizer"], config.epochs, config.batch_size) for config in asked.configs} == {("sgd", 4, 32)}
+    assert {(config.choices["optimizer"], config.epochs, config.batch_size) for config in asked.configs} == {
+        ("sgd", 4, 32)
+    }
 
 
 def test_a_factor_may_be_typed_as_the_file_has_it():
@@ -294,15 +299,30 @@ def test_cells_of_different_keys_compose_to_what_each_would_alone(tmp_path):
         assert config.model_copy(update={"choices": {}}) == alone.model_copy(update={"choices": {}})
 
 
-def test_hydra_is_asked_once_for_each_choice_of_groups(monkeypatch):
+def test_hydra_is_asked_for_each_choice_and_not_for_each_combination(monkeypatch):
     calls = []
-    theirs = sweeper.compose_values
+    theirs = composing.compose_values
     monkeypatch.setattr(
-        sweeper, "compose_values", lambda overrides, *more, **named: calls.append(overrides) or theirs(overrides, *more, **named)
+        composing, "compose_values", lambda overrides, config_dir: calls.append(overrides) or theirs(overrides, config_dir)
     )  # fmt: skip
-    asked = ask(["model=lenet5,simplecnn", "optimizer.lr=0.1,0.2,0.3,0.4,0.5", "seed=range(50)"])
-    assert len(asked.configs) == 500
-    assert len(calls) == 2 + 2  # and for what the experiment says, and for what is fixed
+    asked = ask(["model=lenet5,simplecnn,resnet20", "optimizer=sgd,adam,adamw", "epochs=1,2,3", "seed=range(20)"])
+    assert len(asked.configs) == 540
+    assert len(calls) == 5  # the first combination, and each other choice of one group beside it
+
+
+@pytest.mark.slow
+def test_every_combination_of_choices_composes_to_what_it_would_alone():
+    asked = ask(
+        [
+            "model=lenet5,vgg11,resnet20",
+            "optimizer=glob(*)",
+            "scheduler=cosine,onecycle",
+            "recipe=none,modern",
+            "augment=[crop,flip],none",
+        ]
+    )
+    for setting, config in list(zip(asked.settings, asked.configs, strict=True))[::5]:
+        assert config == compose([as_override(key, value) for key, value in setting.items()])
 
 
 def test_how_far_it_is_is_told():

@@ -15,6 +15,7 @@ from cnnbench.compose import UNCHOSEN, Composed, as_override, check_choices, com
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 from cnnbench.notation import as_typed, flat, legal
+from cnnbench.sweep.composing import Composer
 from cnnbench.sweep.keys import Setting, SweepKeys
 
 NOT_SWEPT = ("name", "runs_dir", "resume", "experiment")  # of which a sweep has one
@@ -158,41 +159,6 @@ def check_settings(settings: list[Setting], known: dict[str, dict[str, Path]]) -
         if key in known:
             values = {json.dumps(setting[key]): setting[key] for setting in settings if key in setting}
             check_choices((as_override(key, value) for value in values.values()), known)
-
-
-class Composer:
-    """Composes jobs; Hydra, which is slow, is asked once for each distinct choice of groups, and plain values are set on that.
-
-    Args:
-        fixed: overrides that all jobs have.
-        config_dir: a conf folder of the user's own.
-        known: the groups.
-    """
-
-    def __init__(self, fixed: list[str], config_dir: Path | None, known: dict[str, dict[str, Path]]) -> None:
-        self.fixed, self.config_dir, self.known = fixed, config_dir, known
-        self._composed: dict[str, Composed] = {}
-
-    def __call__(self, setting: Setting) -> Config:
-        """The config of a setting, checked."""
-        plain = {key: value for key, value in setting.items() if key not in self.known and not isinstance(value, dict)}
-        others = {key: value for key, value in setting.items() if key not in plain}
-        alike = json.dumps([others, sorted(plain)], sort_keys=True)
-        if alike not in self._composed:
-            overrides = [as_override(key, value) for key, value in {**others, **plain}.items()]
-            self._composed[alike] = compose_values([*self.fixed, *overrides], self.config_dir)
-        composed = self._composed[alike]
-        if composed.linked or "${" in json.dumps(plain):  # a value may be made of one that varies
-            overrides = [as_override(key, value) for key, value in setting.items()]
-            composed, plain = compose_values([*self.fixed, *overrides], self.config_dir), {}
-        values = json.loads(json.dumps(composed.of_a_run))  # a copy
-        for key, value in plain.items():
-            *path, last = key.lstrip("+").split(".")
-            node = values
-            for name in path:
-                node = node[name]
-            node[last] = value
-        return Config.check({**values, "choices": composed.choices})
 
 
 @contextmanager
