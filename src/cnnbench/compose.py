@@ -233,6 +233,13 @@ def read_overrides(overrides: Iterable[str], known: dict[str, dict[str, Path]]) 
     return typed
 
 
+def value_of(override: str) -> Any:
+    """The value of a `key=value` that `read_overrides` took for fixed."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return _plain(OverridesParser.create().parse_override(override).value())
+
+
 def _plain(value: Any) -> Any:
     """A value of Hydra's grammar as Python has it."""
     from hydra.core.override_parser.types import QuotedString

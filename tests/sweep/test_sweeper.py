@@ -14,7 +14,7 @@ from cnnbench.compose import as_override, compose, groups, read_overrides
 from cnnbench.config import NAME
 from cnnbench.errors import ConfigError
 from cnnbench.notation import legal
-from cnnbench.sweep import composing
+from cnnbench.sweep import composing, sweeper
 from cnnbench.sweep.keys import SweepKeys
 from cnnbench.sweep.ledger import HASHED, SweepDir
 from cnnbench.sweep.planning import unused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.live import Live
 from cnnbench.errors import ConfigError, Interrupted
 from cnnbench.ranks import placed
 from cnnbench.sweep.executors import dismiss
+from cnnbench.sweep.keys import Setting
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
 from cnnbench.sweep.ledger import Job
 from cnnbench.sweep.planning import Plan, make_plan
@@ -26,6 +28,10 @@ def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
         )
     console = make_console()
     try:
+        if any(text.startswith(("hydra/", "hydra.")) for text in overrides):
+            from cnnbench.sweep.driven import main as driven
+
+            return driven(overrides, config_dir, command, console)
         return run(planned(overrides, config_dir, console), command, console)
     finally:
         dismiss()
@@ -49,12 +55,14 @@ def run(plan: Plan, command: str, console: Console) -> int:
     return int(code)
 
 
-def planned(overrides: list[str], config_dir: Path | None, console: Console) -> Plan:
+def planned(overrides: list[str], config_dir: Path | None, console: Console, cells: Sequence[Setting] = ()) -> Plan:
     """The plan, while one sees that it is being made."""
     if not console.is_terminal:
-        return make_plan(overrides, config_dir)
+        return make_plan(overrides, config_dir, cells=cells)
     with console.status("importing torch and Lightning") as status:
-        return make_plan(overrides, config_dir, lambda what, done, of: status.update(f"{what} {done} of {of} jobs"))
+        return make_plan(
+            overrides, config_dir, lambda what, done, of: status.update(f"{what} {done} of {of} jobs"), cells
+        )
 
 
 def counted(plan: Plan) -> str:

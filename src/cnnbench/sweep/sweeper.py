@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,10 @@ class Asked:
 
 
 def ask(
-    overrides: Iterable[str], config_dir: Path | None = None, progress: Callable[[int, int], None] | None = None
+    overrides: Iterable[str],
+    config_dir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cells: Sequence[Setting] = (),
 ) -> Asked:
     """Multiplies out, composes and checks every job.
 
@@ -55,6 +58,7 @@ def ask(
         overrides: `key=value`, `key=a,b,c`, `key=range(5)`, as typed after `-m`.
         config_dir: a conf folder of the user's own.
         progress: is told how many jobs are composed, and of how many.
+        cells: settings instead of those of an experiment.
 
     Raises:
         ConfigError: in one line, what is wrong, be it in the last job.
@@ -70,6 +74,8 @@ def ask(
         raise ConfigError(f"{typed.fixed['resume']}: a sweep finds its runs by itself; type it without")
     check_choices(typed.fixed.values(), known)
     policy = SweepKeys.check(_of_experiment(typed.fixed, config_dir).values["sweep"])
+    if cells:
+        policy = policy.model_copy(update={"cells": list(cells), "factors": {}, "zip": [], "seeds": None})
     settings, keys, notes = multiplied(policy, typed.swept, set(typed.fixed))
     base = _base(typed.fixed, keys, known, config_dir)
     check_settings(settings, known)
@@ -122,7 +128,7 @@ def multiplied(
     if len(distinct) < len(jobs):
         notes.append(f"{len(jobs) - len(distinct)} of {len(jobs)} jobs were asked for twice, and are run once")
     keys = dict.fromkeys(key.lstrip("+") for job in distinct for key in job if key != "seed")
-    return distinct, (*keys, *(["seed"] if seeds is not None else [])), notes
+    return distinct, (*keys, *(["seed"] if any("seed" in job for job in distinct) else [])), notes
 
 
 def _seeds(policy: SweepKeys) -> list[int] | None:
