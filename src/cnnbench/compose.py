@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 UNCHOSEN = "none"  # the label of a group without a choice
 PATHS = ("data.root", "runs_dir")  # keys whose values are folders
+FREE = ("sweep.factors", "sweep.baseline")  # keys of which each may have any, which Hydra has added, not set
 RESERVED = ("null", "true", "false", "nan", "inf")  # words that mean no text in Hydra's grammar
 SEVERAL = ("augment",)  # groups of which one may choose several, in brackets
 
@@ -66,7 +67,8 @@ def compose(overrides: Iterable[str], config_dir: Path | None = None) -> Config:
 def _refuse_sweep(overrides: list[str], composed: Composed) -> None:
     """One run takes one value of each factor of an experiment, and has nothing to schedule."""
     asked = composed.values["sweep"]
-    blocks = [asked["factors"], *asked["cells"], *(asked["zip"] if isinstance(asked["zip"], list) else [asked["zip"]])]
+    pairs = asked["zip"] if isinstance(asked["zip"], list) else [asked["zip"] or {}]
+    blocks = [asked["factors"], *asked["cells"], *pairs]
     varied = dict.fromkeys(key for block in blocks for key in block) | ({"seed": None} if asked["seeds"] else {})
     typed = {override.partition("=")[0].lstrip("+"): override for override in overrides}
     left = [key for key in varied if key.lstrip("+") not in typed]
@@ -170,7 +172,7 @@ def compose_values(overrides: list[str], config_dir: Path | None, missing: bool 
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    overrides = [_quoted(override) for override in overrides]
+    overrides = [_quoted(f"+{text}" if text.partition("=")[0] in FREE else text) for text in overrides]
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -229,6 +231,13 @@ def read_overrides(overrides: Iterable[str], known: dict[str, dict[str, Path]]) 
         else:
             typed.swept[key] = [_plain(value) for value in parsed.sweep_iterator()]
     return typed
+
+
+def value_of(override: str) -> Any:
+    """The value of a `key=value` that `read_overrides` took for fixed."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return _plain(OverridesParser.create().parse_override(override).value())
 
 
 def _plain(value: Any) -> Any:

@@ -27,7 +27,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def legal(text: str) -> str:
     """As a file's name may be."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "x"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or "x"
 
 
 def duration(seconds: float) -> str:

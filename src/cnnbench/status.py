@@ -14,7 +14,7 @@ from rich.text import Text
 from cnnbench.arguments import Parser
 from cnnbench.rundir import RunDir
 from cnnbench.sweep.ledger import SweepDir
-from cnnbench.sweep.view import SAMPLE, make_console, progress_of, rendered, standing
+from cnnbench.sweep.view import SAMPLE, Tally, make_console, progress_of, rendered
 
 WATCH_S = 1.0
 
@@ -74,7 +74,7 @@ def of_sweep(sweep: SweepDir) -> tuple[Group, bool]:
     launcher = sweep.launcher()
     done = [job for job in jobs if states[job.name]["state"] == "done"][-SAMPLE:]
     took = {job.name: float(result["time"]["fit_s"]) for job in done if (result := job.result())}
-    now = standing(jobs, states, int(record.get("slots", 1)), took)
+    now = Tally(jobs, states, int(record.get("slots", 1)), took).standing()
     parts: list[Any] = [rendered(now, str(sweep.path), launcher)]
     if record.get("question"):
         parts.insert(0, Text(record["question"], "italic"))

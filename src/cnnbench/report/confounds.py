@@ -62,7 +62,7 @@ def _arms(factor: str, settings: Sequence[Mapping[str, Any]], facts: Sequence[Ma
             members.setdefault(level, []).append(own)
     differing = {}
     for name in dict.fromkeys(name for own in facts for name in own):
-        if KEYS.get(name) or KEYS.get(factor) == name or name == factor or name.startswith(f"{factor}."):
+        if KEYS.get(name, name) != name or KEYS.get(factor) == name or name == factor or name.startswith(f"{factor}."):
             continue
         values = [_distinct(own.get(name) for own in members[level]) for level in levels]
         if any(set(map(_json, listed)) != set(map(_json, values[0])) for listed in values):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from rich.live import Live
 from cnnbench.errors import ConfigError, Interrupted, SaidElsewhere
 from cnnbench.ranks import placed
 from cnnbench.sweep.executors import dismiss
+from cnnbench.sweep.keys import Setting
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
 from cnnbench.sweep.ledger import Job
 from cnnbench.sweep.planning import Plan, make_plan
-from cnnbench.sweep.view import cells, line, make_console, rendered, standing
+from cnnbench.sweep.view import Tally, cells, line, make_console, rendered
 
 
 def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
@@ -29,6 +31,10 @@ def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
         )
     console = make_console()
     try:
+        if any(text.startswith(("hydra/", "hydra.")) for text in overrides):
+            from cnnbench.sweep.driven import main as driven
+
+            return driven(overrides, config_dir, command, console)
         return run(planned(overrides, config_dir, console), command, console)
     finally:
         dismiss()
@@ -43,7 +49,6 @@ def run(plan: Plan, command: str, console: Console) -> int:
             plain(console, note, "yellow")
         screen = Screen(plan, console)
         launcher = Launcher(plan, command, screen.told, screen.tick)
-        screen.launcher = launcher
         try:
             with screen:
                 code = launcher.run() if plan.due else 3 * any(job.status["state"] != "done" for job in plan.jobs)
@@ -54,12 +59,14 @@ def run(plan: Plan, command: str, console: Console) -> int:
     return int(code)
 
 
-def planned(overrides: list[str], config_dir: Path | None, console: Console) -> Plan:
+def planned(overrides: list[str], config_dir: Path | None, console: Console, cells: Sequence[Setting] = ()) -> Plan:
     """The plan, while one sees that it is being made."""
     if not console.is_terminal:
-        return make_plan(overrides, config_dir)
+        return make_plan(overrides, config_dir, cells=cells)
     with console.status("importing torch and Lightning") as status:
-        return make_plan(overrides, config_dir, lambda what, done, of: status.update(f"{what} {done} of {of} jobs"))
+        return make_plan(
+            overrides, config_dir, lambda what, done, of: status.update(f"{what} {done} of {of} jobs"), cells
+        )
 
 
 def counted(plan: Plan) -> str:
@@ -84,9 +91,9 @@ class Screen:
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self.plan, self.console = plan, console
-        self.launcher: Launcher | None = None
-        self.jobs = [planned.job for planned in plan.jobs]
-        self.took: dict[str, float] = {}
+        self.tally = Tally(
+            (each.job for each in plan.jobs), {each.job.name: each.status for each in plan.jobs}, plan.slots.count
+        )
         self._live: Live | None = None
 
     def __enter__(self) -> Screen:
@@ -102,12 +109,8 @@ class Screen:
 
     def told(self, job: Job, status: dict[str, Any], took: float | None) -> None:
         """A job has begun or ended."""
-        assert self.launcher is not None
-        if took is not None and status["state"] == "done":
-            self.took[job.name] = took
-        now = standing(self.jobs, self.launcher.states, self.plan.slots.count, self.took)
-        ended = now.total - now.counts["pending"] - now.counts["running"] - now.counts["interrupted"]
-        text = line(job, status, took, ended, now.total, now.left_s)
+        self.tally.set(job, status, took)
+        text = line(job, status, took, self.tally.ended, self.tally.total, self.tally.left())
         with self.plan.sweep.log.open("a", encoding="utf-8") as log:
             log.write(text + "\n")
         bad = status["state"] in ("failed", "diverged")
@@ -118,9 +121,8 @@ class Screen:
 
     def tick(self) -> None:
         """Shows how it stands."""
-        if self._live is not None and self.launcher is not None:
-            now = standing(self.jobs, self.launcher.states, self.plan.slots.count, self.took)
-            self._live.update(rendered(now, str(self.plan.sweep.path)), refresh=True)
+        if self._live is not None:
+            self._live.update(rendered(self.tally.standing(), str(self.plan.sweep.path)), refresh=True)
 
 
 def conclude(plan: Plan, console: Console) -> None:

@@ -54,8 +54,8 @@ class SweepKeys(Keys):
                 raise ConfigError(
                     f"sweep.{name}: no such key{did_you_mean(name, known) or ';'} keys: {', '.join(known)}"
                 )
-        if isinstance(values.get("zip"), dict):  # one block alone
-            values = {**values, "zip": [values["zip"]] if values["zip"] else []}
+        if not isinstance(values.get("zip"), list):  # none, or one block alone
+            values = {**values, "zip": [values["zip"]] if values.get("zip") else []}
         try:
             keys = cls.model_validate(values)
         except ValidationError as error:

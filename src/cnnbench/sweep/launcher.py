@@ -44,6 +44,7 @@ class Launcher:
         command: what the user typed, for the results.
         told: is called with a job, its new status and how long it took, when it has begun or ended.
         tick: is called some times a second.
+        work: what each process of a job calls with its config, its directory and the command; its exit code.
     """
 
     def __init__(
@@ -52,8 +53,9 @@ class Launcher:
         command: str,
         told: Callable[[Job, dict[str, Any], float | None], None] = lambda job, status, took: None,
         tick: Callable[[], None] = lambda: None,
+        work: Callable[[Config, Path, str], int] | None = None,
     ) -> None:
-        self.plan, self.command, self.told, self.tick = plan, command, told, tick
+        self.plan, self.command, self.told, self.tick, self.work = plan, command, told, tick, work or run_job
         self.queue = list(plan.due)
         self.running: list[Running] = []
         self.states = {planned.job.name: planned.status for planned in plan.jobs}
@@ -113,7 +115,7 @@ class Launcher:
             if directory.status()["state"] != "pending":  # what an earlier launch made of it is told no more
                 directory.write_status("pending")
             processes = executors.Job(
-                run_job,
+                self.work,
                 (planned.config, directory.path, self.command),
                 devices,
                 self.plan.slots.environment(taken),

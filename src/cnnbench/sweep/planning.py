@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.notation import as_typed, flat, legal
 from cnnbench.rundir import RunDir
 from cnnbench.sweep.freezing import Frozen, freeze
-from cnnbench.sweep.keys import SweepKeys
+from cnnbench.sweep.keys import Setting, SweepKeys
 from cnnbench.sweep.ledger import Job, SweepDir
 from cnnbench.sweep.slots import Slots
 from cnnbench.sweep.sweeper import Asked, ask, label
@@ -76,14 +76,17 @@ class Plan:
 
 
 def make_plan(
-    overrides: Iterable[str], config_dir: Path | None = None, progress: Progress = lambda what, done, of: None
+    overrides: Iterable[str],
+    config_dir: Path | None = None,
+    progress: Progress = lambda what, done, of: None,
+    cells: Sequence[Setting] = (),
 ) -> Plan:
     """Composes, checks and freezes every job, and finds what there is of it.
 
     Raises:
         ConfigError: a job cannot run, or the directory holds another sweep.
     """
-    asked = ask(overrides, config_dir, lambda done, of: progress("composing", done, of))
+    asked = ask(overrides, config_dir, lambda done, of: progress("composing", done, of), cells)
     total = len(asked.configs)
     frozen, slots = freeze(asked, lambda done: progress("checking", done, total))
     sweep = SweepDir(asked.runs_dir / asked.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from cnnbench.compose import UNCHOSEN, Composed, as_override, check_choices, com
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 from cnnbench.notation import as_typed, flat, legal
+from cnnbench.sweep.composing import Composer
 from cnnbench.sweep.keys import Setting, SweepKeys
 
 NOT_SWEPT = ("name", "runs_dir", "resume", "experiment")  # of which a sweep has one
@@ -46,7 +47,10 @@ class Asked:
 
 
 def ask(
-    overrides: Iterable[str], config_dir: Path | None = None, progress: Callable[[int, int], None] | None = None
+    overrides: Iterable[str],
+    config_dir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cells: Sequence[Setting] = (),
 ) -> Asked:
     """Multiplies out, composes and checks every job.
 
@@ -54,6 +58,7 @@ def ask(
         overrides: `key=value`, `key=a,b,c`, `key=range(5)`, as typed after `-m`.
         config_dir: a conf folder of the user's own.
         progress: is told how many jobs are composed, and of how many.
+        cells: settings instead of those of an experiment.
 
     Raises:
         ConfigError: in one line, what is wrong, be it in the last job.
@@ -69,6 +74,8 @@ def ask(
         raise ConfigError(f"{typed.fixed['resume']}: a sweep finds its runs by itself; type it without")
     check_choices(typed.fixed.values(), known)
     policy = SweepKeys.check(_of_experiment(typed.fixed, config_dir).values["sweep"])
+    if cells:
+        policy = policy.model_copy(update={"cells": list(cells), "factors": {}, "zip": [], "seeds": None})
     settings, keys, notes = multiplied(policy, typed.swept, set(typed.fixed))
     base = _base(typed.fixed, keys, known, config_dir)
     check_settings(settings, known)
@@ -100,7 +107,7 @@ def multiplied(
         return {key: value for key, value in setting.items() if key.lstrip("+") not in mine}
 
     factors = {**left(policy.factors), **{key: values for key, values in swept.items() if key != "seed"}}
-    empty = [key for key, values in factors.items() if not values]
+    empty = [key for key, values in {**factors, **swept}.items() if not values]
     if empty:
         raise ConfigError(f"{empty[0]}: no value to sweep over")
     seeds = swept.get("seed", _seeds(policy) if "seed" not in mine else None)
@@ -121,7 +128,7 @@ def multiplied(
     if len(distinct) < len(jobs):
         notes.append(f"{len(jobs) - len(distinct)} of {len(jobs)} jobs were asked for twice, and are run once")
     keys = dict.fromkeys(key.lstrip("+") for job in distinct for key in job if key != "seed")
-    return distinct, (*keys, *(["seed"] if seeds is not None else [])), notes
+    return distinct, (*keys, *(["seed"] if any("seed" in job for job in distinct) else [])), notes
 
 
 def _seeds(policy: SweepKeys) -> list[int] | None:
@@ -160,41 +167,6 @@ def check_settings(settings: list[Setting], known: dict[str, dict[str, Path]]) -
             check_choices((as_override(key, value) for value in values.values()), known)
 
 
-class Composer:
-    """Composes jobs; Hydra, which is slow, is asked once for each distinct choice of groups, and plain values are set on that.
-
-    Args:
-        fixed: overrides that all jobs have.
-        config_dir: a conf folder of the user's own.
-        known: the groups.
-    """
-
-    def __init__(self, fixed: list[str], config_dir: Path | None, known: dict[str, dict[str, Path]]) -> None:
-        self.fixed, self.config_dir, self.known = fixed, config_dir, known
-        self._composed: dict[str, Composed] = {}
-
-    def __call__(self, setting: Setting) -> Config:
-        """The config of a setting, checked."""
-        plain = {key: value for key, value in setting.items() if key not in self.known and not isinstance(value, dict)}
-        others = {key: value for key, value in setting.items() if key not in plain}
-        alike = json.dumps([others, sorted(plain)], sort_keys=True)
-        if alike not in self._composed:
-            overrides = [as_override(key, value) for key, value in {**others, **plain}.items()]
-            self._composed[alike] = compose_values([*self.fixed, *overrides], self.config_dir)
-        composed = self._composed[alike]
-        if composed.linked:  # a value may be made of one that varies
-            overrides = [as_override(key, value) for key, value in setting.items()]
-            composed = compose_values([*self.fixed, *overrides], self.config_dir)
-        values = json.loads(json.dumps(composed.of_a_run))  # a copy
-        for key, value in plain.items():
-            *path, last = key.lstrip("+").split(".")
-            node = values
-            for name in path:
-                node = node[name]
-            node[last] = value
-        return Config.check({**values, "choices": composed.choices})
-
-
 @contextmanager
 def of_job(name: str, of: int) -> Iterator[None]:
     """An error within is that of one job of several."""
@@ -208,7 +180,7 @@ def of_job(name: str, of: int) -> Iterator[None]:
 
 def _of_experiment(fixed: dict[str, str], config_dir: Path | None) -> Composed:
     """What the experiment's file alone composes to."""
-    kept = [text for key, text in fixed.items() if key == "experiment" or key.startswith("sweep.")]
+    kept = [text for key, text in fixed.items() if key == "experiment" or key.lstrip("+").startswith("sweep.")]
     return compose_values(kept, config_dir, missing=True)
 
 

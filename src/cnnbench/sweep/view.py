@@ -14,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnbench.notation import as_typed, duration
-from cnnbench.sweep.ledger import Job
+from cnnbench.sweep.ledger import ENDS, Job
 
 STATES = {  # in the order in which they are told
     "done": "green", "running": "cyan", "pending": "dim", "interrupted": "yellow", "failed": "red", "diverged": "magenta",
 }  # fmt: skip
+WAITING = ("pending", "interrupted")
 SAMPLE = 100  # finished jobs from whose times the rest is estimated
 SHOWN = 5  # failures
 FILE_WIDTH = 160  # characters, where it is no terminal
@@ -52,45 +53,116 @@ class Standing:
         return sum(self.counts.values())
 
 
-def standing(
-    jobs: Iterable[Job], states: Mapping[str, dict[str, Any]], slots: int, took: Mapping[str, float]
-) -> Standing:
-    """How jobs stand.
+class Tally:
+    """Keeps count of how jobs stand, however many there are: what changes is a job at a time.
 
     Args:
         jobs: all of them.
-        states: a status by the job's name; of running ones it is read anew.
+        states: a status by the job's name.
         slots: how many run at a time.
         took: seconds that finished jobs took, by name.
     """
-    jobs = list(jobs)
-    state_of = {job.name: states[job.name]["state"] for job in jobs}
-    running = [(job, job.directory.status()) for job in jobs if state_of[job.name] == "running"]
-    bad = [(job, states[job.name]) for job in jobs if state_of[job.name] in ("failed", "diverged")]
-    waiting = [job for job in jobs if state_of[job.name] in ("pending", "interrupted")]
-    return Standing(Counter(state_of.values()), running, bad, _left(jobs, running, waiting, slots, took))
+
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        states: Mapping[str, dict[str, Any]],
+        slots: int,
+        took: Mapping[str, float] | None = None,
+    ) -> None:
+        self.slots, self.counts = slots, Counter[str]()
+        self._cells: dict[str, Cell] = {}
+        self._cell_of: dict[str, Cell] = {}
+        self._jobs: dict[str, tuple[Job, dict[str, Any]]] = {}
+        self._running: dict[str, Job] = {}
+        self._bad: dict[str, Job] = {}
+        self._all = Cell()  # of all jobs: how long one takes
+        self._work, self._unknown = (
+            0.0,
+            0,
+        )  # seconds of waiting jobs whose cell has finished ones, and how many others wait
+        for job in jobs:
+            self._cell_of[job.name] = self._cells.setdefault(key_of(job.cell), Cell())
+            self.set(job, states[job.name], (took or {}).get(job.name))
+
+    @property
+    def total(self) -> int:
+        """How many jobs there are."""
+        return len(self._jobs)
+
+    @property
+    def ended(self) -> int:
+        """How many have come to an end of their own."""
+        return sum(self.counts[state] for state in ENDS)
+
+    def set(self, job: Job, status: dict[str, Any], took: float | None = None) -> None:
+        """A job has this status now, and took so many seconds."""
+        cell, before = self._cell_of[job.name], self._jobs.get(job.name)
+        self._work, self._unknown = self._work - cell.work, self._unknown - cell.unknown
+        if before is not None:
+            self.counts[before[1]["state"]] -= 1
+            cell.waiting -= before[1]["state"] in WAITING
+        state = status["state"]
+        self._jobs[job.name] = (job, status)
+        self.counts[state] += 1
+        cell.waiting += state in WAITING
+        for states, listed in ((("running",), self._running), (("failed", "diverged"), self._bad)):
+            listed.pop(job.name, None)
+            if state in states:
+                listed[job.name] = job
+        if took is not None and state == "done":
+            cell.add(took)
+            self._all.add(took)
+        self._work, self._unknown = self._work + cell.work, self._unknown + cell.unknown
+
+    def standing(self) -> Standing:
+        """How they stand now; what runs is asked how far it is."""
+        running = [(job, job.directory.status()) for job in self._running.values()]
+        bad = [self._jobs[name] for name in self._bad]
+        return Standing(self.counts, running, bad, self._left([status.get("left_s") for _, status in running]))
+
+    def left(self) -> float | None:
+        """Seconds that are left, without asking anybody."""
+        return self._left([None] * len(self._running))
+
+    def _left(self, ahead: list[float | None]) -> float | None:
+        """A job is thought to take as long as others of its cell, else as others do; what has only begun, as another."""
+        usual = self._all.mean
+        if usual is None:
+            known = [left for left in ahead if left is not None]
+            if len(known) < len(ahead) or not known:
+                return None
+            usual = max(known)
+        now = [usual if left is None else left for left in ahead]
+        return max([(self._work + self._unknown * usual + sum(now)) / max(1, self.slots), *now])
 
 
-def _left(
-    jobs: list[Job],
-    running: list[tuple[Job, dict[str, Any]]],
-    waiting: list[Job],
-    slots: int,
-    took: Mapping[str, float],
-) -> float | None:
-    """Seconds that are left: a job is thought to take as long as others of its cell, else as others do."""
-    by_cell: dict[str, list[float]] = {}
-    for job in jobs:
-        if job.name in took:
-            by_cell.setdefault(_key(job.cell), []).append(took[job.name])
-    ahead = {job.name: status.get("left_s") for job, status in running}
-    every = [seconds for listed in by_cell.values() for seconds in listed]
-    usual = statistics.mean(every) if every else max((left for left in ahead.values() if left), default=None)
-    if usual is None or (waiting and not every and None in ahead.values()):
-        return None
-    work = [statistics.mean(by_cell.get(_key(job.cell)) or [usual]) for job in waiting]
-    now = [usual if left is None else left for left in ahead.values()]
-    return max([(sum(work) + sum(now)) / max(1, slots), *now])
+@dataclass
+class Cell:
+    """How long the jobs of a cell take, and how many of them wait."""
+
+    seconds: float = 0.0
+    finished: int = 0
+    waiting: int = 0
+
+    @property
+    def mean(self) -> float | None:
+        """Seconds of one; None where none has finished."""
+        return self.seconds / self.finished if self.finished else None
+
+    @property
+    def work(self) -> float:
+        """Seconds of those that wait, as far as one knows."""
+        return self.waiting * (self.mean or 0.0)
+
+    @property
+    def unknown(self) -> int:
+        """How many wait, if one does not."""
+        return 0 if self.finished else self.waiting
+
+    def add(self, seconds: float) -> None:
+        """One has finished."""
+        self.seconds, self.finished = self.seconds + seconds, self.finished + 1
 
 
 def rendered(standing: Standing, name: str, launcher: str | None = None) -> Group:
@@ -160,7 +232,7 @@ def cells(jobs: Iterable[Job], keys: Iterable[str]) -> Table | None:
     """A row a cell: how many seeds, mean and deviation of its accuracies; None where nothing is done."""
     by_cell: dict[str, list[Job]] = {}
     for job in jobs:
-        by_cell.setdefault(_key(job.cell), []).append(job)
+        by_cell.setdefault(key_of(job.cell), []).append(job)
     columns = [key for key in keys if key != "seed"]
     table = Table(
         *[column.rpartition(".")[2] for column in columns], box=None, padding=(0, 2, 0, 0), header_style="bold"
@@ -191,5 +263,6 @@ def _mean_sd(values: list[float]) -> tuple[str, str]:
     return mean, f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
 
 
-def _key(cell: Mapping[str, Any]) -> str:
+def key_of(cell: Mapping[str, Any]) -> str:
+    """The same for jobs of one cell."""
     return json.dumps(cell, sort_keys=True)

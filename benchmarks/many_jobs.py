@@ -1,0 +1,73 @@
+"""How a sweep of very many jobs behaves: planning, freezing, starting, status and summary, with a stub in place of training.
+
+python benchmarks/many_jobs.py 10000
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cnnbench.config import Config
+from cnnbench.rundir import RunDir, write_atomic
+from cnnbench.sweep.command import Screen
+from cnnbench.sweep.executors import dismiss
+from cnnbench.sweep.launcher import Launcher, freeze_to_disk
+from cnnbench.sweep.planning import make_plan
+from cnnbench.sweep.view import cells, make_console
+
+
+def stub(config: Config, path: Path, command: str) -> int:
+    """In place of training: the files that a finished run is known by."""
+    directory = RunDir(path)
+    metrics = {"best/val/acc": 0.9, "best/val/loss": 0.3, "last/val/acc": 0.9, "test/acc": 0.9, "test/loss": 0.3}
+    result = {"metrics": metrics, "time": {"fit_s": 0.0}, "best_epoch": 1, "samples_per_s": 1.0, "code": "stub"}
+    write_atomic(directory.result, json.dumps(result), lasting=False)
+    directory.write_status("done")
+    return 0
+
+
+def main(jobs: int) -> None:
+    """Prints the seconds of each part."""
+    with tempfile.TemporaryDirectory() as folder:
+        seeds = f"seed=range({jobs // 10})"
+        overrides = [
+            f"optimizer.lr={','.join(str(n / 1000) for n in range(1, 11))}",
+            seeds,
+            "name=many",
+            f"runs_dir={folder}",
+        ]
+        begun = time.perf_counter()
+
+        def took(what: str) -> None:
+            nonlocal begun
+            print(f"{what:<48}{time.perf_counter() - begun:8.1f} s", flush=True)
+            begun = time.perf_counter()
+
+        plan = make_plan(overrides)
+        took(f"{len(plan.jobs)} jobs composed, checked, looked for")
+        with plan.sweep.held():
+            plan = freeze_to_disk(plan, "a stub")
+            took("frozen to disk")
+            screen = Screen(plan, make_console())
+            screen.console.quiet = True
+            launcher = Launcher(plan, "a stub", screen.told, screen.tick, stub)
+            with screen:
+                code = launcher.run()
+            took(f"run, {plan.slots.count} at a time: exit code {code}")
+        cells((each.job for each in plan.jobs), plan.record["keys"])
+        took("table of cells")
+        subprocess.run([sys.executable, "-m", "cnnbench", "status", str(plan.sweep.path)], check=True)
+        took("status, in a process of its own")
+        again = make_plan(overrides)
+        took(f"planned again: {len(again.due)} to run")
+        print(f"summary.csv: {len(plan.sweep.summary.read_text().splitlines())} lines")
+        dismiss()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)

@@ -1,0 +1,39 @@
+"""Hydra's side: its sweepers with our launcher, our sweeper through Hydra."""
+
+from __future__ import annotations
+
+import pytest
+
+from cnnbench.__main__ import main
+from cnnbench.sweep.ledger import SweepDir
+
+TINY = ["trainer=cpu", "threads=1", "data=synthetic", "data.train_size=64", "data.val_size=32", "data.test_size=32"]
+TINY += ["model=lenet", "epochs=1", "optimizer.lr=0.1,0.2", "seed=0,1", "name=driven"]
+
+
+def states(folder) -> list[str]:
+    return [job.status()["state"] for job in SweepDir(folder / "runs" / "driven").jobs()]
+
+
+@pytest.mark.slow
+def test_hydras_own_sweeper_chooses_jobs_that_our_launcher_runs_and_ours_finds_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["-m", "hydra/sweeper=basic", *TINY]) == 0
+    assert states(tmp_path) == ["done"] * 4
+    capsys.readouterr()
+    assert main(["-m", "hydra/sweeper=cnnbench", *TINY]) == 0
+    assert "4 jobs, 4 done already, nothing to run" in capsys.readouterr().out
+    assert main(["-m", *TINY]) == 0
+    assert "4 jobs, 4 done already, nothing to run" in capsys.readouterr().out
+
+
+def test_a_sweep_that_another_sweeper_chooses_needs_a_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["-m", "hydra/sweeper=basic", "seed=0,1"]) == 2
+    assert "so it needs a name; type name=..." in capsys.readouterr().err
+
+
+def test_a_sweeper_that_is_not_installed_is_told_with_those_that_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["-m", "hydra/sweeper=nobodys", "seed=0,1", "name=driven"]) == 2
+    assert "basic\tcnnbench" in capsys.readouterr().err.replace(" ", "\t")

@@ -1,0 +1,104 @@
+"""Sweeps of which nothing trains: planned in this process, with runs on disk as real ones would have left them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cnnbench.compose import Composed, compose_values
+from cnnbench.config import Config
+from cnnbench.environment import code_version
+from cnnbench.processes import this_process
+from cnnbench.rundir import RunDir
+from cnnbench.sweep.keys import SweepKeys
+from cnnbench.sweep.planning import Plan, Planned, make_plan
+from cnnbench.sweep.sweeper import multiplied
+
+SMALL = [
+    "data=synthetic", "data.train_size=100", "data.val_size=20", "data.test_size=20", "epochs=2", "batch_size=32", "threads=1",
+    "trainer=cpu",
+]  # fmt: skip
+METRICS = {"best/val/acc": 0.75, "best/val/loss": 0.5, "last/val/acc": 0.7, "test/acc": 0.625, "test/loss": 0.6}
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """Jobs are frozen in this process, which has torch; what was composed once is not composed again."""
+    monkeypatch.setattr("cnnbench.sweep.freezing.elsewhere", in_process)
+    monkeypatch.setattr("cnnbench.sweep.sweeper.compose_values", remembered)
+    monkeypatch.setattr("cnnbench.compose.compose_values", remembered)
+
+
+def in_process(work: Callable[..., Any], *arguments: Any, progress: Callable[..., None] | None = None) -> Any:
+    return work(*arguments, progress or (lambda *said: None))
+
+
+def remembered(overrides: list[str], config_dir: Path | None, missing: bool = False) -> Composed:
+    return _composed(tuple(overrides), config_dir, missing)
+
+
+@cache
+def _composed(overrides: tuple[str, ...], config_dir: Path | None, missing: bool) -> Composed:
+    return compose_values(list(overrides), config_dir, missing)
+
+
+def settings_of(
+    swept: dict[str, list[Any]] | None = None, fixed: tuple[str, ...] = (), **policy: Any
+) -> list[dict[str, Any]]:
+    """The settings of an experiment's keys, with values typed besides."""
+    return multiplied(SweepKeys.check(policy), swept or {}, set(fixed))[0]
+
+
+def experiment(folder: Path, **content: Any) -> Path:
+    """A conf folder with an experiment `mine`."""
+    path = folder / "conf" / "experiment" / "mine.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("# @package _global_\n" + yaml.safe_dump(content, sort_keys=False))
+    return folder / "conf"
+
+
+def plan_in(folder: Path, *overrides: str, config_dir: Path | None = None) -> Plan:
+    """The plan of a sweep of small nets on made images, below `folder/runs`."""
+    return make_plan([*SMALL, f"runs_dir={folder / 'runs'}", *overrides], config_dir)
+
+
+def leave(planned: Planned, state: str, owner: dict[str, Any] | None = None, **result: Any) -> RunDir:
+    """What a run in that state leaves in its directory; without an owner, nobody that lives."""
+    return leave_in(planned.job.directory.path, planned.config, state, owner, **result)
+
+
+def leave_in(path: Path, config: Config, state: str, owner: dict[str, Any] | None = None, **result: Any) -> RunDir:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.yaml").write_text(config.model_copy(update={"name": path.parent.name}).dump())
+    gone = {**this_process(), "pid_started": 0.0}
+    reason = "it went wrong" if state in ("failed", "diverged") else None
+    (path / "status.json").write_text(json.dumps({**(owner or gone), "state": state, "reason": reason}))
+    if state == "done":
+        (path / "result.json").write_text(json.dumps({**a_result(), **result}))
+    return RunDir(path)
+
+
+def a_result() -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "status": "done",
+        "metrics": METRICS,
+        "best_epoch": 2,
+        "n": {"train": 100, "val": 20, "test": 20},
+        "time": {"fit_s": 3.0},
+        "samples_per_s": 200.0,
+        "code": code_version(),
+        "hardware": {"system": f"{platform.system()} {platform.machine()}"},
+    }
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below, with its content."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
