@@ -90,6 +90,14 @@ def test_the_same_command_when_all_is_done_runs_nothing(seeded):
     assert files_below(last.folder) == seeded.after
 
 
+def test_a_summary_that_is_lost_is_made_again(seeded):
+    """Its launcher was killed when all was done and that not yet written."""
+    before = seeded.second.directory.summary.read_text()
+    seeded.second.directory.summary.unlink()
+    again(seeded.second, *FATED, "seed=0,1,2", "sweep.slots=2")
+    assert seeded.second.directory.summary.read_text() == before
+
+
 # ---- policy ----------------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +153,26 @@ def test_a_sweep_within_torchrun_is_refused_in_one_line(tmp_path):
     assert run.err == f"cnnbench: {said}\n"
     assert run.out == ""
     assert not (tmp_path / "runs").exists()
+
+
+def test_runs_dir_that_is_a_file_is_told_in_one_line(launch, tmp_path):
+    (tmp_path / "runs").write_text("")
+    sweep = launch(*FATED, "seed=0,1")
+    assert sweep.wait() == 2
+    assert sweep.err.startswith("cnnbench: runs_dir: cannot write to runs/swept (")
+    assert sweep.err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_an_overview_that_cannot_be_written_stops_no_job_and_is_told_at_the_end(launch, tmp_path):
+    """As on a disk that was full for a while."""
+    for name in ("summary.csv", "sweep.log"):
+        (tmp_path / "runs" / "swept" / name / "in the way").mkdir(parents=True)
+    sweep = launch(*FATED, "+model.fate=fine,raises,well")
+    assert sweep.wait() == 3
+    assert sweep.states() == {"fate-fine": "done", "fate-raises": "failed", "fate-well": "done"}
+    assert sweep.err == ""
+    assert sweep.out.splitlines()[-1] == "runs/swept/summary.csv: cannot be written (Is a directory)"
 
 
 # ---- slots -----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,14 @@ def run(plan: Plan, command: str, console: Console) -> int:
         launcher = Launcher(plan, command, screen.told, screen.tick)
         try:
             with screen:
-                code = launcher.run() if plan.due else 3 * any(job.status["state"] != "done" for job in plan.jobs)
+                code = launcher.run()
         except Interrupted as error:
             saved = "" if launcher.at_once else "; saved"
             raise Interrupted(f"{error}{saved}. To go on, type the same again: {command}", error.signum) from error
     conclude(plan, console)
-    return int(code)
+    if launcher.summary.trouble:
+        plain(console, launcher.summary.trouble, "yellow")
+    return code
 
 
 def planned(overrides: list[str], config_dir: Path | None, console: Console, cells: Sequence[Setting] = ()) -> Plan:
@@ -111,7 +114,7 @@ class Screen:
         """A job has begun or ended."""
         self.tally.set(job, status, took)
         text = line(job, status, took, self.tally.ended, self.tally.total, self.tally.left())
-        with self.plan.sweep.log.open("a", encoding="utf-8") as log:
+        with suppress(OSError), self.plan.sweep.log.open("a", encoding="utf-8") as log:
             log.write(text + "\n")
         bad = status["state"] in ("failed", "diverged")
         if bad or self._live is None:

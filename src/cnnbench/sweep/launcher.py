@@ -6,6 +6,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -64,8 +65,9 @@ class Launcher:
         self.at_once = False  # it was not the first
         self._received_at = 0.0
         self._free = list(range(plan.slots.count))
-        self._jobs = {planned.job.name: planned.job for planned in plan.jobs}
         self._beat_at = 0.0
+        jobs = [planned.job for planned in plan.jobs] + plan.others
+        self.summary = Summary(plan.sweep, jobs, plan.record["keys"])
 
     def run(self) -> int:
         """Until nothing is left to do; the exit code.
@@ -74,8 +76,6 @@ class Launcher:
             Interrupted: a signal came; what ran was saved.
         """
         before = {number: signal.signal(number, self._receive) for number in signals.NUMBERS}
-        jobs = [planned.job for planned in self.plan.jobs] + self.plan.others
-        self.summary = Summary(self.plan.sweep, jobs, self.plan.record["keys"])
         self.summary.write()
         try:
             while self.running or (self.queue and not self._stopped):
@@ -113,7 +113,8 @@ class Launcher:
             taken = [self._free.pop(0) for _ in range(min(devices, len(self._free)))]
             directory = planned.job.directory
             if directory.status()["state"] != "pending":  # what an earlier launch made of it is told no more
-                directory.write_status("pending")
+                with suppress(OSError):
+                    directory.write_status("pending")
             processes = executors.Job(
                 self.work,
                 (planned.config, directory.path, self.command),
@@ -138,7 +139,8 @@ class Launcher:
         now = time.monotonic()
         if now - self._beat_at > HEARTBEAT_S:
             self._beat_at = now
-            self.plan.sweep.beat(slots=self.plan.slots.count)
+            with suppress(OSError):  # there may be no room on the disk
+                self.plan.sweep.beat(slots=self.plan.slots.count)
         for running in list(self.running):
             code = running.processes.ended()
             if code is not None:
@@ -171,7 +173,8 @@ class Launcher:
         self._say(job, status, took)
 
     def _write(self, job: Job, reason: str) -> dict[str, Any]:
-        job.directory.write_status("failed", reason)
+        with suppress(OSError):
+            job.directory.write_status("failed", reason)
         return {"state": "failed", "reason": reason}
 
     def _say(self, job: Job, status: dict[str, Any], took: float | None = None) -> None:
