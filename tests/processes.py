@@ -187,7 +187,7 @@ class Forked:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cnnbench.train"])
+        context.set_forkserver_preload(["cnnbench.train", "cnnbench.sweep.command", "hydra"])
         self.screens, port = screens or folder, str(free_port())
         self.name = uuid.uuid4().hex
         self.processes = []
@@ -196,7 +196,7 @@ class Forked:
             places |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             every = {**environment, **(places if ranks > 1 else {})}
             screen = [str(self.screens / f"{self.name}.{rank}.{stream}") for stream in ("out", "err")]
-            process = context.Process(target=_be_command, args=(str(folder), arguments, every, screen, fault, about))
+            process = context.Process(target=be_command, args=(str(folder), arguments, every, screen, fault, about))
             process.start()
             self.processes.append(process)
 
@@ -236,7 +236,7 @@ def forked(folder: Path, *arguments: str, **more: Any) -> RunDir:
     return RunDir(run_of(folder))
 
 
-def _be_command(
+def be_command(
     folder: str,
     arguments: tuple[str, ...],
     environment: dict[str, str],
@@ -244,6 +244,7 @@ def _be_command(
     fault: Callable[..., None] | None,
     about: tuple[Any, ...],
 ) -> None:
+    """What a fork does: the command, in a folder, with its screen in files."""
     from cnnbench.__main__ import main
 
     os.environ |= environment

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
-from cnnbench.errors import ConfigError, Interrupted
+from cnnbench.errors import ConfigError, Interrupted, SaidElsewhere
 from cnnbench.ranks import placed
 from cnnbench.sweep.executors import dismiss
 from cnnbench.sweep.keys import Setting
@@ -22,7 +23,10 @@ from cnnbench.sweep.view import Tally, cells, line, make_console, rendered
 
 def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
     """Runs what is left of a sweep; the exit code."""
-    if placed()[1] > 1:
+    rank, size = placed()
+    if size > 1:
+        if rank:
+            raise SaidElsewhere(ConfigError.exit_code)
         raise ConfigError(
             "-m: a sweep is started once, and starts its jobs' processes itself; type it without torchrun or srun -n"
         )
@@ -48,11 +52,14 @@ def run(plan: Plan, command: str, console: Console) -> int:
         launcher = Launcher(plan, command, screen.told, screen.tick)
         try:
             with screen:
-                code = launcher.run() if plan.due else 3 * any(job.status["state"] != "done" for job in plan.jobs)
+                code = launcher.run()
         except Interrupted as error:
-            raise Interrupted(f"{error}; saved. To go on, type the same again: {command}", error.signum) from error
+            saved = "" if launcher.at_once else "; saved"
+            raise Interrupted(f"{error}{saved}. To go on, type the same again: {command}", error.signum) from error
     conclude(plan, console)
-    return int(code)
+    if launcher.summary.trouble:
+        plain(console, launcher.summary.trouble, "yellow")
+    return code
 
 
 def planned(overrides: list[str], config_dir: Path | None, console: Console, cells: Sequence[Setting] = ()) -> Plan:
@@ -107,7 +114,7 @@ class Screen:
         """A job has begun or ended."""
         self.tally.set(job, status, took)
         text = line(job, status, took, self.tally.ended, self.tally.total, self.tally.left())
-        with self.plan.sweep.log.open("a", encoding="utf-8") as log:
+        with suppress(OSError), self.plan.sweep.log.open("a", encoding="utf-8") as log:
             log.write(text + "\n")
         bad = status["state"] in ("failed", "diverged")
         if bad or self._live is None:

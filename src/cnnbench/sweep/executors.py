@@ -120,9 +120,16 @@ def serve() -> None:
     """
     forkserver.set_forkserver_preload(["cnnbench.sweep.warm"])
     resource_tracker.ensure_running()  # which would let them through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.NUMBERS)  # the fork server keeps it so
-    try:
+    with held_back():  # the fork server keeps it so
         forkserver.ensure_running()
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """A signal that comes within is met at its end: nothing is begun by halves."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.NUMBERS)
+    try:
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -225,7 +232,8 @@ def elsewhere(work: Callable[..., T], *arguments: Any, progress: Callable[..., N
     serve()
     here, there = multiprocessing.Pipe()
     worker = process(_work, there, work, arguments)
-    worker.start()
+    with held_back():
+        worker.start()
     there.close()
     try:
         while True:

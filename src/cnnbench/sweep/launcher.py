@@ -6,6 +6,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -61,10 +62,12 @@ class Launcher:
         self.states = {planned.job.name: planned.status for planned in plan.jobs}
         self.failures = 0
         self.received = 0  # the signal that stops the sweep
+        self.at_once = False  # it was not the first
         self._received_at = 0.0
         self._free = list(range(plan.slots.count))
-        self._jobs = {planned.job.name: planned.job for planned in plan.jobs}
         self._beat_at = 0.0
+        jobs = [planned.job for planned in plan.jobs] + plan.others
+        self.summary = Summary(plan.sweep, jobs, plan.record["keys"])
 
     def run(self) -> int:
         """Until nothing is left to do; the exit code.
@@ -73,8 +76,6 @@ class Launcher:
             Interrupted: a signal came; what ran was saved.
         """
         before = {number: signal.signal(number, self._receive) for number in signals.NUMBERS}
-        jobs = [planned.job for planned in self.plan.jobs] + self.plan.others
-        self.summary = Summary(self.plan.sweep, jobs, self.plan.record["keys"])
         self.summary.write()
         try:
             while self.running or (self.queue and not self._stopped):
@@ -111,6 +112,9 @@ class Launcher:
             self.queue.remove(planned)
             taken = [self._free.pop(0) for _ in range(min(devices, len(self._free)))]
             directory = planned.job.directory
+            if directory.status()["state"] != "pending":  # what an earlier launch made of it is told no more
+                with suppress(OSError):
+                    directory.write_status("pending")
             processes = executors.Job(
                 self.work,
                 (planned.config, directory.path, self.command),
@@ -118,8 +122,9 @@ class Launcher:
                 self.plan.slots.environment(taken),
                 directory.log,
             )
-            processes.start()
-            self.running.append(Running(planned, processes, taken))
+            with executors.held_back():  # it comes to all that are on
+                processes.start()
+                self.running.append(Running(planned, processes, taken))
             self._say(planned.job, {"state": "running"})
 
     def _wait(self) -> None:
@@ -134,7 +139,8 @@ class Launcher:
         now = time.monotonic()
         if now - self._beat_at > HEARTBEAT_S:
             self._beat_at = now
-            self.plan.sweep.beat(slots=self.plan.slots.count)
+            with suppress(OSError):  # there may be no room on the disk
+                self.plan.sweep.beat(slots=self.plan.slots.count)
         for running in list(self.running):
             code = running.processes.ended()
             if code is not None:
@@ -154,9 +160,9 @@ class Launcher:
         job = running.planned.job
         took = time.monotonic() - running.begun
         status = job.directory.status()
-        if running.timed_out:
+        if running.timed_out and not job.directory.result.is_file():
             status = self._write(job, f"took longer than sweep.timeout={self.plan.policy.timeout:g} s")
-        elif code == 0 and job.directory.result.is_file():
+        elif job.directory.result.is_file():  # it is written last; whatever came after that
             status = {**status, "state": "done"}
         elif -code in signals.NUMBERS or (self.received and code == -signal.SIGKILL):
             status = job.status()  # it had not begun, or was not quick enough; it goes on from what it saved
@@ -167,7 +173,8 @@ class Launcher:
         self._say(job, status, took)
 
     def _write(self, job: Job, reason: str) -> dict[str, Any]:
-        job.directory.write_status("failed", reason)
+        with suppress(OSError):
+            job.directory.write_status("failed", reason)
         return {"state": "failed", "reason": reason}
 
     def _say(self, job: Job, status: dict[str, Any], took: float | None = None) -> None:
@@ -179,8 +186,11 @@ class Launcher:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         """The first signal has every job save and end, the second ends all at once."""
         if self.received:
+            if time.monotonic() - self._received_at < signals.SAME_S:
+                return  # timeout(1) sends it to its child, and then to all of the group
             for running in self.running:
                 running.processes.kill()
+            self.at_once = True
             raise Interrupted(f"stopped at once by {signal.Signals(number).name}", number)
         self.received, self._received_at = number, time.monotonic()
         for running in self.running:
@@ -198,6 +208,8 @@ def freeze_to_disk(plan: Plan, command: str) -> Plan:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
             config = planned.config.model_copy(update={"name": plan.asked.name})
             write_atomic(planned.job.directory.config, config.dump(), lasting=False)
+        elif planned.due and planned.job.result() is None:
+            planned.job.directory.result.unlink(missing_ok=True)  # it cannot be read
         jobs.append(planned)
     plan = replace(plan, jobs=jobs)
     record = {**plan.record, "command": command, "slots": plan.slots.count}

@@ -116,7 +116,7 @@ class SweepDir:
         """What `write` wrote; nothing where there is no sweep yet."""
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError) as error:
             raise ConfigError(
@@ -170,7 +170,12 @@ class SweepDir:
         Raises:
             ConfigError: one does.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"runs_dir: cannot write to {self.path} ({error.strerror}); choose another with runs_dir=..."
+            ) from error
         lock = FileLock(self.path / ".launcher.lock")
         try:
             lock.acquire(timeout=0)
@@ -197,7 +202,8 @@ class Summary:
         self.path, self.keys = sweep.summary, tuple(keys)
         self._rows = {job.name: row(job, job.status(), self.keys) for job in jobs}
         self._next = 0.0
-        self._late = False
+        self._late = True
+        self.trouble = ""  # why it could not be written
 
     def update(self, job: Job, status: dict[str, Any]) -> None:
         """A job has another status."""
@@ -207,7 +213,7 @@ class Summary:
             self.write()
 
     def write(self) -> None:
-        """All of it, if there is anything new."""
+        """All of it. Where that fails, as on a full disk, the sweep goes on: the jobs' own directories say the same."""
         begun = time.monotonic()
         text = io.StringIO()
         columns = [
@@ -225,10 +231,13 @@ class Summary:
         table = csv.DictWriter(text, columns, lineterminator="\n", restval="")
         table.writeheader()
         table.writerows(self._rows.values())
-        write_atomic(self.path, text.getvalue())
+        try:
+            write_atomic(self.path, text.getvalue())
+            self._late, self.trouble = False, ""
+        except OSError as error:
+            self.trouble = f"{self.path}: cannot be written ({error.strerror})"
         now = time.monotonic()
         self._next = now + 20 * (now - begun) if now - begun > 0.05 else now
-        self._late = False
 
     def close(self) -> None:
         """What was put off."""

@@ -1,0 +1,27 @@
+"""What the tests of sweeps share."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweeps import STOPPABLE, Sweep, swept
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory) -> Sweep:
+    """The sweep that was never stopped. Tests read it and change nothing."""
+    return swept(tmp_path_factory.mktemp("whole"), *STOPPABLE)
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Starts sweeps in the test's folder, and kills what is left of them at its end."""
+    begun = []
+
+    def start(*arguments: str, **more: str) -> Sweep:
+        begun.append(Sweep(tmp_path, *arguments, **more))
+        return begun[-1]
+
+    yield start
+    for sweep in begun:
+        sweep.end()

@@ -1,0 +1,209 @@
+"""Sweeps that are stopped: what runs is saved, what waits never begins, and the same command goes on to the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from cnnbench.sweep.ledger import SweepDir
+from processes import Typed, marked, own_environment, until
+from sweeps import FATED, LEFT_S, STOPPABLE, Sweep, assert_same_sweep, changed, swept
+
+SLOWLY = "0.3"  # seconds for each of twelve steps
+STOPPED = ["interrupted", "interrupted", "pending", "pending"]
+
+
+def both_have_saved(sweep: SweepDir) -> bool:
+    return len(list(sweep.path.glob("*/checkpoints/last.ckpt"))) == 2
+
+
+def assert_stopped_in_good_order(sweep: Sweep, name: str) -> None:
+    """One line; what ran is saved, of the rest nothing but its config is there."""
+    typed = " ".join(STOPPABLE)
+    assert (
+        sweep.err
+        == f"cnnbench: stopped by {name}; saved. To go on, type the same again: python -m cnnbench -m {typed}\n"
+    )
+    assert list(sweep.states().values()) == STOPPED
+    first, second, *others = sweep.runs().values()
+    assert first.status()["reason"] == second.status()["reason"] == f"stopped by {name}"
+    assert first.last.is_file()
+    assert second.last.is_file()
+    assert [list(changed(run)) for run in others] == [[str(run.config)] for run in others]
+    lines = sweep.directory.summary.read_text().splitlines()[1:]
+    assert [line.split(",")[1] for line in lines] == STOPPED
+
+
+def test_sigterm_saves_what_runs_begins_nothing_more_and_the_same_command_goes_on_to_the_same_bits(launch, whole):
+    sweep = launch(*STOPPABLE, NETS_WAIT=SLOWLY)
+    until(lambda: both_have_saved(sweep.directory), "both save")
+    sweep.send(signal.SIGTERM)
+    assert sweep.wait() == 143
+    sweep.assert_nobody_left()
+    assert_stopped_in_good_order(sweep, "SIGTERM")
+    resumed = swept(sweep.folder, *STOPPABLE)
+    assert "4 jobs, 2 to be resumed, 4 to run" in resumed.out
+    assert_same_sweep(resumed, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGUSR1", 128 + signal.SIGUSR1)])
+def test_other_signals_do_the_same(name, code, launch, whole):
+    sweep = launch(*STOPPABLE, NETS_WAIT=SLOWLY)
+    until(lambda: both_have_saved(sweep.directory), "both save")
+    sweep.send(getattr(signal, name))
+    assert sweep.wait() == code
+    sweep.assert_nobody_left()
+    assert_stopped_in_good_order(sweep, name)
+    assert_same_sweep(swept(sweep.folder, *STOPPABLE), whole)
+
+
+@pytest.mark.slow
+def test_what_kept_a_stopped_job_from_going_on_is_told_and_not_what_stopped_it(launch):
+    sweep = launch(*STOPPABLE, NETS_WAIT=SLOWLY)
+    until(lambda: both_have_saved(sweep.directory), "both save")
+    sweep.send(signal.SIGTERM)
+    assert sweep.wait() == 143
+    first, *_ = sweep.runs().values()
+    first.config.write_text(first.config.read_text().replace("seed: 0", "seed: 5"))
+    again = Sweep(sweep.folder, *STOPPABLE)
+    assert again.wait() == 3
+    assert again.states() == {"seed0": "failed", "seed1": "done", "seed2": "done", "seed3": "done"}
+    assert "are not those that this run began with" in first.status()["reason"]
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_processes_counts_once(launch, whole):
+    """As Slurm and systemd send it; timeout(1) sends it to its child twice."""
+    sweep = launch(*STOPPABLE, NETS_WAIT=SLOWLY)
+    until(lambda: both_have_saved(sweep.directory), "both save")
+    for process in sweep.family():
+        process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    sweep.send(signal.SIGTERM)
+    assert sweep.wait() == 143
+    sweep.assert_nobody_left()
+    assert_stopped_in_good_order(sweep, "SIGTERM")
+    assert_same_sweep(swept(sweep.folder, *STOPPABLE), whole)
+
+
+def test_the_second_signal_ends_all_at_once(launch):
+    sweep = launch(*FATED, "+model.fate=hangs,deaf,fine", "sweep.slots=2")
+    until(lambda: sum("sleep" in process.name() for process in sweep.family()) == 1, "they hang")
+    sweep.send(signal.SIGTERM)
+    time.sleep(1)
+    assert sweep.code is None
+    sweep.send(signal.SIGINT)
+    begun = time.monotonic()
+    assert sweep.wait() == 130
+    sweep.assert_nobody_left()
+    assert time.monotonic() - begun < 15  # a minute is what the first alone gives them
+    assert sweep.err.startswith(
+        "cnnbench: stopped at once by SIGINT. To go on, type the same again: python -m cnnbench -m "
+    )
+    assert sweep.err.count("\n") == 1
+
+
+def test_a_signal_while_jobs_are_being_checked_ends_it_before_anything_is_written(launch, tmp_path):
+    sweep = launch(*FATED, "seed=range(400)")
+    until(lambda: len(sweep.family()) > 2 or sweep.code is not None, "a process checks the jobs", every=0.002)
+    os.killpg(sweep.pid, signal.SIGINT)
+    assert sweep.wait() == 130
+    sweep.assert_nobody_left()
+    assert sweep.err == "cnnbench: interrupted\n"
+    assert not (tmp_path / "runs").exists()
+
+
+# ---- at a terminal ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    """Types commands at a terminal of their own."""
+    begun = []
+
+    def start(*arguments: str, **more: str) -> pexpect.spawn:
+        environment = own_environment(tmp_path.name, {"COLUMNS": "200", "LINES": "40", "TERM": "xterm", **more})
+        begun.append(
+            pexpect.spawn(
+                sys.executable,
+                ["-m", "cnnbench", *arguments],
+                cwd=tmp_path,
+                env=environment,
+                timeout=120,
+                dimensions=(40, 200),
+            )
+        )
+        return begun[-1]
+
+    yield start
+    for process in marked(tmp_path.name):
+        process.kill()
+    for child in begun:
+        child.close(force=True)
+
+
+def ended(child: pexpect.spawn) -> tuple[int, str]:
+    shown = child.before if isinstance(child.before, bytes) else b""
+    child.expect(pexpect.EOF)
+    shown += child.before
+    child.wait()
+    return child.exitstatus, shown.decode()
+
+
+@pytest.mark.slow
+def test_control_c_at_a_terminal_saves_and_the_same_command_goes_on_to_the_same_bits(terminal, whole, tmp_path):
+    child = terminal("-m", *STOPPABLE, NETS_WAIT=SLOWLY)
+    directory = SweepDir(tmp_path / "runs" / "swept")
+    until(lambda: both_have_saved(directory), "both save")
+    child.sendintr()
+    code, shown = ended(child)
+    assert code == 130
+    assert shown.count("stopped by SIGINT; saved. To go on, type the same again: python -m cnnbench -m ") == 1
+    assert "Traceback" not in shown
+    until(lambda: not marked(tmp_path.name), "nobody is left", LEFT_S)
+    assert [job.status()["state"] for job in directory.jobs()] == STOPPED
+    assert_same_sweep(swept(tmp_path, *STOPPABLE), whole)
+
+
+@pytest.mark.slow
+def test_control_c_twice_at_a_terminal_ends_all_at_once(terminal, tmp_path):
+    child = terminal("-m", *FATED, "+model.fate=hangs,deaf,fine", "sweep.slots=2")
+    until(lambda: sum(process.name() == "sleep" for process in marked(tmp_path.name)) == 1, "they hang")
+    child.sendintr()
+    time.sleep(1)
+    child.sendintr()
+    code, shown = ended(child)
+    assert code == 130
+    assert "Traceback" not in shown
+    until(lambda: not marked(tmp_path.name), "nobody is left", LEFT_S)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.3, 1.0, 2.5])
+def test_control_c_before_anything_has_begun_leaves_nobody_and_no_traceback(after, terminal, tmp_path):
+    child = terminal("-m", *STOPPABLE)
+    until(lambda: len(marked(tmp_path.name)) >= 2, "the fork server is started", every=0.005)
+    time.sleep(after)
+    child.sendintr()
+    code, shown = ended(child)
+    assert code == 130
+    assert "Traceback" not in shown
+    until(lambda: not marked(tmp_path.name), "nobody is left", LEFT_S)
+
+
+@pytest.mark.slow
+def test_sigterm_to_a_typed_sweep_leaves_no_process_that_has_its_environment(tmp_path, whole):
+    run = Typed(tmp_path, "-m", *STOPPABLE, NETS_WAIT=SLOWLY)
+    directory = SweepDir(Path(tmp_path) / "runs" / "swept")
+    until(lambda: both_have_saved(directory) or run.process.poll() is not None, "both save")
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 143
+    until(lambda: not run.family(), "nobody is left", LEFT_S)
+    assert_same_sweep(swept(tmp_path, *STOPPABLE), whole)

@@ -1,0 +1,217 @@
+"""Sweeps in processes that have torch at once: the launcher is a fork, and so is its fork server."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import multiprocessing
+import os
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import util
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cnnbench.rundir import RunDir
+from cnnbench.sweep.ledger import SweepDir
+from processes import assert_same_run, be_command, until
+
+TINY = ["threads=1", "trainer=cpu", "epochs=1", "data=synthetic", "data.image_size=16", "data.train_size=256"]
+TINY += ["data.val_size=32", "data.test_size=32", "name=swept"]
+FATED = [*TINY, "model=custom", "model._target_=sweep_nets.Fated"]
+STOPPABLE = [
+    *FATED,
+    "+model.dropout=0.2",
+    "epochs=3",
+    "trainer.checkpoint_every_s=0.05",
+    "seed=0,1,2,3",
+    "sweep.slots=2",
+]
+STOPPABLE.remove("epochs=1")
+LEFT_S = 25  # within which nobody may be left
+BECOMES_INIT = 36  # PR_SET_CHILD_SUBREAPER
+
+
+class Sweep:
+    """A command, by default a sweep's, in a fork that has torch and Lightning; a keeper above it sees all that descends from it.
+
+    The keeper inherits orphans, whatever session they are in and whatever their environment, and ends when nobody is left.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, first: str = "-m", **environment: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.arguments, name = folder, (first, *arguments), uuid.uuid4().hex
+        self._out, self._err, self._told = (folder / f"{name}.{what}" for what in ("out", "err", "told"))
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["cnnbench.train", "cnnbench.sweep.command", "hydra"])
+        screen = [str(self._out), str(self._err)]
+        given = (str(folder), self.arguments, environment, screen, str(self._told))
+        self.keeper = context.Process(target=_keep, args=given)
+        self.keeper.start()
+        self.pid = int(until(lambda: self._lines(1), "it starts")[0])
+
+    def _lines(self, number: int) -> list[str]:
+        """What the keeper has told: the launcher's process, and how that ended."""
+        lines = self._told.read_text().splitlines() if self._told.exists() else []
+        return lines if len(lines) >= number else []
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text()
+
+    @property
+    def code(self) -> int | None:
+        """The launcher's exit code; below 0 it is a signal; None while it is on."""
+        lines = self._lines(2)
+        return int(lines[1]) if lines else None
+
+    def wait(self, seconds: float = 180) -> int:
+        """The same at its end."""
+        try:
+            return until(lambda: self._lines(2), "it ends", seconds)[1] and int(self._lines(2)[1])
+        except AssertionError as error:
+            self.end()
+            raise AssertionError(f"{error}\n{self.out}\n{self.err}") from None
+
+    def send(self, number: int) -> None:
+        """A signal to the launcher alone."""
+        os.kill(self.pid, number)
+
+    def family(self) -> list[psutil.Process]:
+        """All living processes that descend from it, orphans too."""
+        with suppress(psutil.Error):
+            found = psutil.Process(self.keeper.pid).children(recursive=True)
+            return [process for process in found if _lives(process)]
+        return []
+
+    def assert_nobody_left(self, seconds: float = LEFT_S) -> None:
+        until(lambda: not self.keeper.is_alive(), f"all of {self.family()} end", seconds)
+
+    def end(self) -> None:
+        """Kills what is left."""
+        while self.keeper.is_alive():
+            for process in self.family():
+                with suppress(psutil.Error):
+                    process.kill()
+            self.keeper.join(0.2)
+
+    # ---- what it has made --------------------------------------------------------------------------------------------
+
+    @property
+    def directory(self) -> SweepDir:
+        return SweepDir(self.folder / "runs" / "swept")
+
+    def runs(self) -> dict[str, RunDir]:
+        """The jobs by their names without the hash, in their order."""
+        return {job.name.rpartition("_")[0]: job.directory for job in self.directory.jobs()}
+
+    def states(self) -> dict[str, str]:
+        return {name: run.status()["state"] for name, run in self.runs().items()}
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def swept(folder: Path, *arguments: str, **environment: str) -> Sweep:
+    """A sweep that went well, of which nobody is left."""
+    sweep = Sweep(folder, *arguments, **environment)
+    assert sweep.wait() == 0, f"{sweep.out}\n{sweep.err}"
+    sweep.assert_nobody_left()
+    return sweep
+
+
+def assert_same_sweep(one: Sweep, other: Sweep) -> None:
+    """Two finished sweeps have the same jobs, and these the same bits."""
+    assert one.runs().keys() == other.runs().keys()
+    for name, run in one.runs().items():
+        assert_same_run(run, other.runs()[name])
+        assert not list(run.path.rglob(".*.tmp"))
+
+
+def changed(directory: RunDir) -> dict[str, int]:
+    """When each file of a run was written."""
+    return {str(path): path.stat().st_mtime_ns for path in directory.path.rglob("*") if path.is_file()}
+
+
+def metrics(directory: RunDir) -> dict[str, Any]:
+    return json.loads(directory.result.read_text())["metrics"]
+
+
+# ---- the fork --------------------------------------------------------------------------------------------------------
+
+
+def _keep(folder: str, arguments: tuple[str, ...], environment: dict[str, str], screen: list[str], told: str) -> None:
+    ctypes.CDLL(None).prctl(BECOMES_INIT, 1, 0, 0, 0)
+    launcher = os.fork()
+    if launcher == 0:
+        _launch(folder, arguments, environment, screen)
+    _tell(told, launcher)
+    while True:
+        try:
+            ended, status = os.wait()
+        except ChildProcessError:
+            os._exit(0)
+        if ended == launcher:
+            _tell(told, os.waitstatus_to_exitcode(status))
+
+
+def _tell(path: str, number: int) -> None:
+    with open(path, "a") as file:
+        file.write(f"{number}\n")
+
+
+def _launch(folder: str, arguments: tuple[str, ...], environment: dict[str, str], screen: list[str]) -> None:
+    """As the interpreter would: the command, what is to be done at its end, the exit code."""
+    os.setsid()
+    sys.path.insert(0, folder)  # where modules of the user's are found, as with python -m
+    util.spawnv_passfds = _fork_for(util.spawnv_passfds)
+    code = 1
+    try:
+        be_command(folder, arguments, environment, screen, None, ())
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        util._exit_function()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _fork_for(spawn: Callable[..., int]) -> Callable[..., int]:
+    """Starts what multiprocessing starts, its fork server without a new interpreter: what that imports is here."""
+
+    def start(path: str, arguments: list[str], passed: list[int]) -> int:
+        source = arguments[-1]
+        if "forkserver" not in source:
+            return spawn(path, arguments, passed)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                kept = {0, 1, 2, *map(int, passed)}
+                for number in map(int, os.listdir("/proc/self/fd")):
+                    if number not in kept:
+                        with suppress(OSError):
+                            os.close(number)
+                exec(source)
+            except SystemExit:
+                pass
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+            os._exit(0)
+        return pid
+
+    return start
