@@ -36,6 +36,8 @@ def quickly(monkeypatch, tmp_path):
     """In an empty folder; jobs are frozen in this process, which has torch; what was composed once is not composed again."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("cnnbench.sweep.freezing.elsewhere", in_process)
+    monkeypatch.setattr("cnnbench.sweep.executors.elsewhere", in_process)
+    monkeypatch.setattr("cnnbench.plan.dismiss", lambda: None)
     monkeypatch.setattr("cnnbench.sweep.sweeper.compose_values", remembered)
     monkeypatch.setattr("cnnbench.compose.compose_values", remembered)
 
