@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from processes import Typed
-from sweeping import quickly  # noqa: F401
 
 from cnnbench.compose import groups
 from cnnbench.sweep.planning import make_plan
 from cnnbench.sweep.sweeper import ask
+from processes import Typed
+from sweeping import quickly  # noqa: F401
 
 FILES = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 CUT = ["epochs=1", "trainer.max_steps=2", "data.train_size=100", "data.val_size=40", "data.test_size=40", "batch_size=16",
@@ -27,7 +27,9 @@ experiments = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 @pytest.fixture
 def at(file):
     """Where the experiment's data are: `data.root=...`, or nothing where they come with the install."""
-    (chosen,) = [line["override /data"] for line in yaml.safe_load(file.read_text())["defaults"] if "override /data" in line]
+    (chosen,) = [
+        line["override /data"] for line in yaml.safe_load(file.read_text())["defaults"] if "override /data" in line
+    ]
     if chosen not in SETS:
         return []
     shared = os.environ.get("CNNBENCH_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -42,7 +44,7 @@ def test_there_are_experiments_and_all_of_them_can_be_chosen():
 
 
 @experiments
-def test_an_experiment_composes_and_is_called_after_its_file(file, quickly):  # noqa: F811
+def test_an_experiment_composes_and_is_called_after_its_file(file, quickly):
     asked = ask([f"experiment={file.stem}"])
     assert asked.name == file.stem
     assert asked.notes == ()
@@ -50,14 +52,14 @@ def test_an_experiment_composes_and_is_called_after_its_file(file, quickly):  # 
 
 
 @experiments
-def test_an_experiment_says_its_question_and_how_many_runs_it_costs(file, quickly):  # noqa: F811
+def test_an_experiment_says_its_question_and_how_many_runs_it_costs(file, quickly):
     asked = ask([f"experiment={file.stem}"])
     assert asked.policy.question.endswith("?")
     assert re.fullmatch(rf"{len(asked.settings)} runs, .+ on 2 cores", asked.policy.cost)
 
 
 @experiments
-def test_an_experiment_has_several_seeds_of_each_cell(file, quickly):  # noqa: F811
+def test_an_experiment_has_several_seeds_of_each_cell(file, quickly):
     settings = ask([f"experiment={file.stem}"]).settings
     seeds = {}
     for setting in settings:
@@ -66,13 +68,13 @@ def test_an_experiment_has_several_seeds_of_each_cell(file, quickly):  # noqa: F
 
 
 @experiments
-def test_the_baseline_is_one_of_the_cells(file, quickly):  # noqa: F811
+def test_the_baseline_is_one_of_the_cells(file, quickly):
     asked = ask([f"experiment={file.stem}"])
     assert {**asked.policy.baseline, "seed": 0} in asked.settings
 
 
 @experiments
-def test_an_experiment_can_be_planned(file, at, quickly):  # noqa: F811
+def test_an_experiment_can_be_planned(file, at, quickly):
     plan = make_plan([f"experiment={file.stem}", "trainer=cpu", *at])
     assert len(plan.due) == len(plan.asked.settings)
     assert len({planned.job.identity for planned in plan.jobs}) == len(plan.jobs)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-from sweeping import SMALL, leave, plan, quickly, tree  # noqa: F401
 
 from cnnbench.__main__ import main
 from cnnbench.errors import ConfigError
@@ -15,6 +14,7 @@ from cnnbench.plan import factors, number, several
 from cnnbench.plan import main as plan_main
 from cnnbench.sweep.estimates import Estimate
 from cnnbench.sweep.launcher import freeze_to_disk
+from sweeping import SMALL, leave, plan, quickly, tree  # noqa: F401
 
 ROW_6 = ["sweep.cells=[{model:plain18,optimizer.lr:0.005},{model:resnet18,optimizer.lr:0.01}]", "seed=0,1"]
 PLANS = """
@@ -27,7 +27,7 @@ sys.exit(code)
 
 
 @pytest.fixture
-def shown(quickly, capsys):  # noqa: F811
+def shown(quickly, capsys):
     """Shows a plan; gives its lines."""
 
     def shown(*arguments):
@@ -53,7 +53,9 @@ def typed(tmp_path_factory):
     (folder / "runs" / "other" / "notes.txt").write_text("mine")
     before = tree(folder)
     arguments = ["plan", "-m", *SMALL, "model=lenet5,simplecnn", "seed=0,1"]
-    done = subprocess.run([sys.executable, "-c", PLANS, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", PLANS, *arguments], cwd=folder, capture_output=True, text=True, timeout=300
+    )
     return done, before, tree(folder)
 
 
@@ -116,7 +118,9 @@ def test_a_state_says_what_becomes_of_the_job(shown):
 def test_a_job_that_is_run_again_says_so(shown):
     (planned,) = freeze_to_disk(plan("name=mine", "seed=0"), "typed").jobs
     leave(planned, "done", code="other")
-    assert "done, again" in line_with(shown("name=mine", "seed=0", "sweep.stale=rerun"), f"{planned.job.name} ", "again")
+    assert "done, again" in line_with(
+        shown("name=mine", "seed=0", "sweep.stale=rerun"), f"{planned.job.name} ", "again"
+    )
 
 
 def test_a_sweep_that_is_done_has_nothing_to_run_and_no_time(shown):
@@ -147,7 +151,7 @@ def test_two_arms_at_two_learning_rates_are_told_to_differ_in_them(shown):
     assert any(line.startswith("  besides, parameters: ") for line in lines[at:])
 
 
-def test_two_arms_at_two_learning_rates_are_named_in_the_plan_itself(quickly):  # noqa: F811
+def test_two_arms_at_two_learning_rates_are_named_in_the_plan_itself(quickly):
     (of_model, of_lr) = factors(plan(*ROW_6))
     assert of_model.differing.keys() == {"lr", "params", "macs"}
     assert of_lr.differing.keys() >= {"params", "macs"}
@@ -226,7 +230,9 @@ def test_jobs_of_which_nothing_is_known_make_it_at_least(shown):
     finish_one()
     lines = shown("model=lenet5,simplecnn", "seed=1", "sweep.slots=1")
     assert "time: at least 4.0 s for 2 jobs, 1 at a time (as a finished run)" in lines
-    assert any(line.startswith("  1 of them are not counted, as none of their kind has finished here") for line in lines)
+    assert any(
+        line.startswith("  1 of them are not counted, as none of their kind has finished here") for line in lines
+    )
 
 
 def test_each_cell_is_measured_once(shown, monkeypatch):
@@ -249,7 +255,7 @@ def test_some_real_steps_are_measured_and_leave_nothing(shown, tmp_path):
 # ---- mistakes ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(quickly, capsys):  # noqa: F811
+def test_a_mistake_is_one_line_and_exit_code_2(quickly, capsys):
     assert main(["plan", *SMALL, "seed=0,1", "optimizer.lr=0.1,fast"]) == 2
     told = capsys.readouterr()
     assert told.out == ""

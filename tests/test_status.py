@@ -42,7 +42,14 @@ def sweep(tmp_path, monkeypatch):
     run_in(jobs[0].directory.path, "done", RESULT)
     run_in(jobs[1].directory.path, "failed", reason="[bad] luck")
     run_in(jobs[2].directory.path, "running", **GONE)
-    record = {"name": "mine", "question": "does it?", "keys": ["seed"], "fixed": {}, "slots": 2, "command": "python -m cnnbench -m seed=0,1,2,3"}
+    record = {
+        "name": "mine",
+        "question": "does it?",
+        "keys": ["seed"],
+        "fixed": {},
+        "slots": 2,
+        "command": "python -m cnnbench -m seed=0,1,2,3",
+    }
     sweep.write(record, jobs)
     return sweep
 
@@ -81,7 +88,19 @@ def test_a_living_sweep_says_who_runs_it_and_how_long_it_takes(sweep, capsys):
 
 def test_a_running_job_is_shown_with_its_progress(sweep, capsys):
     path = sweep.path / "a_seed2_01234562" / "status.json"
-    path.write_text(json.dumps({**this_process(), "state": "running", "epoch": 2, "epochs": 5, "loss": 0.25, "val_acc": 0.75, "left_s": 9.0}))
+    path.write_text(
+        json.dumps(
+            {
+                **this_process(),
+                "state": "running",
+                "epoch": 2,
+                "epochs": 5,
+                "loss": 0.25,
+                "val_acc": 0.75,
+                "left_s": 9.0,
+            }
+        )
+    )
     lines = status(capsys, "runs/mine")
     (row,) = [line for line in lines if line.startswith("a_seed2")]
     assert row.split() == ["a_seed2_01234562", "2/5", "0.2500", "0.7500", "9.0", "s"]
@@ -148,7 +167,10 @@ def test_status_imports_neither_torch_nor_hydra(sweep):
     ("typed", "told"),
     [
         ("runs", "runs: not a sweep, it holds no sweep.json; did you mean runs/mine?"),
-        ("runs/none", "runs/none: not a sweep, it holds no sweep.json; a sweep is made by python -m cnnbench -m key=a,b ..."),
+        (
+            "runs/none",
+            "runs/none: not a sweep, it holds no sweep.json; a sweep is made by python -m cnnbench -m key=a,b ...",
+        ),
     ],
 )
 def test_a_wrong_folder_is_told_in_one_line(sweep, capsys, typed, told):

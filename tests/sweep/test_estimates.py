@@ -9,16 +9,16 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sweeping import a_result, leave, plan, quickly  # noqa: F401
 
 from cnnbench.sweep.estimates import OVERHEAD_S, READ, Estimate, from_finished, kind, seen_in, together
 from cnnbench.sweep.launcher import freeze_to_disk
+from sweeping import a_result, leave, plan, quickly  # noqa: F401
 
 RUNS = Path("runs")
 
 
 @pytest.fixture
-def finished(quickly):  # noqa: F811
+def finished(quickly):
     """A job that is done: 2 epochs of 100 images at 200 a second, 3 s in all."""
     (planned,) = freeze_to_disk(plan("seed=0"), "typed").jobs
     leave(planned, "done")
@@ -85,7 +85,9 @@ def test_one_run_is_told_as_one(finished):
     assert estimate("seed=7").how == "as a finished run"
 
 
-@pytest.mark.parametrize("other", ["model=simplecnn", "batch_size=16", "accumulate=2", "augment=flip", "ema=0.5", "precision=bf16"])
+@pytest.mark.parametrize(
+    "other", ["model=simplecnn", "batch_size=16", "accumulate=2", "augment=flip", "ema=0.5", "precision=bf16"]
+)
 def test_another_kind_of_job_is_not_known(finished, other):
     assert estimate(other) is None
 

@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 import pytest
-from sweeping import SMALL, a_result, leave, leave_in, plan, quickly, tree  # noqa: F401
 
 from cnnbench.compose import compose
 from cnnbench.config import Config
@@ -17,7 +16,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.prepare import prepare
 from cnnbench.processes import this_process
 from cnnbench.sweep.launcher import freeze_to_disk
-from cnnbench.sweep.ledger import SweepDir
+from sweeping import SMALL, a_result, leave, leave_in, plan, quickly, tree  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quickly")
 SEEDS = "seed=0,1,2"
@@ -344,7 +343,7 @@ def test_another_fixed_part_under_the_same_name_is_refused_with_the_difference(m
     with pytest.raises(ConfigError) as raised:
         plan("name=mine", "seed=0,1", "epochs=3", "optimizer.lr=0.5")
     assert str(raised.value) == (
-        f"runs/mine: holds another sweep (optimizer.lr: 0.003, now 0.5, epochs: 2, now 3); "
+        "runs/mine: holds another sweep (optimizer.lr: 0.003, now 0.5, epochs: 2, now 3); "
         "type name=... for a new one, or sweep.extend=true to add to this"
     )
 
@@ -389,7 +388,10 @@ def test_a_job_that_would_be_another_run_now_is_refused(mine):
     record = json.loads(mine.sweep.record.read_text())
     record["jobs"][0]["identity"] = before.identity()
     mine.sweep.record.write_text(json.dumps(record))
-    with pytest.raises(ConfigError, match=rf"{re.escape(mine.jobs[0].job.name)} would be another run now \(data.fingerprint: 0ther, now"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"{re.escape(mine.jobs[0].job.name)} would be another run now \(data.fingerprint: 0ther, now",
+    ):
         plan("name=mine", "seed=0,1")
 
 

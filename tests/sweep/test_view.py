@@ -39,7 +39,9 @@ def runs(job, **progress):
 
 
 def stand(jobs, states, slots=1, took=None):
-    return standing(jobs, {job.name: {"state": state} for job, state in zip(jobs, states, strict=True)}, slots, took or {})
+    return standing(
+        jobs, {job.name: {"state": state} for job, state in zip(jobs, states, strict=True)}, slots, took or {}
+    )
 
 
 def text(shown):
