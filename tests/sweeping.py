@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,17 @@ SMALL = [
     "data=synthetic", "data.train_size=100", "data.val_size=20", "data.test_size=20", "epochs=2", "batch_size=32", "threads=1",
     "trainer=cpu",
 ]  # fmt: skip
+POLICY = re.compile(r"sweep\.(slots|retry|stale|extend|seeds)=[\w]+")  # of plain words
 METRICS = {"best/val/acc": 0.75, "best/val/loss": 0.5, "last/val/acc": 0.7, "test/acc": 0.625, "test/loss": 0.6}
 
 
 @pytest.fixture
-def quickly(monkeypatch):
-    """Jobs are frozen in this process, which has torch; what was composed once is not composed again."""
+def quickly(monkeypatch, tmp_path):
+    """In an empty folder; jobs are frozen in this process, which has torch; what was composed once is not composed again."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("cnnbench.sweep.freezing.elsewhere", in_process)
+    monkeypatch.setattr("cnnbench.sweep.executors.elsewhere", in_process)
+    monkeypatch.setattr("cnnbench.plan.dismiss", lambda: None)
     monkeypatch.setattr("cnnbench.sweep.sweeper.compose_values", remembered)
     monkeypatch.setattr("cnnbench.compose.compose_values", remembered)
 
@@ -41,7 +47,12 @@ def in_process(work: Callable[..., Any], *arguments: Any, progress: Callable[...
 
 
 def remembered(overrides: list[str], config_dir: Path | None, missing: bool = False) -> Composed:
-    return _composed(tuple(overrides), config_dir, missing)
+    """What they compose to; the sweep's own keys are set on what the others do."""
+    policy = dict(text.split("=") for text in overrides if POLICY.fullmatch(text))
+    others = tuple(text for text in overrides if not POLICY.fullmatch(text))
+    composed = _composed(others, config_dir, missing)
+    of_sweep = {**composed.values["sweep"], **{key[6:]: yaml.safe_load(value) for key, value in policy.items()}}
+    return replace(composed, values={**composed.values, "sweep": of_sweep})
 
 
 @cache
@@ -64,9 +75,9 @@ def experiment(folder: Path, **content: Any) -> Path:
     return folder / "conf"
 
 
-def plan_in(folder: Path, *overrides: str, config_dir: Path | None = None) -> Plan:
-    """The plan of a sweep of small nets on made images, below `folder/runs`."""
-    return make_plan([*SMALL, f"runs_dir={folder / 'runs'}", *overrides], config_dir)
+def plan(*overrides: str, config_dir: Path | None = None) -> Plan:
+    """The plan of a sweep of LeNet-5 on a few made images."""
+    return make_plan([*SMALL, *overrides], config_dir)
 
 
 def leave(planned: Planned, state: str, owner: dict[str, Any] | None = None, **result: Any) -> RunDir:

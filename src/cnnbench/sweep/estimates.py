@@ -101,7 +101,9 @@ def from_finished(planned: Planned, seen: dict[str, list[Seen]]) -> Estimate | N
     per_image, per_epoch = (
         statistics.median(values) for values in zip(*((e.per_image, e.per_epoch) for e in alike), strict=True)
     )
-    epochs = facts["steps"] / -(-facts["n"]["train"] // facts["batch_size"])
+    epochs = facts["epochs"]
+    if planned.config.trainer.max_steps:  # may end it before
+        epochs = min(epochs, facts["steps"] * facts["batch_size"] / facts["n"]["train"])
     seconds = epochs * (facts["n"]["train"] * per_image + per_epoch)
     peaks = [each.peak_mb for each in alike if each.peak_mb]
     runs = f"{len(alike)} finished runs" if len(alike) > 1 else "a finished run"

@@ -118,7 +118,7 @@ def serve() -> None:
 
     It takes no notice of signals, which may come to all processes of a job: it ends when this one has.
     """
-    forkserver.set_forkserver_preload(["cnnbench.train"])
+    forkserver.set_forkserver_preload(["cnnbench.sweep.warm"])
     resource_tracker.ensure_running()  # which would let them through again
     with held_back():  # the fork server keeps it so
         forkserver.ensure_running()
@@ -136,7 +136,7 @@ def held_back() -> Iterator[None]:
 
 def dismiss() -> None:
     """Ends the fork server, when no further process is wanted: it would take a second to end by itself."""
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    server: Any = forkserver._forkserver
     if server._forkserver_pid is not None:
         with suppress(ProcessLookupError):
             os.kill(server._forkserver_pid, signal.SIGKILL)

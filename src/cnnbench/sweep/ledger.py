@@ -182,12 +182,14 @@ class SweepDir:
         except Timeout:
             raise self._live() from None
         try:
-            if self.launcher():
+            if self.launcher():  # on a machine that does not see the lock
                 raise self._live()
             self.beat()
-            yield
+            try:
+                yield
+            finally:
+                (self.path / "launcher.json").unlink(missing_ok=True)
         finally:
-            (self.path / "launcher.json").unlink(missing_ok=True)
             lock.release()
 
     def _live(self) -> ConfigError:

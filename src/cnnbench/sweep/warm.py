@@ -1,0 +1,12 @@
+"""What the fork server imports once, so that no job has to."""
+
+import gc
+
+from matplotlib.backends import backend_agg  # noqa: F401  (curves are drawn with it)
+from PIL import Image
+
+from cnnbench import train  # noqa: F401  (and with it torch and Lightning)
+
+Image.preinit()  # Pillow looks for its formats at the first picture
+gc.collect()
+gc.freeze()  # a collection would touch, and so copy, all of it in every job

@@ -1,0 +1,406 @@
+"""What a sweep has to do, beside directories as runs leave them: what is done, what goes on, what is another sweep."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from cnnbench.compose import compose
+from cnnbench.config import Config
+from cnnbench.environment import code_version
+from cnnbench.errors import ConfigError
+from cnnbench.prepare import prepare
+from cnnbench.processes import this_process
+from cnnbench.sweep.launcher import freeze_to_disk
+from sweeping import SMALL, a_result, leave, leave_in, plan, quickly, tree  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("quickly")
+SEEDS = "seed=0,1,2"
+
+
+@pytest.fixture
+def one():
+    """A job of a sweep that is on disk and has not run."""
+    made = freeze_to_disk(plan("seed=0"), "typed")
+    return made.jobs[0]
+
+
+def again(*overrides):
+    """The one job, planned anew."""
+    (planned,) = plan("seed=0", *overrides).jobs
+    return planned
+
+
+# ---- a first time --------------------------------------------------------------------------------------------------------
+
+
+def test_every_job_of_a_new_sweep_is_due_and_nothing_is_written(tmp_path):
+    made = plan(SEEDS)
+    assert made.due == made.jobs
+    assert [planned.status["state"] for planned in made.jobs] == ["pending"] * 3
+    assert tree(tmp_path) == {}
+
+
+def test_a_job_is_called_after_its_values_and_the_hash_of_its_config():
+    for planned in plan(SEEDS, "model=lenet5,simplecnn").jobs:
+        setting, identity = planned.job.setting, planned.config.identity()
+        assert planned.job.name == f"{setting['model']}_seed{setting['seed']}_{identity[:8]}"
+
+
+def test_the_jobs_come_in_the_order_in_which_they_were_asked_for():
+    made = plan("data.train_size=100,64", "seed=1,0")
+    assert [tuple(planned.job.setting.values()) for planned in made.jobs] == [(100, 1), (100, 0), (64, 1), (64, 0)]
+
+
+def test_the_facts_of_a_job_are_those_of_its_net_and_data():
+    (planned,) = plan("seed=0").jobs
+    facts = planned.job.facts
+    assert (facts["params"], facts["image"]) == (61_706, [1, 32, 32])  # LeNet-5 on images of one channel
+    assert facts["n"] == {"train": 100, "val": 20, "test": 20}
+    assert facts["steps"] == 2 * 4  # epochs of 100 images in batches of 32
+    assert (facts["epochs"], facts["batch_size"], facts["devices"], facts["threads"]) == (2, 32, 1, 1)
+
+
+def test_max_steps_cuts_the_steps():
+    assert plan("seed=0", "trainer.max_steps=3").jobs[0].job.facts["steps"] == 3
+
+
+def test_a_net_that_cannot_be_built_is_told_with_its_job_before_anything_is_written(tmp_path):
+    with pytest.raises(ConfigError, match=r"\(job kernel_size99_seed1\)$") as raised:
+        plan("model.kernel_size=5,99", "seed=1,2")
+    assert "\n" not in str(raised.value)
+    assert tree(tmp_path) == {}
+
+
+def test_what_is_frozen_on_disk_is_what_was_planned():
+    made = freeze_to_disk(plan(SEEDS), "typed")
+    for planned in made.jobs:
+        config = Config.load(planned.job.directory.config)
+        assert config.identity() == planned.job.identity
+        assert (config.name, config.data.image_size, config.precision) == (made.asked.name, 32, "32")
+
+
+def test_sweep_json_says_what_was_asked():
+    made = freeze_to_disk(plan(SEEDS, "model=lenet5,simplecnn"), "what was typed")
+    record = made.sweep.read()
+    assert record["command"] == "what was typed"
+    assert (record["keys"], record["groups"]) == (["model", "seed"], ["model"])
+    assert record["fixed"]["epochs"] == 2
+    assert [job["setting"] for job in record["jobs"]] == made.asked.settings
+
+
+# ---- again -----------------------------------------------------------------------------------------------------------------
+
+STATES = {"pending": True, "interrupted": True, "running": True, "failed": False, "diverged": False, "done": False}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_is_done_or_failed_is_left_and_what_is_not_done_goes_on(one, state):
+    leave(one, state)
+    assert again().due == STATES[state]
+
+
+def test_a_running_job_without_a_living_process_counts_as_interrupted(one):
+    leave(one, "running")
+    assert again().status["state"] == "interrupted"
+
+
+def test_a_job_that_is_on_is_waited_for(one):
+    leave(one, "running", owner=this_process())
+    planned = again()
+    assert (planned.due, planned.status["state"]) == (True, "running")
+
+
+def test_a_job_that_says_done_and_has_no_result_goes_on(one):
+    leave(one, "done").result.unlink()
+    assert again().due
+
+
+@pytest.mark.parametrize(
+    ("state", "retry", "due"),
+    [
+        ("failed", "failed", True),
+        ("failed", "diverged", False),
+        ("failed", "all", True),
+        ("diverged", "diverged", True),
+        ("diverged", "failed", False),
+        ("diverged", "all", True),
+        ("done", "all", False),
+    ],
+)
+def test_what_failed_is_run_again_when_that_is_asked(one, state, retry, due):
+    leave(one, state)
+    assert again(f"sweep.retry={retry}").due == due
+
+
+@pytest.mark.parametrize("state", ["failed", "diverged"])
+def test_what_failed_before_is_named_with_what_to_type(one, state):
+    leave(one, state)
+    notes = plan("seed=0").notes
+    assert f"1 have {state} before; sweep.retry={state} runs them again: {one.job.name}" in notes
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"metrics": 1}', "\x00" * 40])
+def test_a_result_that_cannot_be_read_has_its_job_run_again(one, content):
+    leave(one, "done").result.write_text(content)
+    planned = again()
+    assert planned.due
+    assert planned.status["reason"] == "its result.json cannot be read"
+
+
+def test_a_job_that_goes_on_keeps_its_threads(one):
+    leave(one, "interrupted")
+    assert again("threads=2").config.threads == 1
+
+
+def test_a_command_that_is_typed_again_is_the_same_jobs():
+    first = freeze_to_disk(plan(SEEDS), "typed")
+    assert [planned.job for planned in plan(SEEDS).jobs] == [planned.job for planned in first.jobs]
+
+
+def test_more_seeds_add_jobs_to_those_that_are_done():
+    for planned in freeze_to_disk(plan("seed=0,1"), "typed").jobs:
+        leave(planned, "done")
+    made = plan("seed=range(4)")
+    assert [(planned.job.setting["seed"], planned.due) for planned in made.jobs] == [
+        (0, False),
+        (1, False),
+        (2, True),
+        (3, True),
+    ]
+
+
+def test_jobs_that_are_not_asked_for_now_stay_in_the_sweep():
+    first = freeze_to_disk(plan(SEEDS), "typed")
+    second = plan("seed=1,0")
+    assert [job.setting for job in second.others] == [{"seed": 2}]
+    assert "1 other jobs of this sweep were not asked for now" in second.notes
+    freeze_to_disk(second, "typed")
+    assert {job.name for job in first.sweep.jobs()} == {planned.job.name for planned in first.jobs}
+
+
+def test_a_sweep_that_is_all_done_changes_no_run(tmp_path):
+    for planned in freeze_to_disk(plan(SEEDS), "typed").jobs:
+        leave(planned, "done")
+    before = tree(tmp_path)
+    made = freeze_to_disk(plan(SEEDS), "typed")
+    assert made.due == []
+    assert tree(tmp_path) == before
+
+
+# ---- another version of the code -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stale(one):
+    """The one job, finished by other code."""
+    leave(one, "done", code="0123456789ab")
+    return one
+
+
+def test_a_finished_run_of_other_code_is_named_and_kept(stale):
+    made = plan("seed=0")
+    assert made.due == []
+    assert made.notes == (
+        f"1 finished runs are of another version of the code, and are kept; sweep.stale=rerun runs them again: {stale.job.name}",
+    )
+
+
+def test_a_finished_run_that_names_no_code_is_of_other_code(one):
+    leave(one, "done", code=None)
+    assert again().stale == "unknown"
+
+
+def test_a_finished_run_of_this_code_is_not_stale(one):
+    leave(one, "done", code=code_version())
+    assert again("sweep.stale=refuse").stale is None
+
+
+def test_a_run_of_other_code_is_run_again_beside_the_first_whose_result_stays(stale):
+    before = stale.job.directory.result.read_bytes()
+    made = freeze_to_disk(plan("seed=0", "sweep.stale=rerun"), "typed")
+    (planned,) = made.due
+    assert planned.job.name == f"{stale.job.name}-2"
+    assert Config.load(planned.job.directory.config).identity() == stale.job.identity
+    assert stale.job.directory.result.read_bytes() == before
+    assert [job.name for job in made.sweep.jobs()] == [planned.job.name]
+
+
+def test_the_second_run_is_the_jobs_from_then_on(stale):
+    (second,) = freeze_to_disk(plan("seed=0", "sweep.stale=rerun"), "typed").jobs
+    leave(second, "done")
+    planned = again()
+    assert (planned.job.name, planned.due, planned.stale) == (second.job.name, False, None)
+
+
+def test_a_third_run_has_a_number_of_its_own(stale):
+    (second,) = freeze_to_disk(plan("seed=0", "sweep.stale=rerun"), "typed").jobs
+    leave(second, "done", code="cba987654321")
+    (third,) = freeze_to_disk(plan("seed=0", "sweep.stale=rerun"), "typed").jobs
+    assert third.job.name == f"{stale.job.name}-3"
+
+
+def test_other_code_may_be_refused(stale):
+    with pytest.raises(ConfigError) as raised:
+        plan("seed=0", "sweep.stale=refuse")
+    assert str(raised.value) == (
+        f"1 finished runs are of another version of the code ({stale.job.name}); type sweep.stale=rerun, or keep"
+    )
+
+
+# ---- runs that no sweep.json tells of ----------------------------------------------------------------------------------------
+
+
+def single(*overrides):
+    """The frozen config of the run that one would type without -m."""
+    return prepare(compose([*SMALL, *overrides])).config
+
+
+def test_a_job_is_the_single_run_of_the_same_overrides():
+    for planned in plan("model=lenet5,simplecnn", "optimizer.lr=0.1,0.2", "seed=3").jobs:
+        typed = [f"{key}={value}" for key, value in planned.job.setting.items()]
+        assert planned.job.identity == single("seed=3", *typed).identity()
+
+
+def test_a_single_runs_finished_directory_in_the_sweeps_folder_is_its_job():
+    config = single("name=mine", "seed=1")
+    path = Path("runs") / "mine" / f"seed1_{config.identity()[:8]}"
+    leave_in(path, config, "done")
+    made = plan("name=mine", SEEDS)
+    assert [planned.due for planned in made.jobs] == [True, False, True]
+    assert made.jobs[1].job.directory.path == path
+
+
+def test_a_finished_directory_comes_before_a_newer_one_that_is_not():
+    config = single("name=mine", "seed=1")
+    path = Path("runs") / "mine" / f"seed1_{config.identity()[:8]}"
+    leave_in(path, config, "done")
+    leave_in(path.with_name(f"{path.name}-2"), config, "interrupted")
+    (planned,) = plan("name=mine", "seed=1").jobs
+    assert planned.job.directory.path == path
+
+
+def test_a_directory_of_the_same_hash_and_another_config_is_not_taken():
+    config = single("name=mine", "seed=1")
+    path = Path("runs") / "mine" / f"seed1_{config.identity()[:8]}"
+    leave_in(path, config.model_copy(update={"epochs": 77}), "done")
+    (planned,) = plan("name=mine", "seed=1").jobs
+    assert planned.due
+    assert planned.job.directory.path != path
+
+
+def test_a_directory_whose_config_cannot_be_read_is_not_taken():
+    config = single("name=mine", "seed=1")
+    path = Path("runs") / "mine" / f"seed1_{config.identity()[:8]}"
+    leave_in(path, config, "done").config.write_text("{")
+    (planned,) = plan("name=mine", "seed=1").jobs
+    assert planned.due
+    assert planned.job.directory.path != path
+
+
+# ---- identity ----------------------------------------------------------------------------------------------------------------
+
+
+def test_devices_that_vary_make_jobs_of_their_own():
+    made = plan("trainer.devices=1,2", "seed=0,1")
+    assert len({planned.job.identity for planned in made.jobs}) == 4
+    assert len({planned.job.directory.path for planned in made.jobs}) == 4
+    assert {planned.job.facts["devices"] for planned in made.jobs} == {1, 2}
+
+
+def test_devices_that_vary_are_found_again():
+    for planned in freeze_to_disk(plan("trainer.devices=1,2", "seed=0,1"), "typed").jobs:
+        leave(planned, "done")
+    assert plan("trainer.devices=1,2", "seed=0,1").due == []
+
+
+def test_threads_that_vary_belong_to_the_identity():
+    made = plan("threads=1,2")
+    assert len({planned.job.identity for planned in made.jobs}) == 2
+    assert {planned.config.threads for planned in made.jobs} == {1, 2}
+
+
+def test_jobs_that_come_to_the_same_are_run_once():
+    made = plan("precision=auto,32", "seed=0,1")
+    assert len(made.jobs) == 2
+    assert "2 of 4 jobs come to the same as another, and are run once" in made.notes
+
+
+# ---- another sweep ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mine():
+    """A sweep `mine` on disk."""
+    return freeze_to_disk(plan("name=mine", "seed=0,1"), "typed")
+
+
+def test_another_fixed_part_under_the_same_name_is_refused_with_the_difference(mine):
+    with pytest.raises(ConfigError) as raised:
+        plan("name=mine", "seed=0,1", "epochs=3", "optimizer.lr=0.5")
+    assert str(raised.value) == (
+        "runs/mine: holds another sweep (optimizer.lr: 0.003, now 0.5, epochs: 2, now 3); "
+        "type name=... for a new one, or sweep.extend=true to add to this"
+    )
+
+
+def test_a_key_that_was_fixed_and_varies_now_is_another_sweep(mine):
+    with pytest.raises(ConfigError, match=r"holds another sweep \(epochs: 2, now varied\)"):
+        plan("name=mine", "seed=0,1", "epochs=2,3")
+
+
+def test_a_seed_alone_is_another_sweep_than_several(mine):
+    with pytest.raises(ConfigError, match=r"holds another sweep"):
+        plan("name=mine", "seed=0")
+
+
+def test_many_differences_are_counted(mine):
+    with pytest.raises(ConfigError, match=r" and \d+ more\); type name="):
+        plan("name=mine", "seed=0,1", "recipe=modern", "augment=basic")
+
+
+def test_extend_adds_to_it_and_keeps_what_was_there(mine):
+    made = freeze_to_disk(plan("name=mine", "seed=2,3", "epochs=3", "sweep.extend=true"), "typed")
+    assert [planned.job.setting["seed"] for planned in made.due] == [2, 3]
+    assert sorted(job.setting["seed"] for job in made.sweep.jobs()) == [0, 1, 2, 3]
+
+
+def test_the_keys_of_a_sweep_that_was_extended_are_those_of_both(mine):
+    made = freeze_to_disk(plan("name=mine", "init=torch,paddle", "seed=0,1", "sweep.extend=true"), "typed")
+    assert made.sweep.read()["keys"] == ["init", "seed"]
+    assert "init" not in made.sweep.read()["fixed"]
+
+
+def test_what_does_not_decide_a_number_may_change(mine):
+    made = plan("name=mine", "seed=0,1", "threads=2", "log=full", "data.pipeline=memory")
+    assert [planned.job.identity for planned in made.jobs] == [planned.job.identity for planned in mine.jobs]
+
+
+def test_a_job_that_would_be_another_run_now_is_refused(mine):
+    # as where the files of the data set are others than they were
+    config = mine.jobs[0].config
+    before = config.model_copy(update={"data": config.data.model_copy(update={"fingerprint": "0ther"})})
+    leave_in(mine.jobs[0].job.directory.path, before, "done")
+    record = json.loads(mine.sweep.record.read_text())
+    record["jobs"][0]["identity"] = before.identity()
+    mine.sweep.record.write_text(json.dumps(record))
+    with pytest.raises(
+        ConfigError,
+        match=rf"{re.escape(mine.jobs[0].job.name)} would be another run now \(data.fingerprint: 0ther, now",
+    ):
+        plan("name=mine", "seed=0,1")
+
+
+def test_runs_of_a_sweep_are_told_by_their_newest_state_not_by_sweep_json(mine):
+    leave(mine.jobs[1], "done")
+    os.utime(mine.sweep.record)
+    assert [planned.due for planned in plan("name=mine", "seed=0,1").jobs] == [True, False]
+
+
+def test_a_made_up_result_is_one_that_the_ledger_can_read(one):
+    leave(one, "done")
+    assert one.job.result() == a_result()
