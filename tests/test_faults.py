@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 
 from cnnbench.__main__ import main
-from cnnbench.callbacks.checkpoints import resumable
+from cnnbench.resuming import resumable
 from cnnbench.rundir import RunDir
 from processes import (
     Forked,

@@ -106,6 +106,8 @@ class Record:
 
 def explain(error: Exception) -> tuple[str, str]:
     """What went wrong, in one line, and what to try; nothing, where one must read the traceback."""
+    if isinstance(error, RunFailed):
+        return str(error), "resume the run, which trains again what it lacks"
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     said = reason.lower()
     if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:

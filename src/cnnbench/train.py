@@ -15,7 +15,7 @@ from pytorch_lightning import Callback, Trainer
 from rich.console import Console
 
 from cnnbench.callbacks.board import Board
-from cnnbench.callbacks.checkpoints import Checkpoints, resumable
+from cnnbench.callbacks.checkpoints import Checkpoints
 from cnnbench.callbacks.curves import Curves
 from cnnbench.callbacks.divergence import Divergence
 from cnnbench.callbacks.history import History
@@ -28,8 +28,8 @@ from cnnbench.numerics import apply_numerics, arranged, compiled
 from cnnbench.prepare import Prepared, build_net, build_optimizer, build_scheduler, prepare
 from cnnbench.ranks import Ranks, cluster, joined
 from cnnbench.recording import caution, log, recorded
-from cnnbench.restore import load_checkpoint
 from cnnbench.result import origin, save_predictions, summarize
+from cnnbench.resuming import best_weights, misfit, resumable
 from cnnbench.rundir import RunDir, runs_of, write_atomic
 from cnnbench.signals import Signals
 
@@ -96,19 +96,20 @@ def fit_and_test(
     if config.compile:
         compiled(net, "cuda" if config.trainer.accelerator == "gpu" else "cpu", partial(caution, console))
     divergence, history = Divergence(), History(directory, config, ranks)
-    every_s = config.trainer.checkpoint_every_s
-    checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data))
+    every_s, identity = config.trainer.checkpoint_every_s, config.identity()
+    checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data), identity)
     callbacks: list[Callback] = [divergence, history, checkpoints, Lifecycle(directory, checkpoints, ranks, signals)]
     if ranks.first:
         board = Board(directory, history, config)
         curves = Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}")
         callbacks[2:2] = [board, curves, RunProgress(console, history)]
     trainer = make_trainer(config, directory, callbacks)
-    checkpoint = ranks.by_first(lambda: resumable(directory, console))
+    unfit = partial(misfit, directory=directory, classifier=classifier, identity=identity)
+    checkpoint = ranks.by_first(lambda: resumable(directory, console, unfit))
     trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    net.load_state_dict(load_checkpoint(directory.best)["state_dict"])
+    net.load_state_dict(best_weights(directory.best, history.best))
     if classifier.averaged is not None:
-        classifier.averaged.module.load_state_dict(load_checkpoint(directory.best_ema)["state_dict"])
+        classifier.averaged.module.load_state_dict(best_weights(directory.best_ema, history.best_ema))
     trainer.test(classifier, datamodule=data, verbose=False)
     result = summarize(prepared, history, classifier)
     if ranks.first:
