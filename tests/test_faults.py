@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 
 from cnnbench.__main__ import main
+from cnnbench.recording import explain
 from cnnbench.resuming import resumable
 from cnnbench.rundir import RunDir
 from processes import (
@@ -278,6 +279,43 @@ def test_files_that_may_not_be_as_large_as_a_checkpoint_are_told_of_as_a_full_di
     assert_same_run(forked(tmp_path, *NET, "resume=auto"), whole)
 
 
+def test_pytorchs_own_words_for_a_full_disk_are_understood():
+    """It says so where its writer is closed, whatever stopped that."""
+
+    class Full(io.RawIOBase):
+        room = 20_000
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, content) -> int:
+            self.room -= len(content)
+            if self.room < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return len(content)
+
+    with pytest.raises(RuntimeError, match="inline_container") as raised:
+        torch.save({"weights": torch.zeros(100_000)}, Full())
+    said, advice = explain(raised.value)
+    assert said == "no room on the disk (OSError: [Errno 28] No space left on device)"
+    assert advice.startswith("make room")
+    of_a_path = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 14400 vs 14288")
+    assert explain(of_a_path)[0].startswith("no room on the disk (RuntimeError: [enforce fail")
+
+
+def test_how_a_run_ended_is_told_in_its_status_where_there_is_room_for_no_second_file(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    directory = RunDir.claim(tmp_path, "job")
+    directory.write_status("running", "a longer reason " * 50)
+    monkeypatch.setattr("cnnbench.rundir.write_atomic", refuse)
+    with pytest.raises(OSError, match="No space"):
+        directory.write_status("running", epoch=1)
+    directory.write_status("failed", "no room on the disk")
+    assert (directory.status()["state"], directory.status()["reason"]) == ("failed", "no room on the disk")
+
+
 def fill(disk: Path, room: int) -> None:
     """Leaves so many bytes of a disk."""
     with (disk / "filler").open("wb", buffering=0) as file:
@@ -298,7 +336,7 @@ def on_a_small_disk(disk: str, screens: str, room: str) -> None:
     begun.wait()
     directory = RunDir(run_of(folder))
     assert_told(begun, directory, folder)
-    assert directory.status()["state"] == ("failed" if int(room) else "running")
+    assert directory.status()["state"] == "failed"
     assert {"last.ckpt"} <= set(assert_checkpoints_load(directory)) <= {"last.ckpt", "previous.ckpt"}
     fill(folder, 0)
     still_full = Forked(folder, *NET, "resume=auto", screens=Path(screens))

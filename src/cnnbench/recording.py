@@ -77,7 +77,7 @@ class Record:
         return path if self.ranks.first else path.with_name(f"log_rank{self.ranks.rank}.txt")
 
     def write(self, state: State, reason: str | None = None) -> None:
-        """The status; at the end there may be no room for it on the disk."""
+        """The status; at the end there may be no room for it on the disk, not even in its old place."""
         if self.ranks.first or state == "failed":
             more = {"peak_mb": peak_mb()} if state == "done" else {}
             with nullcontext() if state == "running" else suppress(OSError):
@@ -108,6 +108,9 @@ def explain(error: Exception) -> tuple[str, str]:
     """What went wrong, in one line, and what to try; nothing, where one must read the traceback."""
     if isinstance(error, RunFailed):
         return str(error), "resume the run, which trains again what it lacks"
+    saving = "inline_container" in str(error)  # PyTorch's writer of files; what ails it is all that can stop it
+    if saving and isinstance(error.__context__, OSError):
+        error = error.__context__
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     said = reason.lower()
     if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
@@ -116,7 +119,7 @@ def explain(error: Exception) -> tuple[str, str]:
             "try accumulate=2, a smaller batch_size, data.pipeline=memory or precision=bf16",
         )
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if full or "no space left" in said or ("write" in said and "inline_container" in said):
+    if full or saving or "no space left" in said:
         return f"no room on the disk ({reason[:200]})", "make room, and resume the run: what was saved before is good"
     if by_anothers_end(error):
         return ANOTHER_ENDED, "its own message, or its log beside this one's, says why"

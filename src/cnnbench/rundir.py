@@ -46,6 +46,15 @@ def write_atomic(path: Path, content: str | bytes, lasting: bool = True) -> None
         raise
 
 
+def write_over(path: Path, content: bytes) -> None:
+    """Writes over what a file has, in the room that it has: on a full disk there is no other."""
+    with path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
 @dataclass(frozen=True)
 class RunDir:
     """The files of one run."""
@@ -132,11 +141,15 @@ class RunDir:
         return cls(path)
 
     def write_status(self, state: State, reason: str | None = None, **progress: Any) -> None:
-        """Who owns the run, since when, and how it stands."""
-        status = {"state": state, "reason": reason, **this_process(), **progress}
-        write_atomic(
-            self.path / "status.json", json.dumps(status, indent=2) + "\n", lasting=state != "running" or not progress
-        )
+        """Who owns the run, since when, and how it stands; how it ended also where there is no room for a second file."""
+        path, status = self.path / "status.json", {"state": state, "reason": reason, **this_process(), **progress}
+        text = json.dumps(status, indent=2) + "\n"
+        try:
+            write_atomic(path, text, lasting=state != "running" or not progress)
+        except OSError:
+            if state == "running":
+                raise
+            write_over(path, text.encode())
 
     def status(self) -> dict[str, Any]:
         """What `write_status` wrote; a directory without it was claimed and never begun: `pending`."""
