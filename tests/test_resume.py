@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,21 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(step, tmp_path
     assert directory.owner() is None
     assert train(tmp_path, "resume=auto").directory == directory
     assert_same(directory, uninterrupted)
+
+
+def test_checkpoints_are_written_beside_where_they_belong_and_nowhere_else(tmp_path, monkeypatch):
+    places = []
+
+    def saved(content, file, *args, **kwargs):
+        places.append(Path(file.name))
+        save(content, file, *args, **kwargs)
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", saved)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # what is put there fails
+    directory = train(tmp_path / "runs", "epochs=1").directory
+    assert {place.parent for place in places} == {directory.last.parent}
+    assert {place.name for place in places} == {".best.ckpt.tmp", ".last.ckpt.tmp"}
 
 
 def test_a_run_that_ended_between_training_and_result_is_only_tested_again(tmp_path, uninterrupted, monkeypatch):

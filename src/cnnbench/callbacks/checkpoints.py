@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +97,10 @@ class Checkpoints(Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = (
             trainer.global_step
         )  # for loggers; a resume may count one twice
-
-        def write(path: Path) -> None:  # of several ranks the first alone does; the others wait for it
-            trainer.save_checkpoint(path, weights_only=False)
-
+        content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # all ranks have a part in it
         if self.ranks.first:
-            save_atomic(self.directory.last, write, keep=self.directory.previous)
-        else:
-            write(self.directory.last)
+            save_atomic(self.directory.last, content, keep=self.directory.previous)
+        trainer.strategy.barrier("last.ckpt")
         self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -133,7 +128,7 @@ class Checkpoints(Callback):
     def _save_net(self, path: Path, net: nn.Module, record: dict[str, Any]) -> None:
         content = {"schema": 1, "state_dict": net.state_dict(), **record, **self.origin}
         if self.ranks.first:
-            save_atomic(path, lambda temporary: torch.save(content, temporary))
+            save_atomic(path, content)
 
 
 def stepped(trainer: Trainer) -> bool:
@@ -148,12 +143,13 @@ def validation_follows(trainer: Trainer) -> bool:
     return trainer.is_last_batch or trainer.should_stop or validated
 
 
-def save_atomic(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
-    """Lets `write` fill a file beside `path`, puts it on disk, renames it to `path`; what was there is renamed to `keep`."""
+def save_atomic(path: Path, content: dict[str, Any], keep: Path | None = None) -> None:
+    """Writes a file beside `path`, puts it on disk, renames it to `path`; what was there is renamed to `keep`."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.is_file():
             path.replace(keep)  # a crash between the two leaves this one
