@@ -60,3 +60,13 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
     except (ValueError, TypeError, AssertionError) as error:
         given = ", ".join(f"{key}={as_typed(value)}" for key, value in node.arguments.items())
         raise ConfigError(f"{group}: {name}({given}) is refused: {' '.join(str(error).split())}") from error
+
+
+def takes(target: Callable[..., Any], key: str) -> bool:
+    """Whether a class or function has an argument of that name, or takes any."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except ValueError:  # some classes written in C have none
+        return False
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return any(p.kind is p.VAR_KEYWORD or (p.name == key and p.kind in named) for p in parameters)

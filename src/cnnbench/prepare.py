@@ -12,11 +12,11 @@ from typing import Any, Literal
 import psutil
 import torch
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from cnnbench import accounting
-from cnnbench.build import construct, locate
+from cnnbench.build import construct, locate, takes
 from cnnbench.config import Config, Node
 from cnnbench.data.augment import Augment, Step
 from cnnbench.data.base import ImageData
@@ -307,9 +307,17 @@ def check_optimizer(config: Config, data: ImageData) -> None:
 
 
 def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
-    """The optimizer of a net."""
-    groups = parameter_groups(net, config.optimizer.decay)
-    optimizer = construct(config.optimizer, "optimizer", groups)
+    """The optimizer of a net; one that knows no weight decay is not told that there is none."""
+    node: Node = config.optimizer
+    target = locate(node, "optimizer")
+    if isinstance(target, type) and issubclass(target, LBFGS):
+        raise ConfigError(
+            f"optimizer._target_={node.target}: takes the loss several times a step, which a batch here is not; choose another"
+        )
+    if not node.weight_decay and not takes(target, "weight_decay"):
+        kept = {key: value for key, value in node.arguments.items() if key != "weight_decay"}
+        node = Node.model_validate({"_target_": node.target, **kept})
+    optimizer = construct(node, "optimizer", parameter_groups(net, config.optimizer.decay))
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer._target_={config.optimizer.target}: expected a torch.optim.Optimizer")
     return optimizer
