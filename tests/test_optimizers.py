@@ -200,8 +200,14 @@ def no_optimizer(parameters, lr, weight_decay):
     [
         ({"nesterov": True}, "Nesterov momentum requires a momentum"),
         ({"momentum": -1}, "Invalid momentum value: -1"),
-        ({"_target_": "torch.optim.Rprop", "weight_decay": 0.1}, "optimizer.weight_decay: Rprop takes no weight_decay;"),
-        ({"_target_": "torch.optim.LBFGS"}, "optimizer._target_=torch.optim.LBFGS: takes the loss several times a step"),
+        (
+            {"_target_": "torch.optim.Rprop", "weight_decay": 0.1},
+            "optimizer.weight_decay: Rprop takes no weight_decay;",
+        ),
+        (
+            {"_target_": "torch.optim.LBFGS"},
+            "optimizer._target_=torch.optim.LBFGS: takes the loss several times a step",
+        ),
         ({"moment": 0.9}, "optimizer.moment: SGD takes no moment; did you mean momentum?"),
         ({"_target_": f"{__name__}.no_optimizer"}, "no_optimizer: expected a torch.optim.Optimizer"),
     ],

@@ -217,6 +217,28 @@ def test_resume_of_a_finished_directory_says_so_and_writes_nothing(uninterrupted
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.path.rglob("*")} == before
 
 
+@pytest.mark.parametrize("content", ['{"a": ', "[]", "{}", ""])
+@pytest.mark.parametrize("auto", [True, False])
+def test_a_result_that_cannot_be_read_is_told_in_a_line_that_leads_to_a_new_one(content, auto, copied, quick, capsys):
+    before = copied.result.read_text()
+    folder = copied.path.parent / "runs" / "lenet5_mnist5k"
+    folder.mkdir(parents=True)
+    directory = RunDir(copied.path.rename(folder / copied.path.name))
+    directory.result.write_text(content)
+    arguments = [*quick, f"runs_dir={folder.parent}", "resume=auto"] if auto else [f"resume={directory.path}"]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    typed = f"python -m cnnbench resume={directory.path}"
+    assert error == (
+        f"cnnbench: {directory.result}: damaged, expected the result of a run; remove it, and {typed} tests anew\n"
+    )
+    if content:
+        return
+    directory.result.unlink()
+    assert main([f"resume={directory.path}"]) == 0
+    assert json.loads(directory.result.read_text())["metrics"] == json.loads(before)["metrics"]
+
+
 def test_a_live_run_is_not_resumed(tmp_path, signalled):
     signalled(14, "SIGTERM")
     with pytest.raises(Interrupted):

@@ -159,6 +159,22 @@ class RunDir:
             status = None
         return status if isinstance(status, dict) and "state" in status else {"state": "pending"}
 
+    def outcome(self) -> dict[str, Any]:
+        """The result.
+
+        Raises:
+            ConfigError: the file holds none.
+        """
+        try:
+            result = json.loads(self.result.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            result = None
+        if isinstance(result, dict) and {"metrics", "n", "status"} <= result.keys():
+            return result
+        raise ConfigError(
+            f"{self.result}: damaged, expected the result of a run; remove it, and {self.resume_command()} tests anew"
+        )
+
     def owner(self) -> str | None:
         """`'pid 12 on host'` while a living process runs this, else None."""
         status = self.status()

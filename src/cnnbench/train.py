@@ -63,7 +63,7 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
         torch.set_num_threads(int(prepared.config.threads))
         directory = ranks.by_first(lambda: find_directory(prepared.config))
         if directory.result.is_file():
-            return Outcome(directory, json.loads(directory.result.read_text(encoding="utf-8")), fresh=False)
+            return Outcome(directory, directory.outcome(), fresh=False)
         with recorded(directory, ranks) as signals:
             if ranks.first and not directory.config.is_file():
                 write_atomic(directory.config, prepared.config.dump())
