@@ -29,7 +29,7 @@ PerChannel = Literal["auto"] | Finite | Annotated[list[Finite], Field(min_length
 INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
 UNDECISIVE = (
     "runs_dir", "name", "resume", "log", "choices", "swept", "threads", "trainer.devices", "trainer.num_nodes", "data.root",
-    "data.pipeline",
+    "data.pipeline", "trainer.checkpoint_every_s",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -205,8 +205,9 @@ class Config(Keys):
     def deciding(self) -> dict[str, Any]:
         """The keys that decide a frozen run's numbers, and those that vary in its sweep.
 
-        Left out: names and places (`runs_dir name resume log choices data.root data.pipeline`), and what must not change
-        a number beyond its last bits (`threads trainer.devices trainer.num_nodes`). The data enter by their fingerprint.
+        Left out: names and places (`runs_dir name resume log choices data.root data.pipeline`), how often it is saved
+        (`trainer.checkpoint_every_s`), and what must not change a number beyond its last bits (`threads trainer.devices
+        trainer.num_nodes`). The data enter by their fingerprint.
         """
         values = self.as_dict()
         for dotted in UNDECISIVE:
