@@ -4,6 +4,8 @@ import json
 import pytest
 
 from cnnbench.compose import compose
+from cnnbench.config import Config, Keys
+from cnnbench.errors import ConfigError
 
 CHANGES = [
     "seed=1",
@@ -43,6 +45,50 @@ def test_what_decides_a_number_changes_the_identity(change):
 @pytest.mark.parametrize("keep", KEEPS)
 def test_names_places_and_devices_leave_the_identity_alone(keep):
     assert compose([keep]).identity() == compose([]).identity()
+
+
+def numbers(keys, prefix=""):
+    """The schema's keys that take a number, and neither true nor false."""
+    for name, field in keys.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Keys):
+            yield from numbers(kind, f"{prefix}{name}.")
+        elif ("int" in str(kind) or "float" in str(kind)) and "bool" not in str(kind):
+            yield f"{prefix}{name}"
+
+
+NUMBERS = sorted(numbers(Config))
+
+
+def test_the_keys_that_take_numbers_are_found():
+    some = {
+        "seed",
+        "epochs",
+        "batch_size",
+        "clip_grad",
+        "mixup",
+        "threads",
+        "optimizer.lr",
+        "data.mean",
+        "data.val_size",
+    }
+    assert some < set(NUMBERS)
+    assert len(NUMBERS) > 25
+
+
+@pytest.mark.parametrize("dotted", NUMBERS)
+def test_true_is_not_taken_for_1(dotted):
+    values = compose([]).as_dict()
+    group, _, name = dotted.rpartition(".")
+    for given in (True, False):
+        (values[group] if group else values)[name] = given
+        with pytest.raises(ConfigError, match=rf"^{dotted}={str(given).lower()}: expected .*; for instance {dotted}="):
+            Config.check(values)
+
+
+def test_true_is_not_taken_for_1_in_a_list():
+    with pytest.raises(ConfigError, match=r"^data\.mean=\[true,0\.5\]: expected"):
+        compose(["data.mean=[true,0.5]"])
 
 
 def test_how_a_value_was_chosen_is_no_part_of_the_identity():

@@ -208,6 +208,7 @@ def no_optimizer(parameters, lr, weight_decay):
             {"_target_": "torch.optim.LBFGS"},
             "optimizer._target_=torch.optim.LBFGS: takes the loss several times a step",
         ),
+        ({"momentum": True}, "optimizer.momentum=true: SGD expects a number"),
         ({"moment": 0.9}, "optimizer.moment: SGD takes no moment; did you mean momentum?"),
         ({"_target_": f"{__name__}.no_optimizer"}, "no_optimizer: expected a torch.optim.Optimizer"),
     ],

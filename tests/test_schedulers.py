@@ -446,7 +446,7 @@ def test_a_schedule_that_ends_does_so_with_the_run(name, last, max_steps, steps)
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("step", {"every_epochs": 0}, "every_epochs=0: expected a number above 0"),
     ("step", {"every_epochs": "two"}, "every_epochs=two: expected a number"),
-    ("step", {"every_epochs": True}, "every_epochs=True: expected a number"),
+    ("step", {"every_epochs": True}, "scheduler.every_epochs=true: step expects a number"),
     ("step", {"gamma": 0}, "gamma=0: expected a number above 0"),
     ("step", {"gamma": math.inf}, "gamma=inf: expected a number"),
     ("multistep", {"milestones": [0]}, "milestones=0: expected a number above 0"),

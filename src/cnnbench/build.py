@@ -11,6 +11,8 @@ from cnnbench.config import Node
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.notation import as_typed
 
+NUMBERS = (int, float, "int", "float")  # annotations for which true is not 1
+
 
 def locate(node: Node, group: str) -> Callable[..., Any]:
     """The class or function that the node names."""
@@ -49,6 +51,9 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
         if key not in free and not open_ended:
             near = did_you_mean(key, free) or ";"
             raise ConfigError(f"{group}.{key}: {name} takes no {key}{near} it takes: {', '.join(free) or 'nothing'}")
+    for key, value in node.arguments.items():
+        if isinstance(value, bool) and key in free and signature.parameters[key].annotation in NUMBERS:
+            raise ConfigError(f"{group}.{key}={as_typed(value)}: {name} expects a number")
     wanted = {key: value for key, value in facts.items() if key in named}
     lacking = [
         n for n in free if signature.parameters[n].default is inspect.Parameter.empty and n not in node.arguments

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from cnnbench.errors import ConfigError
@@ -43,6 +43,15 @@ class Keys(BaseModel):
     """A group of keys; a key that it does not have is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_not_1(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        given = value if isinstance(value, list) else [value]
+        if any(isinstance(item, bool) for item in given) and "bool" not in str(field.annotation):
+            raise ValueError("true or false")
+        return value
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only, keys as in `conf/`."""
