@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from cnnbench.callbacks.checkpoints import Checkpoints
 from cnnbench.callbacks.curves import Curves
@@ -149,6 +150,51 @@ def test_a_run_that_is_trained_to_its_end_and_has_lost_its_best_weights_begins_a
     directory.best.unlink()
     assert ANEW in go_on(directory)
     assert_same_run(directory, whole)
+
+
+# ---- checkpoints of something else ----------------------------------------------------------------------------------
+
+
+def of_plain_pytorch(path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), path)
+
+
+def of_an_older_form(path: Path) -> None:
+    edit(path, lambda content: content["callbacks"].pop("History"))
+
+
+def of_a_list(path: Path) -> None:
+    torch.save([1, 2], path)
+
+
+def for_another_seed(path: Path) -> None:
+    edit(path, lambda content: content["callbacks"]["Checkpoints"].update(identity="0" * 64))
+
+
+def for_another_net(path: Path) -> None:
+    edit(path, lambda content: content["state_dict"].update({"net.linear.bias": torch.zeros(7)}))
+
+
+FOREIGN = [of_plain_pytorch, of_an_older_form, for_another_seed, for_another_net, of_a_list]
+
+
+@pytest.mark.parametrize("spoil", FOREIGN)
+def test_a_checkpoint_of_something_else_is_left_aside_and_the_one_before_leads_to_the_same_bits(spoil, stopped, whole):
+    spoil(stopped.last)
+    said = go_on(stopped)
+    assert said.count("checkpoints/last.ckpt: ") == 1
+    assert said.count("and left aside") == 1
+    assert "epoch 1/3" not in said
+    assert_same_run(stopped, whole)
+
+
+def test_without_its_folder_of_checkpoints_a_run_begins_anew(stopped, whole):
+    shutil.rmtree(stopped.last.parent)
+    assert "epoch 1/3" in go_on(stopped)
+    assert_same_run(stopped, whole)
+
+
+# ---- what is tested -------------------------------------------------------------------------------------------------
 
 
 def test_no_other_weights_are_tested_than_those_that_are_reported(tmp_path, monkeypatch):

@@ -173,6 +173,8 @@ def find_directory(config: Config) -> RunDir:
             f"{earlier.path}: this run is live ({owner}); wait for it, or type resume=never for a second one"
         )
     earlier.tidy()
+    if not earlier.result.is_file():
+        earlier.last.parent.mkdir(exist_ok=True)
     return earlier
 
 
