@@ -93,8 +93,8 @@ def fit_and_test(
         label_smoothing=config.label_smoothing,
         ema=config.ema,
     )
-    if config.compile:
-        compiled(net, "cuda" if config.trainer.accelerator == "gpu" else "cpu", partial(caution, console))
+    device = "cuda" if config.trainer.accelerator == "gpu" else "cpu"
+    is_compiled = config.compile and compiled(net, device, partial(caution, console))
     divergence, history = Divergence(), History(directory, config, ranks)
     every_s, identity = config.trainer.checkpoint_every_s, config.identity()
     checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data), identity)
@@ -111,7 +111,7 @@ def fit_and_test(
     if classifier.averaged is not None:
         classifier.averaged.module.load_state_dict(best_weights(directory.best_ema, history.best_ema))
     trainer.test(classifier, datamodule=data, verbose=False)
-    result = summarize(prepared, history, classifier)
+    result = summarize(prepared, history, classifier, is_compiled)
     if ranks.first:
         curves.draw()
         save_predictions(classifier, directory.predictions)
