@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import psutil
 import torch
+import yaml
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from cnnbench import accounting
 from cnnbench.build import construct, locate, takes
+from cnnbench.compose import groups
 from cnnbench.config import Config, Node
 from cnnbench.data.augment import Augment, Step
 from cnnbench.data.base import ImageData
@@ -24,6 +28,7 @@ from cnnbench.data.fetch import default_root
 from cnnbench.data.mixing import Mixing
 from cnnbench.errors import ConfigError
 from cnnbench.models.init import initialize
+from cnnbench.notation import as_typed
 from cnnbench.optimizers import parameter_groups
 
 
@@ -303,7 +308,29 @@ def check_parts(config: Config, data: ImageData) -> None:
 
 def check_optimizer(config: Config, data: ImageData) -> None:
     """Optimizer and scheduler must accept their arguments."""
-    build_scheduler(config, data, build_optimizer(config, nn.Linear(1, 1)))
+    with _told_of_recipe(config, "optimizer"):
+        optimizer = build_optimizer(config, nn.Linear(1, 1))
+    with _told_of_recipe(config, "scheduler"):
+        build_scheduler(config, data, optimizer)
+
+
+@contextmanager
+def _told_of_recipe(config: Config, group: str) -> Iterator[None]:
+    """Adds to a refusal what a recipe has set: it may not suit an optimizer or scheduler that was typed instead of its own."""
+    try:
+        yield
+    except ConfigError as error:
+        recipe, node = config.choices.get("recipe", ""), getattr(config, group)
+        file = groups().get("recipe", {}).get(recipe)
+        own = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get(group, {}) if file else {}
+        own = {key: value for key, value in own.items() if key in node.arguments and node.arguments[key] == value}
+        lacking = [f"~{group}.{key}" for key in own if not takes(locate(node, group), key)]
+        said = [f"{group}.{key}={as_typed(value)}" for key, value in own.items() if f"{key}=" in str(error)]
+        hint = f"; recipe={recipe} sets {', '.join(said)}" if said else ""
+        if lacking:
+            rate = f"; its {group}.lr={own['lr']} remains" if "lr" in own else ""
+            hint = f"; recipe={recipe} sets it: type {' '.join(lacking)}{rate}"
+        raise ConfigError(f"{error}{hint}") from error
 
 
 def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
