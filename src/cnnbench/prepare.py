@@ -31,6 +31,8 @@ from cnnbench.models.init import initialize
 from cnnbench.notation import as_typed
 from cnnbench.optimizers import parameter_groups
 
+FIRST_DROP = {"cnnbench.schedulers.step": "every_epochs", "cnnbench.schedulers.multistep": "milestones"}
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -41,6 +43,7 @@ class Prepared:
     params: int
     macs: int
     pipeline_because: str
+    cautions: tuple[str, ...] = ()
 
 
 class Known:
@@ -109,7 +112,7 @@ def prepare(config: Config, known: Known | None = None) -> Prepared:
     check_parts(frozen, data)
     params, macs = known.size(frozen, data)
     check_optimizer(frozen, data)
-    return Prepared(frozen, data, params, macs, why)
+    return Prepared(frozen, data, params, macs, why, cautions(frozen, data))
 
 
 def resolve_hardware(config: Config) -> dict[str, Any]:
@@ -352,8 +355,7 @@ def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
 
 def build_scheduler(config: Config, data: ImageData, optimizer: Optimizer) -> LRScheduler:
     """The learning rate schedule over a run's steps."""
-    per_epoch = data.train_dataloader().steps
-    total = min(config.epochs * per_epoch, config.trainer.max_steps or math.inf)
+    per_epoch, total = steps(config, data)
     scheduler = construct(config.scheduler, "scheduler", optimizer, total_steps=total, steps_per_epoch=per_epoch)
     if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
         raise ConfigError(
@@ -361,6 +363,27 @@ def build_scheduler(config: Config, data: ImageData, optimizer: Optimizer) -> LR
             "per batch; one that waits for validations is scheduler=plateau"
         )
     return scheduler
+
+
+def steps(config: Config, data: ImageData) -> tuple[int, int]:
+    """Of the optimizer: in an epoch, and in the whole run."""
+    per_epoch = data.train_dataloader().steps
+    return per_epoch, int(min(config.epochs * per_epoch, config.trainer.max_steps or math.inf))
+
+
+def cautions(config: Config, data: ImageData) -> tuple[str, ...]:
+    """What a run will do that one may not have meant."""
+    key = FIRST_DROP.get(config.scheduler.target, "")
+    at = config.scheduler.arguments.get(key)
+    if at is None or at == []:
+        return ()
+    per_epoch, total = steps(config, data)
+    if round((min(at) if isinstance(at, list) else at) * per_epoch) < total:
+        return ()
+    return (
+        f"scheduler.{key}={as_typed(at)}: the learning rate never drops, as the run has {total / per_epoch:g} epochs; "
+        f"type a smaller scheduler.{key}, or scheduler=constant",
+    )
 
 
 def default_name(config: Config) -> str:

@@ -69,6 +69,8 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
                 write_atomic(directory.config, prepared.config.dump())
             log.info("data.pipeline=%s: %s", prepared.config.data.pipeline, prepared.pipeline_because)
             console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False, markup=False)
+            for line in prepared.cautions:
+                caution(console, line)
             result = {**fit_and_test(prepared, directory, console, ranks, signals), "command": command}
             if ranks.first:
                 directory.previous.unlink(missing_ok=True)
