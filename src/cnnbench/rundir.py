@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -203,7 +205,13 @@ class RunDir:
 
 
 def runs_of(folder: Path, identity: str) -> Iterator[RunDir]:
-    """The runs of one identity in `runs/<name>`, newest first."""
-    found = [path for path in folder.glob(f"*{identity[:8]}*") if (path / "config.yaml").is_file()]
+    """The runs of one identity in `runs/<name>`, newest first: `<label>_<hash8>` or `<label>_<hash8>-2`, no copies beside them."""
+    from cnnbench.config import Config
+
+    name = re.compile(rf".+_{identity[:8]}(-[0-9]+)?")
+    found = [path for path in folder.glob(f"*_{identity[:8]}*") if name.fullmatch(path.name)]
+    found = [path for path in found if (path / "config.yaml").is_file()]
     for path in sorted(found, key=lambda path: (path / "config.yaml").stat().st_mtime_ns, reverse=True):
-        yield RunDir(path)
+        with suppress(ConfigError):
+            if Config.load(path / "config.yaml").identity() == identity:
+                yield RunDir(path)
