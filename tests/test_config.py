@@ -6,6 +6,7 @@ import pytest
 from cnnbench.compose import compose
 from cnnbench.config import Config, Keys
 from cnnbench.errors import ConfigError
+from cnnbench.prepare import prepare
 
 CHANGES = [
     "seed=1",
@@ -116,3 +117,25 @@ def test_the_identity_is_the_hash_of_the_config_without_those_keys(finished):
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     assert json.loads(finished.result.read_text())["config_hash"] == digest
     assert finished.path.name == f"seed0_{digest[:8]}"
+
+
+def test_a_config_that_is_no_yaml_is_told_in_one_line(tmp_path):
+    path = tmp_path / "config.yaml"
+    for content in (b"model: [1, 2\nseed: 0\n", b"\xff\xfe"):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"config\.yaml: not a readable config\.yaml \(.*\)$") as raised:
+            Config.load(path)
+        assert "\n" not in str(raised.value)
+
+
+def test_what_cuts_a_batch_is_named():
+    config = compose(["batch_size=64", "trainer.devices=2", "trainer.num_nodes=2", "accumulate=8"])
+    assert (config.parts, config.sharers) == (32, "4 devices × accumulate=8")
+
+
+def test_too_few_images_for_the_parts_of_a_batch_are_told_with_all_that_cuts_it(tiny):
+    keys = ["batch_size=64", "trainer=cpu", "trainer.devices=4", "accumulate=16", "data.train_size=60"]
+    with pytest.raises(
+        ConfigError, match=r"^4 devices × accumulate=16: 60 train images cannot be cut into 64 parts; type"
+    ):
+        prepare(compose([*tiny, *keys]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnnbench.config import Node
@@ -63,8 +63,26 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
     try:
         return target(*positional, **node.arguments, **wanted)
     except (ValueError, TypeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        odd = [key for key, value in node.arguments.items() if _of_another_kind(value, signature.parameters.get(key))]
+        if len(odd) == 1:
+            key, default = odd[0], as_typed(signature.parameters[odd[0]].default)
+            raise ConfigError(
+                f"{group}.{key}={as_typed(node.arguments[key])}: {name} refuses it ({reason}); its default is {default}"
+            ) from error
         given = ", ".join(f"{key}={as_typed(value)}" for key, value in node.arguments.items())
-        raise ConfigError(f"{group}: {name}({given}) is refused: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{group}: {name}({given}) is refused: {reason}") from error
+
+
+def _of_another_kind(value: Any, parameter: inspect.Parameter | None) -> bool:
+    """A value is a list where the default is none, or the other way round; a number where it is a text, ..."""
+    default = parameter.default if parameter else None
+    if default is None or default is inspect.Parameter.empty or value is None:
+        return False
+    kinds = [
+        list if isinstance(item, Sequence) and not isinstance(item, str) else type(item) for item in (value, default)
+    ]
+    return len({float if kind is int else kind for kind in kinds}) > 1
 
 
 def takes(target: Callable[..., Any], key: str) -> bool:

@@ -301,11 +301,10 @@ def check_net(config: Config, data: ImageData) -> tuple[int, int]:
 
 def check_parts(config: Config, data: ImageData) -> None:
     """Every part of a batch must have an image."""
-    parts = config.trainer.devices * config.trainer.num_nodes * config.accumulate
-    images = len(data.images["train"])
+    images, parts = len(data.images["train"]), config.parts
     if images < parts:
         raise ConfigError(
-            f"accumulate={config.accumulate}: {images} train images cannot be cut into {parts} parts; type a smaller number"
+            f"{config.sharers}: {images} train images cannot be cut into {parts} parts; type smaller numbers, or take more images"
         )
 
 
