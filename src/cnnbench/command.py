@@ -98,9 +98,10 @@ def require_trusted(config: Config) -> None:
     from rich.console import Console
 
     with importing(Console()):
-        from cnnbench.trust import require_known
+        from cnnbench.trust import require_known, require_present
 
         require_known(Path(config.resume), config)
+        require_present(Path(config.resume), config)
 
 
 def importing(console: Console) -> AbstractContextManager[Any]:
