@@ -226,7 +226,6 @@ FILES = {  # name: (after how many times that it was touched, checkpoints that a
     "last.ckpt": (12, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
     "best.ckpt": (0, ["last.ckpt", "previous.ckpt"]),
     "events.out": (12, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
-    "status.json": (2, []),
     "curves.png": (0, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
     "predictions.npz": (0, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
     "result.json": (1, ["best.ckpt", "best_ema.ckpt", "last.ckpt"]),
@@ -244,15 +243,20 @@ def test_without_room_for_a_file_the_run_fails_in_one_line_and_goes_on_once_ther
     directory = RunDir(run_of(tmp_path))
     assert_told(run, directory, tmp_path)
     status = directory.status()
-    if name == "status.json":
-        assert status["state"] == "running"  # it could not be told
-        assert directory.owner() is None
-    else:
-        assert status["state"] == "failed"
-        assert status["reason"].startswith("no room on the disk (")
+    assert status["state"] == "failed"
+    assert status["reason"].startswith("no room on the disk (")
     assert assert_checkpoints_load(directory) == there
     assert not list(directory.path.rglob(".*.tmp"))
     assert "Traceback" in directory.log.read_text()
+    assert_same_run(forked(tmp_path, *NET, "resume=auto"), whole)
+
+
+@pytest.mark.slow
+def test_without_room_for_its_status_a_run_ends_all_the_same_and_says_so_once_there_is(whole, tmp_path):
+    forked(tmp_path, *NET, fault=without_room, about=("status.json", 2))
+    directory = RunDir(run_of(tmp_path))
+    assert directory.status()["state"] == "running"  # it could not be told
+    assert directory.owner() is None
     assert_same_run(forked(tmp_path, *NET, "resume=auto"), whole)
 
 

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from cnnbench.environment import peak_mb
 from cnnbench.errors import CnnbenchError, Diverged, Interrupted, RunFailed, SaidElsewhere
 from cnnbench.exits import say
+from cnnbench.processes import HEARTBEAT_S
 from cnnbench.ranks import Ranks, by_anothers_end
 from cnnbench.rundir import RunDir, State
 from cnnbench.signals import Signals
@@ -26,15 +28,17 @@ ANOTHER_ENDED = "another process of the run has ended"
 
 
 @contextmanager
-def recorded(directory: RunDir, ranks: Ranks) -> Iterator[Signals]:
-    """Keeps log.txt and status.json while a run is on, and says in the status how it ended; gives the signals that it gets.
+def recorded(directory: RunDir, ranks: Ranks) -> Iterator[tuple[Signals, Pulse]]:
+    """Keeps log.txt and status.json while a run is on, and says in the status how it ended.
 
-    Other ranks than the first keep a log of their own, and write the status only where they fail.
+    Gives the signals that it gets, and the pulse that its status has. Other ranks than the first keep a log of their own, and
+    write the status only where they fail.
 
     Raises:
         Interrupted, Diverged, RunFailed: what happened inside, with the directory and what to type next.
     """
-    record = Record(directory, ranks)
+    pulse = Pulse(directory)
+    record = Record(directory, ranks, pulse)
 
     def stop_at_once(number: int) -> None:
         error = record.interrupted(number, " at once")
@@ -44,7 +48,9 @@ def recorded(directory: RunDir, ranks: Ranks) -> Iterator[Signals]:
     with logged(record.log), Signals(stop_at_once) as signals:
         try:
             record.write("running")
-            yield signals
+            if ranks.first:
+                pulse.start()
+            yield signals, pulse
             signals.hold()  # too late
             record.write("done")
         except Interrupted as error:
@@ -61,6 +67,41 @@ def recorded(directory: RunDir, ranks: Ranks) -> Iterator[Signals]:
             raise SaidElsewhere(RunFailed.exit_code) from error
         except Exception as error:
             raise record.failed(error, signals.received) from error
+        finally:
+            pulse.stop()
+
+
+class Pulse:
+    """Says in the status every few seconds, from a thread of its own, that the process lives, and how far it was told to be.
+
+    So a run shows that it lives also where a net is compiled, or in a long validation. Where there is no room for the
+    status, the run will meet that itself. What another rank has written, that it failed, stays.
+
+    Attributes:
+        progress: what the status says besides.
+    """
+
+    def __init__(self, directory: RunDir) -> None:
+        self.directory = directory
+        self.progress: dict[str, Any] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """From now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """When this returns it says nothing more."""
+        self._over.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(HEARTBEAT_S):
+            if self.directory.status()["state"] == "running" and not self._over.is_set():
+                with suppress(OSError):
+                    self.directory.write_status("running", **self.progress)
 
 
 @dataclass(frozen=True)
@@ -69,6 +110,7 @@ class Record:
 
     directory: RunDir
     ranks: Ranks
+    pulse: Pulse
 
     @property
     def log(self) -> Path:
@@ -78,6 +120,8 @@ class Record:
 
     def write(self, state: State, reason: str | None = None) -> None:
         """The status; at the end there may be no room for it on the disk, not even in its old place."""
+        if state != "running":
+            self.pulse.stop()
         if self.ranks.first or state == "failed":
             more = {"peak_mb": peak_mb()} if state == "done" else {}
             with nullcontext() if state == "running" else suppress(OSError):

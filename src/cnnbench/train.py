@@ -27,7 +27,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.numerics import apply_numerics, arranged, compiled
 from cnnbench.prepare import Prepared, build_net, build_optimizer, build_scheduler, prepare
 from cnnbench.ranks import Ranks, cluster, joined
-from cnnbench.recording import caution, log, recorded
+from cnnbench.recording import Pulse, caution, log, recorded
 from cnnbench.result import origin, save_predictions, summarize
 from cnnbench.resuming import best_weights, misfit, resumable
 from cnnbench.rundir import RunDir, runs_of, write_atomic
@@ -64,14 +64,14 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
         directory = ranks.by_first(lambda: find_directory(prepared.config))
         if directory.result.is_file():
             return Outcome(directory, directory.outcome(), fresh=False)
-        with recorded(directory, ranks) as signals:
+        with recorded(directory, ranks) as (signals, pulse):
             if ranks.first and not directory.config.is_file():
                 write_atomic(directory.config, prepared.config.dump())
             log.info("data.pipeline=%s: %s", prepared.config.data.pipeline, prepared.pipeline_because)
             console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False, markup=False)
             for line in prepared.cautions:
                 caution(console, line)
-            result = {**fit_and_test(prepared, directory, console, ranks, signals), "command": command}
+            result = {**fit_and_test(prepared, directory, console, ranks, signals, pulse), "command": command}
             if ranks.first:
                 directory.previous.unlink(missing_ok=True)
                 write_atomic(directory.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
@@ -79,7 +79,7 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
 
 
 def fit_and_test(
-    prepared: Prepared, directory: RunDir, console: Console, ranks: Ranks, signals: Signals
+    prepared: Prepared, directory: RunDir, console: Console, ranks: Ranks, signals: Signals, pulse: Pulse
 ) -> dict[str, Any]:
     """The run itself; its files but for result.json and status.json."""
     config, data = prepared.config, prepared.data
@@ -100,7 +100,7 @@ def fit_and_test(
     divergence, history = Divergence(), History(directory, config, ranks)
     every_s, identity = config.trainer.checkpoint_every_s, config.identity()
     checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data), identity)
-    callbacks: list[Callback] = [divergence, history, checkpoints, Lifecycle(directory, checkpoints, ranks, signals)]
+    callbacks: list[Callback] = [divergence, history, checkpoints, Lifecycle(checkpoints, ranks, signals, pulse)]
     if ranks.first:
         board = Board(directory, history, config)
         curves = Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}")
