@@ -15,7 +15,7 @@ from torch import nn
 from cnnbench.callbacks.checkpoints import Checkpoints
 from cnnbench.callbacks.curves import Curves
 from cnnbench.compose import compose
-from cnnbench.errors import Interrupted, RunFailed
+from cnnbench.errors import ConfigError, Interrupted, RunFailed
 from cnnbench.rundir import RunDir
 from cnnbench.train import run
 from processes import assert_same_run, copy_of, run_of
@@ -191,6 +191,27 @@ def test_a_checkpoint_of_something_else_is_left_aside_and_the_one_before_leads_t
 def test_without_its_folder_of_checkpoints_a_run_begins_anew(stopped, whole):
     shutil.rmtree(stopped.last.parent)
     assert "epoch 1/3" in go_on(stopped)
+    assert_same_run(stopped, whole)
+
+
+# ---- by whom ---------------------------------------------------------------------------------------------------------
+
+
+def test_of_two_that_go_on_at_the_same_moment_one_does(stopped, whole, monkeypatch):
+    """The second meets the first between its look at the status and its own word there."""
+
+    def begin_a_second(self, state, *more, **progress):
+        if state == "running" and not met:
+            met.append("")
+            with pytest.raises(ConfigError) as raised:
+                go_on(stopped)
+            met[0] = str(raised.value)
+        write(self, state, *more, **progress)
+
+    met, write = [], RunDir.write_status
+    monkeypatch.setattr(RunDir, "write_status", begin_a_second)
+    go_on(stopped)
+    assert "this run is live (another process has just gone on with it); wait for it" in met[0]
     assert_same_run(stopped, whole)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -274,6 +275,52 @@ def test_a_process_on_another_machine_with_an_old_heartbeat_owns_nothing(claimed
 
 def test_a_live_process_renews_its_status_many_times_before_it_counts_as_dead():
     assert HEARTBEAT_S * 10 < STALE_S
+
+
+def test_a_run_is_taken_by_one_at_a_time(claimed):
+    with claimed.taken():
+        claimed.write_status("running")
+        with pytest.raises(
+            ConfigError, match=rf"job: this run is live \(pid {os.getpid()} on .*\); wait for it, or type res"
+        ):
+            claimed.taken().__enter__()
+    with claimed.taken():
+        pass
+    assert not (claimed.path / ".lock").exists()
+
+
+def test_a_run_that_is_taken_and_has_not_said_so_yet_is_live(claimed):
+    with (
+        claimed.taken(),
+        pytest.raises(ConfigError, match=r"this run is live \(another process has just gone on with it\)"),
+    ):
+        claimed.taken().__enter__()
+
+
+def test_a_process_that_was_killed_has_let_its_run_go(claimed):
+    code = (
+        "import sys, time; from pathlib import Path; from cnnbench.rundir import RunDir; "
+        "taken = RunDir(Path(sys.argv[1])).taken(); taken.__enter__(); print('taken', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(claimed.path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "taken\n"
+        with pytest.raises(ConfigError, match="live"):
+            claimed.taken().__enter__()
+        process.kill()
+        process.wait(30)
+    with claimed.taken():
+        pass
+
+
+def test_a_file_system_without_locks_does_without(claimed, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with claimed.taken():
+        pass
 
 
 # ---- finding and resuming ---------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import re
 import shlex
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from typing import Any, Literal
 from cnnbench.errors import ConfigError
 from cnnbench.processes import living, this_process
 
+LIVE = "this run is live ({}); wait for it, or type resume=never for a second one"
 State = Literal["pending", "running", "done", "failed", "diverged", "interrupted"]
 
 
@@ -181,6 +182,33 @@ class RunDir:
         """`'pid 12 on host'` while a living process runs this, else None."""
         status = self.status()
         return living(status) if status["state"] == "running" else None
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """This process alone goes on with the run while the context lasts; a kill ends it as well.
+
+        Where the file system has no locks, the status alone says whose the run is.
+
+        Raises:
+            ConfigError: another process has it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            owner = self.owner() or "another process has just gone on with it"
+            raise ConfigError(f"{self.path}: {LIVE.format(owner)}") from None
+        except (OSError, NotImplementedError):
+            yield
+            return
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                Path(lock.lock_file).unlink()
+            lock.release()
 
     def tidy(self) -> None:
         """Puts right what a kill left: files half written; a result whose run does not say that it is done."""

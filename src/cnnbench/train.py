@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from cnnbench.ranks import Ranks, cluster, joined
 from cnnbench.recording import Pulse, caution, log, recorded
 from cnnbench.result import origin, save_predictions, summarize
 from cnnbench.resuming import best_weights, misfit, resumable
-from cnnbench.rundir import RunDir, runs_of, write_atomic
+from cnnbench.rundir import LIVE, RunDir, runs_of, write_atomic
 from cnnbench.signals import Signals
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -58,10 +59,10 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
         RunFailed, Diverged, Interrupted: the directory says so.
     """
     console = console or Console(quiet=True)
-    with joined(config) as ranks:
+    with joined(config) as ranks, ExitStack() as held:
         prepared = ranks.first_then_others(lambda: prepare(config))
         torch.set_num_threads(int(prepared.config.threads))
-        directory = ranks.by_first(lambda: find_directory(prepared.config))
+        directory = ranks.by_first(lambda: find_directory(prepared.config, held))
         if directory.result.is_file():
             return Outcome(directory, directory.outcome(), fresh=False)
         with recorded(directory, ranks) as (signals, pulse):
@@ -150,8 +151,8 @@ def make_trainer(config: Config, directory: RunDir, callbacks: list[Callback]) -
     )
 
 
-def find_directory(config: Config) -> RunDir:
-    """The directory of a frozen config's run.
+def find_directory(config: Config, held: ExitStack) -> RunDir:
+    """The directory of a frozen config's run; this process has it, until `held` ends, unless the run is done.
 
     With `resume=auto` that of the newest unfinished run of the same identity, or of the newest run if that is done; with a
     run directory that one; otherwise a new one.
@@ -168,12 +169,14 @@ def find_directory(config: Config) -> RunDir:
                 f"resume={config.resume}: data or machine are not those that this run began with; resume it where it ran, or start anew"
             )
     if earlier is None:
-        return RunDir.claim(folder, f"seed{config.seed}_{identity[:8]}")
+        claimed = RunDir.claim(folder, f"seed{config.seed}_{identity[:8]}")
+        held.enter_context(claimed.taken())
+        return claimed
+    if not earlier.result.is_file():
+        held.enter_context(earlier.taken())
     owner = earlier.owner()
     if owner:
-        raise ConfigError(
-            f"{earlier.path}: this run is live ({owner}); wait for it, or type resume=never for a second one"
-        )
+        raise ConfigError(f"{earlier.path}: {LIVE.format(owner)}")
     earlier.tidy()
     if not earlier.result.is_file():
         earlier.last.parent.mkdir(exist_ok=True)
