@@ -343,7 +343,7 @@ def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
         raise ConfigError(
             f"optimizer._target_={node.target}: takes the loss several times a step, which a batch here is not; choose another"
         )
-    if not node.weight_decay and not takes(target, "weight_decay"):
+    if not config.optimizer.weight_decay and not takes(target, "weight_decay"):
         kept = {key: value for key, value in node.arguments.items() if key != "weight_decay"}
         node = Node.model_validate({"_target_": node.target, **kept})
     optimizer = construct(node, "optimizer", parameter_groups(net, config.optimizer.decay))
