@@ -188,7 +188,7 @@ class Config(Keys):
         try:
             values = yaml.load(path.read_text(encoding="utf-8"), Loader)
         except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: not a readable config.yaml ({error})") from error
+            raise ConfigError(f"{path}: not a readable config.yaml ({' '.join(str(error).split())})") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: not the config.yaml of a run")
         return cls.check(values)
