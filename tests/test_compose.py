@@ -29,6 +29,11 @@ MISTAKES = {
     "trainer.device=2": "trainer.device: no such key; did you mean trainer.devices?",
     "seed=0,1": "seed=0,1: one run takes one value, as in seed=0; a list stands in brackets: seed=[0,1]; "
     "a run for each: type -m before it",
+    "recipe=[modern,nndl_lenet]": "recipe=[modern,nndl_lenet]: one run takes one recipe, as in recipe=modern; "
+    "a run for each: type -m before it",
+    "runs_dir=": "runs_dir=: expected a folder; for instance runs_dir=runs",
+    "data.root=": "data.root=: expected a folder; for instance data.root=auto",
+    "optimizer.momentum=0.9": "optimizer.momentum: adam takes no momentum; it lists: lr, betas, eps, weight_decay, decay",
     "model=lenet5,simplecnn": "model=lenet5,simplecnn: one run takes one model, as in model=lenet5; "
     "a run for each: type -m before it",
 }
@@ -43,8 +48,26 @@ def test_a_mistake_is_one_line_that_says_what_to_type(mistake):
 
 
 def test_a_key_that_the_chosen_group_lacks_says_how_to_add_it():
-    with pytest.raises(ConfigError, match=r"optimizer.momentum: adam lists no momentum.* \+optimizer.momentum="):
-        compose(["optimizer.momentum=0.9"])
+    with pytest.raises(ConfigError, match=r"optimizer.amsgrad: adam lists no amsgrad.* \+optimizer.amsgrad=") as raised:
+        compose(["optimizer.amsgrad=true"])
+    assert "takes a plus" in str(raised.value)
+    assert compose(["+optimizer.amsgrad=true"]).optimizer.arguments["amsgrad"] is True
+
+
+def test_a_key_that_a_typed_target_takes_is_to_be_added(tmp_path):
+    with pytest.raises(ConfigError, match=r"adam lists no momentum; .* takes a plus: \+optimizer.momentum=\.\.\.$"):
+        compose(["optimizer._target_=torch.optim.SGD", "optimizer.momentum=0.9"])
+
+
+def test_a_recipe_of_ones_own_without_its_first_line_is_told_which(tmp_path):
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe" / "own.yaml").write_text("epochs: 3\n")
+    with pytest.raises(
+        ConfigError, match=r"^recipe=own: .*; put the line `# @package _global_` at the top of its file$"
+    ):
+        compose(["recipe=own"], tmp_path)
+    (tmp_path / "recipe" / "own.yaml").write_text("# @package _global_\nepochs: 3\n")
+    assert compose(["recipe=own"], tmp_path).epochs == 3
 
 
 def test_a_custom_model_without_a_class_says_which_key_is_missing():

@@ -21,7 +21,8 @@ import torch
 from rich.console import Console
 
 from cnnbench.__main__ import main
-from cnnbench.callbacks.checkpoints import resumable
+from cnnbench.recording import explain
+from cnnbench.resuming import resumable
 from cnnbench.rundir import RunDir
 from processes import (
     Forked,
@@ -225,7 +226,6 @@ FILES = {  # name: (after how many times that it was touched, checkpoints that a
     "last.ckpt": (12, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
     "best.ckpt": (0, ["last.ckpt", "previous.ckpt"]),
     "events.out": (12, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
-    "status.json": (2, []),
     "curves.png": (0, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
     "predictions.npz": (0, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
     "result.json": (1, ["best.ckpt", "best_ema.ckpt", "last.ckpt"]),
@@ -243,15 +243,20 @@ def test_without_room_for_a_file_the_run_fails_in_one_line_and_goes_on_once_ther
     directory = RunDir(run_of(tmp_path))
     assert_told(run, directory, tmp_path)
     status = directory.status()
-    if name == "status.json":
-        assert status["state"] == "running"  # it could not be told
-        assert directory.owner() is None
-    else:
-        assert status["state"] == "failed"
-        assert status["reason"].startswith("no room on the disk (")
+    assert status["state"] == "failed"
+    assert status["reason"].startswith("no room on the disk (")
     assert assert_checkpoints_load(directory) == there
     assert not list(directory.path.rglob(".*.tmp"))
     assert "Traceback" in directory.log.read_text()
+    assert_same_run(forked(tmp_path, *NET, "resume=auto"), whole)
+
+
+@pytest.mark.slow
+def test_without_room_for_its_status_a_run_ends_all_the_same_and_says_so_once_there_is(whole, tmp_path):
+    forked(tmp_path, *NET, fault=without_room, about=("status.json", 2))
+    directory = RunDir(run_of(tmp_path))
+    assert directory.status()["state"] == "running"  # it could not be told
+    assert directory.owner() is None
     assert_same_run(forked(tmp_path, *NET, "resume=auto"), whole)
 
 
@@ -278,6 +283,43 @@ def test_files_that_may_not_be_as_large_as_a_checkpoint_are_told_of_as_a_full_di
     assert_same_run(forked(tmp_path, *NET, "resume=auto"), whole)
 
 
+def test_pytorchs_own_words_for_a_full_disk_are_understood():
+    """It says so where its writer is closed, whatever stopped that."""
+
+    class Full(io.RawIOBase):
+        room = 20_000
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, content) -> int:
+            self.room -= len(content)
+            if self.room < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return len(content)
+
+    with pytest.raises(RuntimeError, match="inline_container") as raised:
+        torch.save({"weights": torch.zeros(100_000)}, Full())
+    said, advice = explain(raised.value)
+    assert said == "no room on the disk (OSError: [Errno 28] No space left on device)"
+    assert advice.startswith("make room")
+    of_a_path = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 14400 vs 14288")
+    assert explain(of_a_path)[0].startswith("no room on the disk (RuntimeError: [enforce fail")
+
+
+def test_how_a_run_ended_is_told_in_its_status_where_there_is_room_for_no_second_file(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    directory = RunDir.claim(tmp_path, "job")
+    directory.write_status("running", "a longer reason " * 50)
+    monkeypatch.setattr("cnnbench.rundir.write_atomic", refuse)
+    with pytest.raises(OSError, match="No space"):
+        directory.write_status("running", epoch=1)
+    directory.write_status("failed", "no room on the disk")
+    assert (directory.status()["state"], directory.status()["reason"]) == ("failed", "no room on the disk")
+
+
 def fill(disk: Path, room: int) -> None:
     """Leaves so many bytes of a disk."""
     with (disk / "filler").open("wb", buffering=0) as file:
@@ -298,7 +340,7 @@ def on_a_small_disk(disk: str, screens: str, room: str) -> None:
     begun.wait()
     directory = RunDir(run_of(folder))
     assert_told(begun, directory, folder)
-    assert directory.status()["state"] == ("failed" if int(room) else "running")
+    assert directory.status()["state"] == "failed"
     assert {"last.ckpt"} <= set(assert_checkpoints_load(directory)) <= {"last.ckpt", "previous.ckpt"}
     fill(folder, 0)
     still_full = Forked(folder, *NET, "resume=auto", screens=Path(screens))

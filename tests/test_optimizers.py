@@ -176,6 +176,25 @@ def test_a_parameter_that_is_shared_by_two_layers_is_in_one_group_once():
     assert [len(group["params"]) for group in parameter_groups(net, "weights")] == [1, 2]
 
 
+def test_a_value_of_another_kind_is_told_with_its_key_and_the_default():
+    with pytest.raises(ConfigError) as raised:
+        build_optimizer(Chosen("adam", betas=0.9), nn.Linear(1, 1))
+    reason = "'float' object is not subscriptable"
+    assert str(raised.value) == f"optimizer.betas=0.9: Adam refuses it ({reason}); its default is [0.9,0.999]"
+
+
+@pytest.mark.parametrize("decay", ["all", "weights"])
+def test_an_optimizer_that_knows_no_weight_decay_is_not_told_that_there_is_none(decay):
+    chosen = Chosen("sgd", _target_="torch.optim.Rprop", decay=decay)
+    net = nn.Linear(2, 2)
+    optimizer = build_optimizer(chosen, net)
+    net(torch.ones(1, 2)).sum().backward()
+    before = net.weight.clone()
+    optimizer.step()
+    assert type(optimizer) is torch.optim.Rprop
+    assert not torch.equal(net.weight, before)
+
+
 # ---- mistakes --------------------------------------------------------------------------------------------------------
 
 
@@ -188,6 +207,17 @@ def no_optimizer(parameters, lr, weight_decay):
     [
         ({"nesterov": True}, "Nesterov momentum requires a momentum"),
         ({"momentum": -1}, "Invalid momentum value: -1"),
+        (
+            {"_target_": "torch.optim.Rprop", "weight_decay": 0.1},
+            "optimizer.weight_decay: Rprop takes no weight_decay;",
+        ),
+        (
+            {"_target_": "torch.optim.LBFGS"},
+            "optimizer._target_=torch.optim.LBFGS: takes the loss several times a step",
+        ),
+        ({"momentum": "high"}, "optimizer.momentum=high: SGD refuses it ("),
+        ({"momentum": [0.9]}, "its default is 0"),
+        ({"momentum": True}, "optimizer.momentum=true: SGD expects a number"),
         ({"moment": 0.9}, "optimizer.moment: SGD takes no moment; did you mean momentum?"),
         ({"_target_": f"{__name__}.no_optimizer"}, "no_optimizer: expected a torch.optim.Optimizer"),
     ],

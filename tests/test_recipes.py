@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cnnbench.compose import compose, groups
+from cnnbench.errors import ConfigError
 from cnnbench.prepare import build_optimizer, build_scheduler, prepare
 from cnnbench.train import run
 
@@ -69,3 +70,23 @@ def test_a_recipe_trains(recipe, tmp_path):
     size = ["data.image_size=32"] if recipe.startswith("vgg") else []
     result = run(compose([*SMALL, f"recipe={recipe}", *size, "epochs=1", "model=simplecnn", f"runs_dir={tmp_path}"]))
     assert result.result["choices"]["recipe"] == recipe
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("optimizer=adam", r"takes no momentum; .*; recipe=modern sets it: type ~optimizer\.momentum; its optimizer\.lr=0\.1 remains$"),
+        ("optimizer=adam optimizer.lr=0.01", r"recipe=modern sets it: type ~optimizer\.momentum$"),
+        ("optimizer=adam optimizer.momentum=0.5", r"^optimizer\.momentum: Adam takes no momentum; it takes: [a-z_, ]*$"),
+        ("scheduler=cosine", r"warmup_epochs=None: expected a number; recipe=modern sets scheduler\.warmup_epochs=null$"),
+    ],
+)  # fmt: skip
+def test_what_a_recipe_sets_and_the_typed_choice_does_not_take_is_told_as_the_recipes(typed, said, tiny):
+    with pytest.raises(ConfigError, match=said) as raised:
+        prepare(compose([*tiny, "recipe=modern", *typed.split()]))
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_told_of_a_recipe_can_be_typed(tiny):
+    config = prepare(compose([*tiny, "recipe=modern", "optimizer=adam", "~optimizer.momentum"])).config
+    assert config.optimizer.lr == 0.1

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,21 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(step, tmp_path
     assert_same(directory, uninterrupted)
 
 
+def test_checkpoints_are_written_beside_where_they_belong_and_nowhere_else(tmp_path, monkeypatch):
+    places = []
+
+    def saved(content, file, *args, **kwargs):
+        places.append(Path(file.name))
+        save(content, file, *args, **kwargs)
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", saved)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # what is put there fails
+    directory = train(tmp_path / "runs", "epochs=1").directory
+    assert {place.parent for place in places} == {directory.last.parent}
+    assert {place.name for place in places} == {".best.ckpt.tmp", ".last.ckpt.tmp"}
+
+
 def test_a_run_that_ended_between_training_and_result_is_only_tested_again(tmp_path, uninterrupted, monkeypatch):
     def fails(*_):
         raise OSError("No space left on device")
@@ -199,6 +215,28 @@ def test_resume_of_a_finished_directory_says_so_and_writes_nothing(uninterrupted
     assert main([f"resume={uninterrupted.path}"]) == 0
     assert "is done already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("content", ['{"a": ', "[]", "{}", ""])
+@pytest.mark.parametrize("auto", [True, False])
+def test_a_result_that_cannot_be_read_is_told_in_a_line_that_leads_to_a_new_one(content, auto, copied, quick, capsys):
+    before = copied.result.read_text()
+    folder = copied.path.parent / "runs" / "lenet5_mnist5k"
+    folder.mkdir(parents=True)
+    directory = RunDir(copied.path.rename(folder / copied.path.name))
+    directory.result.write_text(content)
+    arguments = [*quick, f"runs_dir={folder.parent}", "resume=auto"] if auto else [f"resume={directory.path}"]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    typed = f"python -m cnnbench resume={directory.path}"
+    assert error == (
+        f"cnnbench: {directory.result}: damaged, expected the result of a run; remove it, and {typed} tests anew\n"
+    )
+    if content:
+        return
+    directory.result.unlink()
+    assert main([f"resume={directory.path}"]) == 0
+    assert json.loads(directory.result.read_text())["metrics"] == json.loads(before)["metrics"]
 
 
 def test_a_live_run_is_not_resumed(tmp_path, signalled):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cnnbench.compose import compose
+from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 from cnnbench.processes import HEARTBEAT_S, STALE_S
 from cnnbench.rundir import RunDir, runs_of, write_atomic
@@ -273,33 +277,107 @@ def test_a_live_process_renews_its_status_many_times_before_it_counts_as_dead():
     assert HEARTBEAT_S * 10 < STALE_S
 
 
+def test_a_run_is_taken_by_one_at_a_time(claimed):
+    with claimed.taken():
+        claimed.write_status("running")
+        with pytest.raises(
+            ConfigError, match=rf"job: this run is live \(pid {os.getpid()} on .*\); wait for it, or type res"
+        ):
+            claimed.taken().__enter__()
+    with claimed.taken():
+        pass
+    assert not (claimed.path / ".lock").exists()
+
+
+def test_a_run_that_is_taken_and_has_not_said_so_yet_is_live(claimed):
+    with (
+        claimed.taken(),
+        pytest.raises(ConfigError, match=r"this run is live \(another process has just gone on with it\)"),
+    ):
+        claimed.taken().__enter__()
+
+
+def test_a_process_that_was_killed_has_let_its_run_go(claimed):
+    code = (
+        "import sys, time; from pathlib import Path; from cnnbench.rundir import RunDir; "
+        "taken = RunDir(Path(sys.argv[1])).taken(); taken.__enter__(); print('taken', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(claimed.path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "taken\n"
+        with pytest.raises(ConfigError, match="live"):
+            claimed.taken().__enter__()
+        process.kill()
+        process.wait(30)
+    with claimed.taken():
+        pass
+
+
+def test_a_file_system_without_locks_does_without(claimed, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with claimed.taken():
+        pass
+
+
 # ---- finding and resuming ---------------------------------------------------------------------------------------
 
 
-def make_run(folder: Path, name: str, age_s: float) -> Path:
-    directory = RunDir.claim(folder, name)
-    directory.config.write_text("seed: 0\n")
+CONFIG = compose([])
+IDENTITY = CONFIG.identity()
+
+
+def make_run(folder: Path, label: str, age_s: float = 0, config: Config = CONFIG) -> Path:
+    directory = RunDir.claim(folder, f"{label}_{IDENTITY[:8]}")
+    directory.config.write_text(config.dump())
     written = time.time_ns() - int(age_s * 1e9)
     os.utime(directory.config, ns=(written, written))
     return directory.path
 
 
+def found_in(folder: Path) -> list[Path]:
+    return [found.path for found in runs_of(folder, IDENTITY)]
+
+
 def test_runs_of_an_identity_come_newest_first(tmp_path):
-    identity = "0123abcd" + 56 * "f"
-    middle = make_run(tmp_path, "seed0_0123abcd", 20)
-    oldest = make_run(tmp_path, "seed0_0123abcd", 30)
-    newest = make_run(tmp_path, "seed0_0123abcd", 10)
-    assert [found.path for found in runs_of(tmp_path, identity)] == [newest, middle, oldest]
+    middle, oldest, newest = (make_run(tmp_path, "seed0", age) for age in (20, 30, 10))
+    assert found_in(tmp_path) == [newest, middle, oldest]
+
+
+def test_a_run_is_found_whatever_its_label(tmp_path):
+    run = make_run(tmp_path, "plain18_lr0.1_seed0")
+    assert found_in(tmp_path) == [run]
 
 
 def test_runs_of_another_identity_are_left_out(tmp_path):
-    make_run(tmp_path, "seed0_deadbeef", 1)
+    make_run(tmp_path, "seed0")
     assert list(runs_of(tmp_path, "0123abcd" + 56 * "f")) == []
 
 
+def test_a_run_whose_whole_identity_is_another_is_left_out(tmp_path):
+    make_run(tmp_path, "seed0", config=compose(["seed=1"]))
+    assert found_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["a: [", "[]", "seed: 0"])
+def test_a_run_whose_config_cannot_be_read_is_left_out(tmp_path, text):
+    (make_run(tmp_path, "seed0") / "config.yaml").write_text(text)
+    assert found_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("more", ["_backup", "-old", ".bak", "-2-copy", "0"])
+def test_a_copy_of_a_run_is_left_out(tmp_path, more):
+    run = make_run(tmp_path, "seed0", 10)
+    shutil.copytree(run, run.with_name(run.name + more))
+    assert found_in(tmp_path) == [run]
+
+
 def test_a_directory_that_was_claimed_without_a_config_is_no_run_yet(tmp_path):
-    RunDir.claim(tmp_path, "seed0_0123abcd")
-    assert list(runs_of(tmp_path, "0123abcd")) == []
+    RunDir.claim(tmp_path, f"seed0_{IDENTITY[:8]}")
+    assert found_in(tmp_path) == []
 
 
 def test_a_folder_that_is_absent_has_no_runs(tmp_path):

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torchs
 
 from cnnbench.build import construct
-from cnnbench.compose import conf_dir
+from cnnbench.compose import compose, conf_dir
 from cnnbench.config import Node
 from cnnbench.errors import ConfigError
-from cnnbench.prepare import build_scheduler
+from cnnbench.prepare import build_scheduler, prepare
 from cnnbench.schedulers import Plateau, constant, cosine, multistep, onecycle, step
 
 RATES = st.floats(1e-6, 10)
@@ -250,6 +250,12 @@ def test_onecycle_with_a_warmup_of_one_step_begins_at_the_highest_rate():
         assert found == pytest.approx([half_cosine(1, 1 / 25e4, t / (steps - 1)) for t in range(steps)], abs=1e-6)
 
 
+@pytest.mark.parametrize("warmup", [None, 0])
+def test_a_onecycle_of_one_step_is_its_peak(warmup):
+    optimizer = sgd(1.0)
+    assert rates_of(optimizer, onecycle(optimizer, 1, warmup_epochs=warmup), 1)[0] == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
 def test_onecycle_takes_runs_of_few_steps(steps):
     optimizer = sgd(1.0)
@@ -446,7 +452,7 @@ def test_a_schedule_that_ends_does_so_with_the_run(name, last, max_steps, steps)
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("step", {"every_epochs": 0}, "every_epochs=0: expected a number above 0"),
     ("step", {"every_epochs": "two"}, "every_epochs=two: expected a number"),
-    ("step", {"every_epochs": True}, "every_epochs=True: expected a number"),
+    ("step", {"every_epochs": True}, "scheduler.every_epochs=true: step expects a number"),
     ("step", {"gamma": 0}, "gamma=0: expected a number above 0"),
     ("step", {"gamma": math.inf}, "gamma=inf: expected a number"),
     ("multistep", {"milestones": [0]}, "milestones=0: expected a number above 0"),
@@ -457,8 +463,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("multistep", {"gamma": -1}, "gamma=-1: expected a number above 0"),
     ("constant", {"warmup_epochs": -1}, "warmup_epochs=-1: expected a number at least 0"),
     ("constant", {"warmup_epochs": None}, "warmup_epochs=None: expected a number"),
-    ("cosine", {"warmup_epochs": 4}, "warmup_epochs=4: 24 steps, and the run has 24; expected less"),
-    ("cosine", {"warmup_epochs": 1, "max_steps": 3}, "warmup_epochs=1: 6 steps, and the run has 3; expected less"),
+    *((name, {"warmup_epochs": 4}, "warmup_epochs=4: 24 steps, and the run has 24; expected less") for name in CHOICES),
+    *((name, {"warmup_epochs": 1, "max_steps": 3}, "6 steps, and the run has 3; expected less") for name in CHOICES),
     ("cosine", {"final_lr": 5}, "final_lr must lie between 0 and the optimizer's lr, 0.2; got 5"),
     ("cosine", {"final_lr": "low"}, "scheduler: cosine("),
     ("onecycle", {"warmup_epochs": 9}, "warmup_epochs=9: 54 steps, and the run has 24; expected less"),
@@ -482,6 +488,34 @@ def test_a_wrong_value_of_a_schedule_is_told_in_one_line(name, keys, message):
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith("scheduler")
     assert message in str(raised.value)
+
+
+def cautioned(keys: str) -> tuple[str, ...]:
+    """What is said of a schedule in a run of two epochs of two batches."""
+    data = "data=synthetic data.train_size=64 data.val_size=10 data.test_size=10 batch_size=32 epochs=2"
+    return prepare(compose(f"trainer=cpu threads=1 {data} {keys}".split())).cautions
+
+
+@pytest.mark.parametrize(
+    ("keys", "typed", "epochs"),
+    [
+        ("scheduler=step", "every_epochs=30", "2"),
+        ("scheduler=step scheduler.every_epochs=2", "every_epochs=2", "2"),
+        ("scheduler=step scheduler.every_epochs=1 trainer.max_steps=1", "every_epochs=1", "0.5"),
+        ("scheduler=multistep scheduler.milestones=[9,2]", "milestones=[9,2]", "2"),
+    ],
+)
+def test_a_schedule_whose_first_drop_lies_beyond_the_run_is_told_of(keys, typed, epochs):
+    said = f"scheduler.{typed}: the learning rate never drops, as the run has {epochs} epochs; "
+    (line,) = cautioned(keys)
+    assert line == f"{said}type a smaller scheduler.{typed.partition('=')[0]}, or scheduler=constant"
+
+
+@pytest.mark.parametrize(
+    "keys", ["", "scheduler=step scheduler.every_epochs=1.5", "scheduler=multistep scheduler.milestones=[9,1]"]
+)
+def test_a_schedule_that_does_what_it_is_for_is_not_told_of(keys):
+    assert cautioned(keys) == ()
 
 
 def test_torchs_schedule_that_waits_for_validations_is_refused_for_ours():

@@ -75,6 +75,14 @@ def test_the_result_has_the_documented_keys(finished):
     assert (result["params"], result["macs"], result["precision"]) == (61706, 416520, "32")
     assert result["command"] == "python -m cnnbench threads=1"
     assert 0 <= result["time"]["data_wait_share"] < 1
+    expected = {
+        "deterministic": True,
+        "tf32": False,
+        "cudnn_benchmark": False,
+        "channels_last": False,
+        "compiled": False,
+    }
+    assert result["numerics"] == expected
 
 
 def test_the_config_is_frozen_with_every_auto_resolved(finished):
@@ -254,6 +262,17 @@ def test_a_compiled_net_has_the_checkpoint_of_a_plain_one(train):
     compiled = train("compile=true", "name=compiled")
     assert weights(compiled.directory).keys() == weights(train().directory).keys()
     load_net(compiled.directory.path)
+    assert compiled.result["numerics"]["compiled"] is True
+
+
+def test_the_result_says_that_a_net_was_not_compiled_where_nothing_can_be(train, monkeypatch):
+    def cannot(*_, **__):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", cannot)
+    outcome = train("compile=true")
+    assert outcome.result["numerics"]["compiled"] is False
+    assert "compile=true: goes on without, PyTorch cannot compile here (no C++" in outcome.directory.log.read_text()
 
 
 # ---- mistakes ----------------------------------------------------------------------------------------------------

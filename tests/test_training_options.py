@@ -277,6 +277,11 @@ def test_a_warmup_and_a_cosine_give_each_step_the_rate_of_their_formula(train):
     assert [row["lr"] for row in rows(directory)] == pytest.approx([rates[2], rates[5]])
 
 
+def test_a_run_whose_rate_never_drops_says_so_once_in_its_log(train):
+    said = train("scheduler=step").directory.log.read_text()
+    assert said.count("WARNING scheduler.every_epochs=30: the learning rate never drops, as the run has 2 epochs;") == 1
+
+
 @pytest.mark.parametrize("adam", [False, slow(True)])
 def test_onecycle_is_torchs_own_stepped_after_every_batch(adam, train):
     keys = f"scheduler=onecycle scheduler.warmup_epochs=1 epochs=3 optimizer={'adam' if adam else 'momentum'}"

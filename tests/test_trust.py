@@ -325,10 +325,30 @@ def test_a_run_does_not_go_on_from_a_hostile_checkpoint(command, copied, canary,
     assert not canary.exists()
 
 
-def test_hostile_weights_of_a_run_that_is_resumed_fail_it(command, copied, canary):
-    make_hostile(copied.best, "archive", canary)
+def test_nothing_is_fetched_to_a_folder_that_a_strangers_run_names(command, copied, tmp_path, monkeypatch):
+    monkeypatch.setattr("cnnbench.data.fetch.download", None)
+    values = yaml.safe_load(copied.config.read_text())
+    values["data"] |= {"_target_": "cnnbench.data.mnist.MNIST", "root": str(tmp_path / "chosen" / "by them")}
+    copied.config.write_text(yaml.dump(values))
     code, _, error = command("resume", copied)
-    assert (code, error.count("\n")) == (3, 1)
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"its config has the data in {tmp_path}/chosen/by them, which is not there; if you know where" in error
+    assert error.endswith(f": python -m cnnbench resume={copied.path} --trust\n")
+    assert not (tmp_path / "chosen").exists()
+
+
+def test_a_run_whose_data_need_no_files_goes_on_wherever_their_folder_should_be(command, copied, tmp_path):
+    values = yaml.safe_load(copied.config.read_text())
+    values["data"]["root"] = str(tmp_path / "absent")
+    copied.config.write_text(yaml.dump(values))
+    assert command("resume", copied)[0] == 0
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_run_with_hostile_best_weights_is_begun_anew(command, copied, canary):
+    make_hostile(copied.best, "archive", canary)
+    code, said, _ = command("resume", copied)
+    assert (code, said.count("goes with another best.ckpt than there is, and left aside")) == (0, 1)
     assert not canary.exists()
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnnbench.config import Node
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.notation import as_typed
+
+NUMBERS = (int, float, "int", "float")  # annotations for which true is not 1
 
 
 def locate(node: Node, group: str) -> Callable[..., Any]:
@@ -49,6 +51,9 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
         if key not in free and not open_ended:
             near = did_you_mean(key, free) or ";"
             raise ConfigError(f"{group}.{key}: {name} takes no {key}{near} it takes: {', '.join(free) or 'nothing'}")
+    for key, value in node.arguments.items():
+        if isinstance(value, bool) and key in free and signature.parameters[key].annotation in NUMBERS:
+            raise ConfigError(f"{group}.{key}={as_typed(value)}: {name} expects a number")
     wanted = {key: value for key, value in facts.items() if key in named}
     lacking = [
         n for n in free if signature.parameters[n].default is inspect.Parameter.empty and n not in node.arguments
@@ -58,5 +63,33 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
     try:
         return target(*positional, **node.arguments, **wanted)
     except (ValueError, TypeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        odd = [key for key, value in node.arguments.items() if _of_another_kind(value, signature.parameters.get(key))]
+        if len(odd) == 1:
+            key, default = odd[0], as_typed(signature.parameters[odd[0]].default)
+            raise ConfigError(
+                f"{group}.{key}={as_typed(node.arguments[key])}: {name} refuses it ({reason}); its default is {default}"
+            ) from error
         given = ", ".join(f"{key}={as_typed(value)}" for key, value in node.arguments.items())
-        raise ConfigError(f"{group}: {name}({given}) is refused: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{group}: {name}({given}) is refused: {reason}") from error
+
+
+def _of_another_kind(value: Any, parameter: inspect.Parameter | None) -> bool:
+    """A value is a list where the default is none, or the other way round; a number where it is a text, ..."""
+    default = parameter.default if parameter else None
+    if default is None or default is inspect.Parameter.empty or value is None:
+        return False
+    kinds = [
+        list if isinstance(item, Sequence) and not isinstance(item, str) else type(item) for item in (value, default)
+    ]
+    return len({float if kind is int else kind for kind in kinds}) > 1
+
+
+def takes(target: Callable[..., Any], key: str) -> bool:
+    """Whether a class or function has an argument of that name, or takes any."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except ValueError:  # some classes written in C have none
+        return False
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return any(p.kind is p.VAR_KEYWORD or (p.name == key and p.kind in named) for p in parameters)

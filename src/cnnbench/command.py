@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import signal
 from argparse import Namespace
@@ -52,10 +51,11 @@ def train(config: Config, command: str) -> None:
     console = Console(quiet=rank > 0)
     earlier = RunDir(Path(config.resume))
     if resumes(config) and earlier.result.is_file():
+        result = earlier.outcome()
         if rank == 0 and earlier.owner() is None:
             earlier.tidy()
         console.print(f"{earlier.path}: is done already", soft_wrap=True, highlight=False, markup=False)
-        show(json.loads(earlier.result.read_text(encoding="utf-8")), earlier, console)
+        show(result, earlier, console)
         return
     with importing(console):
         from cnnbench.train import run
@@ -98,9 +98,10 @@ def require_trusted(config: Config) -> None:
     from rich.console import Console
 
     with importing(Console()):
-        from cnnbench.trust import require_known
+        from cnnbench.trust import require_known, require_present
 
         require_known(Path(config.resume), config)
+        require_present(Path(config.resume), config)
 
 
 def importing(console: Console) -> AbstractContextManager[Any]:

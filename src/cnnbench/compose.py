@@ -18,6 +18,7 @@ UNCHOSEN = "none"  # the label of a group without a choice
 PATHS = ("data.root", "runs_dir")  # keys whose values are folders
 FREE = ("sweep.factors", "sweep.baseline")  # keys of which each may have any, which Hydra has added, not set
 RESERVED = ("null", "true", "false", "nan", "inf")  # words that mean no text in Hydra's grammar
+GLOBAL = ("recipe", "experiment")  # groups whose files set keys of any group
 SEVERAL = ("augment",)  # groups of which one may choose several, in brackets
 
 
@@ -101,8 +102,9 @@ def check_choices(overrides: Iterable[str], known: dict[str, dict[str, Path]]) -
             value = unknown[0].strip()
         if "," in value:
             several = f", or several in brackets: {key}=[{value}]" if key in SEVERAL else ""
+            first = value.strip("[]").split(",")[0].strip()
             raise ConfigError(
-                f"{override}: one run takes one {key}, as in {key}={value.split(',')[0]}{several}; a run for each: type -m before it"
+                f"{override}: one run takes one {key}, as in {key}={first}{several}; a run for each: type -m before it"
             )
         raise ConfigError(
             f"{override}: no such {key}{did_you_mean(value, choices) or ';'} choices: {', '.join(choices) or 'none yet'}"
@@ -183,6 +185,12 @@ def compose_values(overrides: list[str], config_dir: Path | None, missing: bool 
         linked = "${" in str(OmegaConf.to_container(keys, resolve=False))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, overrides, config_dir)) from error
+    misplaced = next((group for group in GLOBAL if values.get(group)), None)
+    if misplaced:
+        raise ConfigError(
+            f"{misplaced}={chosen[misplaced]}: its keys are not those of a run; "
+            "put the line `# @package _global_` at the top of its file"
+        )
     known = sorted(groups(config_dir))
     labels = {group: chosen[group] or UNCHOSEN for group in known if group in chosen}
     for group in SEVERAL:
@@ -314,11 +322,22 @@ def _unknown_key(key: str, overrides: list[str], config_dir: Path | None) -> str
         near = did_you_mean(rest, keys)
         if target.startswith("cnnbench."):  # whose YAML lists every argument
             return f"{key}: {name} has no {rest}{near or ';'} it has: {', '.join(keys) or 'none'}"
+        if not _taken(target, group, rest, overrides):
+            return f"{key}: {name} takes no {rest}{near or ';'} it lists: {', '.join(keys)}"
         return f"{key}: {name} lists no {rest}{near or ';'} an argument that its YAML does not list takes a plus: +{key}=..."
     near = did_you_mean(key, [known for known in _known_keys() if known.startswith(f"{group}.") == bool(rest)])
     if near:
         return f"{key}: no such key{near}"
     return f"{key}: no such key; `python -m cnnbench --help` lists them"
+
+
+def _taken(target: str, group: str, key: str, overrides: list[str]) -> bool:
+    """Whether the target of a group, or that which was typed for it, has an argument of that name."""
+    from cnnbench.build import locate, takes
+    from cnnbench.config import Node
+
+    typed = [value for name, _, value in (o.partition("=") for o in overrides) if name == f"{group}._target_"]
+    return takes(locate(Node(_target_=(typed or [target])[-1]), group), key)
 
 
 def _unknown_step(key: str, overrides: list[str], config_dir: Path | None) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from cnnbench.errors import ConfigError
@@ -29,7 +29,7 @@ PerChannel = Literal["auto"] | Finite | Annotated[list[Finite], Field(min_length
 INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
 UNDECISIVE = (
     "runs_dir", "name", "resume", "log", "choices", "swept", "threads", "trainer.devices", "trainer.num_nodes", "data.root",
-    "data.pipeline",
+    "data.pipeline", "trainer.checkpoint_every_s",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -43,6 +43,15 @@ class Keys(BaseModel):
     """A group of keys; a key that it does not have is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_not_1(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        given = value if isinstance(value, list) else [value]
+        if any(isinstance(item, bool) for item in given) and "bool" not in str(field.annotation):
+            raise ValueError("true or false")
+        return value
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only, keys as in `conf/`."""
@@ -66,7 +75,7 @@ class DataKeys(Node):
     """Which images, and how they are split; a data set may have keys of its own besides."""
 
     not_arguments: ClassVar[tuple[str, ...]] = ("target", "fingerprint")
-    root: str = key("a folder", "auto")
+    root: str = key("a folder", "auto", min_length=1)
     image_size: Literal["auto"] | Count = key("auto or pixels a side, an integer above 0", 32)
     mean: PerChannel = key("auto, a number or one for each channel", "[0.5]")
     std: PerChannel = key("auto, a number above 0 or one for each channel", "[0.5]")
@@ -141,7 +150,7 @@ class Config(Keys):
     deterministic: Literal["auto", "warn"] | bool = key("auto, true, warn or false", "true")
     threads: Literal["auto"] | Count = key("auto or an integer above 0", 2)
     name: str = key("at most 80 letters, digits, '.', '_', '-'", "my_run")
-    runs_dir: str = key("a folder", "runs")
+    runs_dir: str = key("a folder", "runs", min_length=1)
     resume: str = key("never, auto or a run directory", "auto")
     log: Literal["normal", "full"] = key("normal or full", "full")
     choices: dict[str, str] = Field(default_factory=dict)
@@ -163,16 +172,27 @@ class Config(Keys):
 
     @model_validator(mode="after")
     def _devices_share_the_batch(self) -> Config:
-        parts = self.trainer.devices * self.trainer.num_nodes * self.accumulate
+        parts = self.parts
         if self.batch_size % parts:
             below = self.batch_size // parts * parts
             near = f"batch_size={below} or batch_size={below + parts}" if below else f"batch_size={parts}"
-            devices = parts // self.accumulate
-            sharers = [f"{devices} devices"] * (devices > 1) + [f"accumulate={self.accumulate}"] * (self.accumulate > 1)
             raise ValueError(
-                f"batch_size={self.batch_size}: it is global, and cannot be shared evenly by {' × '.join(sharers)}; type {near}"
+                f"batch_size={self.batch_size}: it is global, and cannot be shared evenly by {self.sharers}; type {near}"
             )
         return self
+
+    @property
+    def parts(self) -> int:
+        """A batch is cut into so many."""
+        return self.trainer.devices * self.trainer.num_nodes * self.accumulate
+
+    @property
+    def sharers(self) -> str:
+        """What cuts it."""
+        devices = self.trainer.devices * self.trainer.num_nodes
+        return " × ".join(
+            [f"{devices} devices"] * (devices > 1) + [f"accumulate={self.accumulate}"] * (self.accumulate > 1)
+        )
 
     @classmethod
     def check(cls, values: dict[str, Any]) -> Config:
@@ -187,7 +207,7 @@ class Config(Keys):
         """The frozen config of a run directory's `config.yaml`."""
         try:
             values = yaml.load(path.read_text(encoding="utf-8"), Loader)
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: not a readable config.yaml ({' '.join(str(error).split())})") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: not the config.yaml of a run")
@@ -205,8 +225,9 @@ class Config(Keys):
     def deciding(self) -> dict[str, Any]:
         """The keys that decide a frozen run's numbers, and those that vary in its sweep.
 
-        Left out: names and places (`runs_dir name resume log choices data.root data.pipeline`), and what must not change
-        a number beyond its last bits (`threads trainer.devices trainer.num_nodes`). The data enter by their fingerprint.
+        Left out: names and places (`runs_dir name resume log choices data.root data.pipeline`), how often it is saved
+        (`trainer.checkpoint_every_s`), and what must not change a number beyond its last bits (`threads trainer.devices
+        trainer.num_nodes`). The data enter by their fingerprint.
         """
         values = self.as_dict()
         for dotted in UNDECISIVE:

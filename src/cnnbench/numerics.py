@@ -40,8 +40,8 @@ def apply_numerics(config: Config) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = wanted["tf32"]
 
 
-def compiled(net: nn.Module, device: str, warn: Callable[[str], None]) -> None:
-    """Has the net compiled when it is first called, in place: its weights keep their names.
+def compiled(net: nn.Module, device: str, warn: Callable[[str], None]) -> bool:
+    """Has the net compiled when it is first called, in place: its weights keep their names; whether it will be.
 
     Where nothing can be compiled, as without a C++ compiler, `warn` is told, and the net stays as it is.
     """
@@ -50,8 +50,9 @@ def compiled(net: nn.Module, device: str, warn: Callable[[str], None]) -> None:
     except Exception as error:  # whatever the compilers raise
         reason = " ".join(str(error).split()).partition(" Set TORCHDYNAMO")[0]
         warn(f"compile=true: goes on without, PyTorch cannot compile here ({reason[:200]})")
-        return
+        return False
     net.compile()
+    return True
 
 
 def arranged(net: nn.Module, config: Config) -> nn.Module:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import psutil
 import torch
+import yaml
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from cnnbench import accounting
-from cnnbench.build import construct, locate
+from cnnbench.build import construct, locate, takes
+from cnnbench.compose import groups
 from cnnbench.config import Config, Node
 from cnnbench.data.augment import Augment, Step
 from cnnbench.data.base import ImageData
@@ -24,7 +28,10 @@ from cnnbench.data.fetch import default_root
 from cnnbench.data.mixing import Mixing
 from cnnbench.errors import ConfigError
 from cnnbench.models.init import initialize
+from cnnbench.notation import as_typed
 from cnnbench.optimizers import parameter_groups
+
+FIRST_DROP = {"cnnbench.schedulers.step": "every_epochs", "cnnbench.schedulers.multistep": "milestones"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Prepared:
     params: int
     macs: int
     pipeline_because: str
+    cautions: tuple[str, ...] = ()
 
 
 class Known:
@@ -104,7 +112,7 @@ def prepare(config: Config, known: Known | None = None) -> Prepared:
     check_parts(frozen, data)
     params, macs = known.size(frozen, data)
     check_optimizer(frozen, data)
-    return Prepared(frozen, data, params, macs, why)
+    return Prepared(frozen, data, params, macs, why, cautions(frozen, data))
 
 
 def resolve_hardware(config: Config) -> dict[str, Any]:
@@ -293,23 +301,52 @@ def check_net(config: Config, data: ImageData) -> tuple[int, int]:
 
 def check_parts(config: Config, data: ImageData) -> None:
     """Every part of a batch must have an image."""
-    parts = config.trainer.devices * config.trainer.num_nodes * config.accumulate
-    images = len(data.images["train"])
+    images, parts = len(data.images["train"]), config.parts
     if images < parts:
         raise ConfigError(
-            f"accumulate={config.accumulate}: {images} train images cannot be cut into {parts} parts; type a smaller number"
+            f"{config.sharers}: {images} train images cannot be cut into {parts} parts; type smaller numbers, or take more images"
         )
 
 
 def check_optimizer(config: Config, data: ImageData) -> None:
     """Optimizer and scheduler must accept their arguments."""
-    build_scheduler(config, data, build_optimizer(config, nn.Linear(1, 1)))
+    with _told_of_recipe(config, "optimizer"):
+        optimizer = build_optimizer(config, nn.Linear(1, 1))
+    with _told_of_recipe(config, "scheduler"):
+        build_scheduler(config, data, optimizer)
+
+
+@contextmanager
+def _told_of_recipe(config: Config, group: str) -> Iterator[None]:
+    """Adds to a refusal what a recipe has set: it may not suit an optimizer or scheduler that was typed instead of its own."""
+    try:
+        yield
+    except ConfigError as error:
+        recipe, node = config.choices.get("recipe", ""), getattr(config, group)
+        file = groups().get("recipe", {}).get(recipe)
+        own = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get(group, {}) if file else {}
+        own = {key: value for key, value in own.items() if key in node.arguments and node.arguments[key] == value}
+        lacking = [f"~{group}.{key}" for key in own if not takes(locate(node, group), key)]
+        said = [f"{group}.{key}={as_typed(value)}" for key, value in own.items() if f"{key}=" in str(error)]
+        hint = f"; recipe={recipe} sets {', '.join(said)}" if said else ""
+        if lacking:
+            rate = f"; its {group}.lr={own['lr']} remains" if "lr" in own else ""
+            hint = f"; recipe={recipe} sets it: type {' '.join(lacking)}{rate}"
+        raise ConfigError(f"{error}{hint}") from error
 
 
 def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
-    """The optimizer of a net."""
-    groups = parameter_groups(net, config.optimizer.decay)
-    optimizer = construct(config.optimizer, "optimizer", groups)
+    """The optimizer of a net; one that knows no weight decay is not told that there is none."""
+    node: Node = config.optimizer
+    target = locate(node, "optimizer")
+    if isinstance(target, type) and issubclass(target, LBFGS):
+        raise ConfigError(
+            f"optimizer._target_={node.target}: takes the loss several times a step, which a batch here is not; choose another"
+        )
+    if not node.weight_decay and not takes(target, "weight_decay"):
+        kept = {key: value for key, value in node.arguments.items() if key != "weight_decay"}
+        node = Node.model_validate({"_target_": node.target, **kept})
+    optimizer = construct(node, "optimizer", parameter_groups(net, config.optimizer.decay))
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer._target_={config.optimizer.target}: expected a torch.optim.Optimizer")
     return optimizer
@@ -317,8 +354,7 @@ def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
 
 def build_scheduler(config: Config, data: ImageData, optimizer: Optimizer) -> LRScheduler:
     """The learning rate schedule over a run's steps."""
-    per_epoch = data.train_dataloader().steps
-    total = min(config.epochs * per_epoch, config.trainer.max_steps or math.inf)
+    per_epoch, total = steps(config, data)
     scheduler = construct(config.scheduler, "scheduler", optimizer, total_steps=total, steps_per_epoch=per_epoch)
     if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
         raise ConfigError(
@@ -326,6 +362,27 @@ def build_scheduler(config: Config, data: ImageData, optimizer: Optimizer) -> LR
             "per batch; one that waits for validations is scheduler=plateau"
         )
     return scheduler
+
+
+def steps(config: Config, data: ImageData) -> tuple[int, int]:
+    """Of the optimizer: in an epoch, and in the whole run."""
+    per_epoch = data.train_dataloader().steps
+    return per_epoch, int(min(config.epochs * per_epoch, config.trainer.max_steps or math.inf))
+
+
+def cautions(config: Config, data: ImageData) -> tuple[str, ...]:
+    """What a run will do that one may not have meant."""
+    key = FIRST_DROP.get(config.scheduler.target, "")
+    at = config.scheduler.arguments.get(key)
+    if at is None or at == []:
+        return ()
+    per_epoch, total = steps(config, data)
+    if round((min(at) if isinstance(at, list) else at) * per_epoch) < total:
+        return ()
+    return (
+        f"scheduler.{key}={as_typed(at)}: the learning rate never drops, as the run has {total / per_epoch:g} epochs; "
+        f"type a smaller scheduler.{key}, or scheduler=constant",
+    )
 
 
 def default_name(config: Config) -> str:

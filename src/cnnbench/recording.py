@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from cnnbench.environment import peak_mb
 from cnnbench.errors import CnnbenchError, Diverged, Interrupted, RunFailed, SaidElsewhere
 from cnnbench.exits import say
+from cnnbench.processes import HEARTBEAT_S
 from cnnbench.ranks import Ranks, by_anothers_end
 from cnnbench.rundir import RunDir, State
 from cnnbench.signals import Signals
@@ -26,15 +28,17 @@ ANOTHER_ENDED = "another process of the run has ended"
 
 
 @contextmanager
-def recorded(directory: RunDir, ranks: Ranks) -> Iterator[Signals]:
-    """Keeps log.txt and status.json while a run is on, and says in the status how it ended; gives the signals that it gets.
+def recorded(directory: RunDir, ranks: Ranks) -> Iterator[tuple[Signals, Pulse]]:
+    """Keeps log.txt and status.json while a run is on, and says in the status how it ended.
 
-    Other ranks than the first keep a log of their own, and write the status only where they fail.
+    Gives the signals that it gets, and the pulse that its status has. Other ranks than the first keep a log of their own, and
+    write the status only where they fail.
 
     Raises:
         Interrupted, Diverged, RunFailed: what happened inside, with the directory and what to type next.
     """
-    record = Record(directory, ranks)
+    pulse = Pulse(directory)
+    record = Record(directory, ranks, pulse)
 
     def stop_at_once(number: int) -> None:
         error = record.interrupted(number, " at once")
@@ -44,7 +48,9 @@ def recorded(directory: RunDir, ranks: Ranks) -> Iterator[Signals]:
     with logged(record.log), Signals(stop_at_once) as signals:
         try:
             record.write("running")
-            yield signals
+            if ranks.first:
+                pulse.start()
+            yield signals, pulse
             signals.hold()  # too late
             record.write("done")
         except Interrupted as error:
@@ -61,6 +67,41 @@ def recorded(directory: RunDir, ranks: Ranks) -> Iterator[Signals]:
             raise SaidElsewhere(RunFailed.exit_code) from error
         except Exception as error:
             raise record.failed(error, signals.received) from error
+        finally:
+            pulse.stop()
+
+
+class Pulse:
+    """Says in the status every few seconds, from a thread of its own, that the process lives, and how far it was told to be.
+
+    So a run shows that it lives also where a net is compiled, or in a long validation. Where there is no room for the
+    status, the run will meet that itself. What another rank has written, that it failed, stays.
+
+    Attributes:
+        progress: what the status says besides.
+    """
+
+    def __init__(self, directory: RunDir) -> None:
+        self.directory = directory
+        self.progress: dict[str, Any] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """From now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """When this returns it says nothing more."""
+        self._over.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(HEARTBEAT_S):
+            if self.directory.status()["state"] == "running" and not self._over.is_set():
+                with suppress(OSError):
+                    self.directory.write_status("running", **self.progress)
 
 
 @dataclass(frozen=True)
@@ -69,6 +110,7 @@ class Record:
 
     directory: RunDir
     ranks: Ranks
+    pulse: Pulse
 
     @property
     def log(self) -> Path:
@@ -77,7 +119,9 @@ class Record:
         return path if self.ranks.first else path.with_name(f"log_rank{self.ranks.rank}.txt")
 
     def write(self, state: State, reason: str | None = None) -> None:
-        """The status; at the end there may be no room for it on the disk."""
+        """The status; at the end there may be no room for it on the disk, not even in its old place."""
+        if state != "running":
+            self.pulse.stop()
         if self.ranks.first or state == "failed":
             more = {"peak_mb": peak_mb()} if state == "done" else {}
             with nullcontext() if state == "running" else suppress(OSError):
@@ -106,6 +150,11 @@ class Record:
 
 def explain(error: Exception) -> tuple[str, str]:
     """What went wrong, in one line, and what to try; nothing, where one must read the traceback."""
+    if isinstance(error, RunFailed):
+        return str(error), "resume the run, which trains again what it lacks"
+    saving = "inline_container" in str(error)  # PyTorch's writer of files; what ails it is all that can stop it
+    if saving and isinstance(error.__context__, OSError):
+        error = error.__context__
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     said = reason.lower()
     if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
@@ -114,7 +163,7 @@ def explain(error: Exception) -> tuple[str, str]:
             "try accumulate=2, a smaller batch_size, data.pipeline=memory or precision=bf16",
         )
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if full or "no space left" in said or ("write" in said and "inline_container" in said):
+    if full or saving or "no space left" in said:
         return f"no room on the disk ({reason[:200]})", "make room, and resume the run: what was saved before is good"
     if by_anothers_end(error):
         return ANOTHER_ENDED, "its own message, or its log beside this one's, says why"

@@ -21,8 +21,8 @@ from cnnbench.rundir import write_atomic
 from cnnbench.trust import foreign_modules
 
 
-def summarize(prepared: Prepared, history: History, classifier: Classifier) -> dict[str, Any]:
-    """`result.json`, but for the command."""
+def summarize(prepared: Prepared, history: History, classifier: Classifier, compiled: bool) -> dict[str, Any]:
+    """`result.json`, but for the command; `compiled` is what became of `compile`."""
     config, data = prepared.config, prepared.data
     last = history.validations[-1]
     if not math.isfinite(classifier.scores["loss"]):
@@ -51,7 +51,7 @@ def summarize(prepared: Prepared, history: History, classifier: Classifier) -> d
         "precision": config.precision,
         "devices": config.trainer.devices * config.trainer.num_nodes,
         "threads": config.threads,
-        "numerics": numerics(config),
+        "numerics": {**numerics(config), "compiled": compiled},
         "versions": versions(),
         "code": code_version(foreign_modules(config)),
         "git": git_state(),

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +24,7 @@ from typing import Any, Literal
 from cnnbench.errors import ConfigError
 from cnnbench.processes import living, this_process
 
+LIVE = "this run is live ({}); wait for it, or type resume=never for a second one"
 State = Literal["pending", "running", "done", "failed", "diverged", "interrupted"]
 
 
@@ -44,6 +47,15 @@ def write_atomic(path: Path, content: str | bytes, lasting: bool = True) -> None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_over(path: Path, content: bytes) -> None:
+    """Writes over what a file has, in the room that it has: on a full disk there is no other."""
+    with path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @dataclass(frozen=True)
@@ -132,11 +144,15 @@ class RunDir:
         return cls(path)
 
     def write_status(self, state: State, reason: str | None = None, **progress: Any) -> None:
-        """Who owns the run, since when, and how it stands."""
-        status = {"state": state, "reason": reason, **this_process(), **progress}
-        write_atomic(
-            self.path / "status.json", json.dumps(status, indent=2) + "\n", lasting=state != "running" or not progress
-        )
+        """Who owns the run, since when, and how it stands; how it ended also where there is no room for a second file."""
+        path, status = self.path / "status.json", {"state": state, "reason": reason, **this_process(), **progress}
+        text = json.dumps(status, indent=2) + "\n"
+        try:
+            write_atomic(path, text, lasting=state != "running" or not progress)
+        except OSError:
+            if state == "running":
+                raise
+            write_over(path, text.encode())
 
     def status(self) -> dict[str, Any]:
         """What `write_status` wrote; a directory without it was claimed and never begun: `pending`."""
@@ -146,10 +162,53 @@ class RunDir:
             status = None
         return status if isinstance(status, dict) and "state" in status else {"state": "pending"}
 
+    def outcome(self) -> dict[str, Any]:
+        """The result.
+
+        Raises:
+            ConfigError: the file holds none.
+        """
+        try:
+            result = json.loads(self.result.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            result = None
+        if isinstance(result, dict) and {"metrics", "n", "status"} <= result.keys():
+            return result
+        raise ConfigError(
+            f"{self.result}: damaged, expected the result of a run; remove it, and {self.resume_command()} tests anew"
+        )
+
     def owner(self) -> str | None:
         """`'pid 12 on host'` while a living process runs this, else None."""
         status = self.status()
         return living(status) if status["state"] == "running" else None
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """This process alone goes on with the run while the context lasts; a kill ends it as well.
+
+        Where the file system has no locks, the status alone says whose the run is.
+
+        Raises:
+            ConfigError: another process has it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            owner = self.owner() or "another process has just gone on with it"
+            raise ConfigError(f"{self.path}: {LIVE.format(owner)}") from None
+        except (OSError, NotImplementedError):
+            yield
+            return
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                Path(lock.lock_file).unlink()
+            lock.release()
 
     def tidy(self) -> None:
         """Puts right what a kill left: files half written; a result whose run does not say that it is done."""
@@ -174,7 +233,13 @@ class RunDir:
 
 
 def runs_of(folder: Path, identity: str) -> Iterator[RunDir]:
-    """The runs of one identity in `runs/<name>`, newest first."""
-    found = [path for path in folder.glob(f"*{identity[:8]}*") if (path / "config.yaml").is_file()]
+    """The runs of one identity in `runs/<name>`, newest first: `<label>_<hash8>` or `<label>_<hash8>-2`, no copies beside them."""
+    from cnnbench.config import Config
+
+    name = re.compile(rf".+_{identity[:8]}(-[0-9]+)?")
+    found = [path for path in folder.glob(f"*_{identity[:8]}*") if name.fullmatch(path.name)]
+    found = [path for path in found if (path / "config.yaml").is_file()]
     for path in sorted(found, key=lambda path: (path / "config.yaml").stat().st_mtime_ns, reverse=True):
-        yield RunDir(path)
+        with suppress(ConfigError):
+            if Config.load(path / "config.yaml").identity() == identity:
+                yield RunDir(path)

@@ -13,9 +13,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 
-def constant(optimizer: Optimizer, warmup_epochs: float = 0, steps_per_epoch: int = 1) -> LambdaLR:
+def constant(
+    optimizer: Optimizer, warmup_epochs: float = 0, steps_per_epoch: int = 1, total_steps: float = math.inf
+) -> LambdaLR:
     """The same learning rate throughout."""
-    return _scaled(optimizer, lambda step: 1.0, _warmup(warmup_epochs, steps_per_epoch))
+    return _scaled(optimizer, lambda step: 1.0, _warmup(warmup_epochs, steps_per_epoch, total_steps))
 
 
 def step(
@@ -24,12 +26,14 @@ def step(
     gamma: float = 0.1,
     warmup_epochs: float = 0,
     steps_per_epoch: int = 1,
+    total_steps: float = math.inf,
 ) -> LambdaLR:
     """× `gamma` after every `every_epochs`."""
     _require("every_epochs", every_epochs, above=0)
     _require("gamma", gamma, above=0)
     every = max(1, round(every_epochs * steps_per_epoch))
-    return _scaled(optimizer, lambda step: gamma ** (step // every), _warmup(warmup_epochs, steps_per_epoch))
+    warm = _warmup(warmup_epochs, steps_per_epoch, total_steps)
+    return _scaled(optimizer, lambda step: gamma ** (step // every), warm)
 
 
 def multistep(
@@ -38,6 +42,7 @@ def multistep(
     gamma: float = 0.1,
     warmup_epochs: float = 0,
     steps_per_epoch: int = 1,
+    total_steps: float = math.inf,
 ) -> LambdaLR:
     """× `gamma` at each of `milestones`, in epochs."""
     if not isinstance(milestones, Sequence) or isinstance(milestones, str):
@@ -46,7 +51,8 @@ def multistep(
         _require("milestones", milestone, above=0)
     _require("gamma", gamma, above=0)
     at = [round(milestone * steps_per_epoch) for milestone in milestones]
-    return _scaled(optimizer, lambda step: gamma ** sum(step >= m for m in at), _warmup(warmup_epochs, steps_per_epoch))
+    warm = _warmup(warmup_epochs, steps_per_epoch, total_steps)
+    return _scaled(optimizer, lambda step: gamma ** sum(step >= m for m in at), warm)
 
 
 def cosine(
@@ -83,6 +89,8 @@ def onecycle(
     share = 0.3
     if warmup_epochs is not None:
         share = _warmup(warmup_epochs, steps_per_epoch, total_steps) / total_steps
+    if total_steps == 1:  # the one step is the peak
+        share, total_steps = 0.5, 2
     if share * total_steps == 1:  # a rise of one step is its peak, and PyTorch would divide by the 0 steps before it
         share *= 1 - 1e-9
     group = optimizer.param_groups[0]
@@ -112,12 +120,13 @@ class Plateau(LambdaLR):
         min_lr: float = 0.0,
         warmup_epochs: float = 0,
         steps_per_epoch: int = 1,
+        total_steps: float = math.inf,
     ) -> None:
         _require("factor", factor, above=0, below=1)
         _require("patience", patience, at_least=0)
         _require("threshold", threshold, at_least=0)
         _require("min_lr", min_lr, at_least=0)
-        warm = _warmup(warmup_epochs, steps_per_epoch)
+        warm = _warmup(warmup_epochs, steps_per_epoch, total_steps)
         self.factor, self.patience, self.threshold = factor, patience, threshold
         self.least = min_lr / optimizer.param_groups[0]["lr"]
         self.scale, self.lowest, self.waited = 1.0, math.inf, 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from pytorch_lightning import Callback, Trainer
 from rich.console import Console
 
 from cnnbench.callbacks.board import Board
-from cnnbench.callbacks.checkpoints import Checkpoints, resumable
+from cnnbench.callbacks.checkpoints import Checkpoints
 from cnnbench.callbacks.curves import Curves
 from cnnbench.callbacks.divergence import Divergence
 from cnnbench.callbacks.history import History
@@ -27,10 +28,10 @@ from cnnbench.errors import ConfigError
 from cnnbench.numerics import apply_numerics, arranged, compiled
 from cnnbench.prepare import Prepared, build_net, build_optimizer, build_scheduler, prepare
 from cnnbench.ranks import Ranks, cluster, joined
-from cnnbench.recording import caution, log, recorded
-from cnnbench.restore import load_checkpoint
+from cnnbench.recording import Pulse, caution, log, recorded
 from cnnbench.result import origin, save_predictions, summarize
-from cnnbench.rundir import RunDir, runs_of, write_atomic
+from cnnbench.resuming import best_weights, misfit, resumable
+from cnnbench.rundir import LIVE, RunDir, runs_of, write_atomic
 from cnnbench.signals import Signals
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -58,18 +59,20 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
         RunFailed, Diverged, Interrupted: the directory says so.
     """
     console = console or Console(quiet=True)
-    with joined(config) as ranks:
+    with joined(config) as ranks, ExitStack() as held:
         prepared = ranks.first_then_others(lambda: prepare(config))
         torch.set_num_threads(int(prepared.config.threads))
-        directory = ranks.by_first(lambda: find_directory(prepared.config))
+        directory = ranks.by_first(lambda: find_directory(prepared.config, held))
         if directory.result.is_file():
-            return Outcome(directory, json.loads(directory.result.read_text(encoding="utf-8")), fresh=False)
-        with recorded(directory, ranks) as signals:
+            return Outcome(directory, directory.outcome(), fresh=False)
+        with recorded(directory, ranks) as (signals, pulse):
             if ranks.first and not directory.config.is_file():
                 write_atomic(directory.config, prepared.config.dump())
             log.info("data.pipeline=%s: %s", prepared.config.data.pipeline, prepared.pipeline_because)
             console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False, markup=False)
-            result = {**fit_and_test(prepared, directory, console, ranks, signals), "command": command}
+            for line in prepared.cautions:
+                caution(console, line)
+            result = {**fit_and_test(prepared, directory, console, ranks, signals, pulse), "command": command}
             if ranks.first:
                 directory.previous.unlink(missing_ok=True)
                 write_atomic(directory.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
@@ -77,7 +80,7 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
 
 
 def fit_and_test(
-    prepared: Prepared, directory: RunDir, console: Console, ranks: Ranks, signals: Signals
+    prepared: Prepared, directory: RunDir, console: Console, ranks: Ranks, signals: Signals, pulse: Pulse
 ) -> dict[str, Any]:
     """The run itself; its files but for result.json and status.json."""
     config, data = prepared.config, prepared.data
@@ -93,24 +96,25 @@ def fit_and_test(
         label_smoothing=config.label_smoothing,
         ema=config.ema,
     )
-    if config.compile:
-        compiled(net, "cuda" if config.trainer.accelerator == "gpu" else "cpu", partial(caution, console))
+    device = "cuda" if config.trainer.accelerator == "gpu" else "cpu"
+    is_compiled = config.compile and compiled(net, device, partial(caution, console))
     divergence, history = Divergence(), History(directory, config, ranks)
-    every_s = config.trainer.checkpoint_every_s
-    checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data))
-    callbacks: list[Callback] = [divergence, history, checkpoints, Lifecycle(directory, checkpoints, ranks, signals)]
+    every_s, identity = config.trainer.checkpoint_every_s, config.identity()
+    checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data), identity)
+    callbacks: list[Callback] = [divergence, history, checkpoints, Lifecycle(checkpoints, ranks, signals, pulse)]
     if ranks.first:
         board = Board(directory, history, config)
         curves = Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}")
         callbacks[2:2] = [board, curves, RunProgress(console, history)]
     trainer = make_trainer(config, directory, callbacks)
-    checkpoint = ranks.by_first(lambda: resumable(directory, console))
+    unfit = partial(misfit, directory=directory, classifier=classifier, identity=identity)
+    checkpoint = ranks.by_first(lambda: resumable(directory, console, unfit))
     trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    net.load_state_dict(load_checkpoint(directory.best)["state_dict"])
+    net.load_state_dict(best_weights(directory.best, history.best))
     if classifier.averaged is not None:
-        classifier.averaged.module.load_state_dict(load_checkpoint(directory.best_ema)["state_dict"])
+        classifier.averaged.module.load_state_dict(best_weights(directory.best_ema, history.best_ema))
     trainer.test(classifier, datamodule=data, verbose=False)
-    result = summarize(prepared, history, classifier)
+    result = summarize(prepared, history, classifier, is_compiled)
     if ranks.first:
         curves.draw()
         save_predictions(classifier, directory.predictions)
@@ -147,8 +151,8 @@ def make_trainer(config: Config, directory: RunDir, callbacks: list[Callback]) -
     )
 
 
-def find_directory(config: Config) -> RunDir:
-    """The directory of a frozen config's run.
+def find_directory(config: Config, held: ExitStack) -> RunDir:
+    """The directory of a frozen config's run; this process has it, until `held` ends, unless the run is done.
 
     With `resume=auto` that of the newest unfinished run of the same identity, or of the newest run if that is done; with a
     run directory that one; otherwise a new one.
@@ -165,13 +169,17 @@ def find_directory(config: Config) -> RunDir:
                 f"resume={config.resume}: data or machine are not those that this run began with; resume it where it ran, or start anew"
             )
     if earlier is None:
-        return RunDir.claim(folder, f"seed{config.seed}_{identity[:8]}")
+        claimed = RunDir.claim(folder, f"seed{config.seed}_{identity[:8]}")
+        held.enter_context(claimed.taken())
+        return claimed
+    if not earlier.result.is_file():
+        held.enter_context(earlier.taken())
     owner = earlier.owner()
     if owner:
-        raise ConfigError(
-            f"{earlier.path}: this run is live ({owner}); wait for it, or type resume=never for a second one"
-        )
+        raise ConfigError(f"{earlier.path}: {LIVE.format(owner)}")
     earlier.tidy()
+    if not earlier.result.is_file():
+        earlier.last.parent.mkdir(exist_ok=True)
     return earlier
 
 

@@ -40,6 +40,23 @@ def require_known(directory: Path, config: Config, built: Collection[str] | None
         )
 
 
+def require_present(directory: Path, config: Config) -> None:
+    """Nothing is fetched to a place that only a loaded config names; what is known is that its data set is ours.
+
+    Raises:
+        Untrusted: the folder of the data is not there.
+    """
+    from cnnbench.data.fetch import default_root
+
+    root = Path(config.data.root)
+    if getattr(locate(config.data, "data"), "remotes", ()) and not root.is_dir() and root != default_root().resolve():
+        name = str(root) if str(root).isprintable() else repr(str(root))
+        raise Untrusted(
+            f"{directory}: its config has the data in {name}, which is not there; "
+            "if you know where this run comes from, trust it, and they are fetched to there"
+        )
+
+
 def foreign_parts(config: Config) -> list[tuple[str, Node]]:
     """Groups and nodes whose names alone say that they are not of cnnbench, torch or torchvision; nothing is imported."""
     return [(group, node) for group, _, node in _parts(config) if not NAME.fullmatch(node.target)]

@@ -175,7 +175,7 @@ def test_only_training_batches_are_cut_into_parts_and_those_for_scoring_are_smal
         ("accumulate=1.5", "accumulate=1.5: expected an integer above 0"),
         ("batch_size=10 accumulate=4", "cannot be shared evenly by accumulate=4; type batch_size=8 or batch_size=12"),
         ("batch_size=8 accumulate=16", "cannot be shared evenly by accumulate=16; type batch_size=16"),
-        ("data.train_size=7 batch_size=16 accumulate=8", "7 train images cannot be cut into 8 parts"),
+        ("data.train_size=7 batch_size=16 accumulate=8", "accumulate=8: 7 train images cannot be cut into 8 parts"),
     ],
 )
 def test_parts_that_cannot_be_are_told_in_one_line(keys, message):

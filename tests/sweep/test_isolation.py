@@ -14,31 +14,14 @@ from sweeps import FATED, TINY, Sweep, metrics, swept
 JOBS = 6
 
 
-@pytest.fixture(scope="module")
-def littered(tmp_path_factory):
-    """Six jobs in one slot; each notes what it finds, and leaves all in disorder."""
+@pytest.fixture(scope="module", autouse=True)
+def littering(tmp_path_factory):
+    """Six jobs in one slot; each notes what it finds, and leaves all in disorder. Meanwhile other tests go on."""
     folder = tmp_path_factory.mktemp("littered")
     net = ["model=custom", "model._target_=sweep_nets.Littering", f"+model.mark={','.join(map(str, range(JOBS)))}"]
-    sweep = swept(folder, *TINY, *net, "sweep.slots=1", NETS_NOTES=str(folder / "notes"))
-    notes = [json.loads(line) for line in (folder / "notes").read_text().splitlines()]
-    return SimpleNamespace(sweep=sweep, notes=notes)
-
-
-@pytest.mark.parametrize("what", ["dtype", "environment", "path", "folder", "module", "drawn", "recursion", "files"])
-def test_what_one_job_leaves_is_not_seen_by_the_next(what, littered):
-    found = [note[what] for note in littered.notes]
-    assert [note["mark"] for note in littered.notes] == list(range(JOBS))
-    assert found == [found[0]] * JOBS
-
-
-def test_memory_that_one_job_leaves_is_not_held_by_the_next(littered):
-    memory = [note["memory"] for note in littered.notes]
-    assert max(memory) - min(memory) < 50 * 2**20  # each has left twice that
-
-
-def test_jobs_that_differ_in_name_alone_have_the_same_numbers(littered):
-    first, *others = [metrics(run) for run in littered.sweep.runs().values()]
-    assert others == [first] * (JOBS - 1)
+    sweep = Sweep(folder, *TINY, *net, "sweep.slots=1", NETS_NOTES=str(folder / "notes"))
+    yield sweep
+    sweep.end()
 
 
 # ---- while it is on --------------------------------------------------------------------------------------------------
@@ -98,6 +81,35 @@ def test_a_sweep_whose_yaml_is_another_now_is_refused_in_one_line(edited):
     assert edited.changed.code == 2
     assert "holds another sweep (model.hidden: 8, now 16)" in edited.changed.err
     assert edited.changed.err.count("\n") == 1
+
+
+# ---- one after another -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def littered(littering):
+    """The same at their end."""
+    assert littering.wait() == 0, littering.out
+    littering.assert_nobody_left()
+    notes = [json.loads(line) for line in (littering.folder / "notes").read_text().splitlines()]
+    return SimpleNamespace(sweep=littering, notes=notes)
+
+
+@pytest.mark.parametrize("what", ["dtype", "environment", "path", "folder", "module", "drawn", "recursion", "files"])
+def test_what_one_job_leaves_is_not_seen_by_the_next(what, littered):
+    found = [note[what] for note in littered.notes]
+    assert [note["mark"] for note in littered.notes] == list(range(JOBS))
+    assert found == [found[0]] * JOBS
+
+
+def test_memory_that_one_job_leaves_is_not_held_by_the_next(littered):
+    memory = [note["memory"] for note in littered.notes]
+    assert max(memory) - min(memory) < 50 * 2**20  # each has left twice that
+
+
+def test_jobs_that_differ_in_name_alone_have_the_same_numbers(littered):
+    first, *others = [metrics(run) for run in littered.sweep.runs().values()]
+    assert others == [first] * (JOBS - 1)
 
 
 # ---- ranks -----------------------------------------------------------------------------------------------------------

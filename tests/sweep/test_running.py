@@ -19,7 +19,7 @@ from cnnbench.sweep.slots import cores
 from processes import Forked, own_environment, until
 from sweeps import FATED, Sweep, changed, metrics, swept
 
-MIXED = [*FATED, "sweep.slots=2", "sweep.timeout=9"]
+MIXED = [*FATED, "sweep.slots=2", "sweep.timeout=15"]
 FATES = "+model.fate=fine,raises,diverges,segfaults,stuck,well"
 ENDS = {
     "fate-fine": "done", "fate-raises": "failed", "fate-diverges": "diverged", "fate-segfaults": "failed", "fate-stuck": "failed",
@@ -29,7 +29,7 @@ REASONS = {
     "fate-raises": "RuntimeError: out of luck",
     "fate-diverges": "the training loss is nan in step 3, lr 0.0015",
     "fate-segfaults": "its process was ended by SIGSEGV",
-    "fate-stuck": "took longer than sweep.timeout=9 s",
+    "fate-stuck": "took longer than sweep.timeout=15 s",
 }
 
 
@@ -90,12 +90,15 @@ def test_the_same_command_when_all_is_done_runs_nothing(seeded):
     assert files_below(last.folder) == seeded.after
 
 
-def test_a_summary_that_is_lost_is_made_again(seeded):
-    """Its launcher was killed when all was done and that not yet written."""
-    before = seeded.second.directory.summary.read_text()
-    seeded.second.directory.summary.unlink()
-    again(seeded.second, *FATED, "seed=0,1,2", "sweep.slots=2")
-    assert seeded.second.directory.summary.read_text() == before
+def test_what_was_killed_when_all_was_done_and_not_yet_said_is_put_right(seeded):
+    summary, first = seeded.second.directory.summary, next(iter(seeded.second.runs().values()))
+    before = summary.read_text()
+    summary.unlink()
+    status = json.loads((first.path / "status.json").read_text())
+    (first.path / "status.json").write_text(json.dumps({**status, "state": "running", "pid_started": 0}))
+    assert again(seeded.second, *FATED, "seed=0,1,2", "sweep.slots=2").code == 0
+    assert first.status()["state"] == "done"
+    assert summary.read_text() == before
 
 
 # ---- policy ----------------------------------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ def test_a_sweep_killed_at_other_random_moments_ends_with_the_same_bits(seed, wh
     assert_kills_do_not_show(seed, whole, launch)
 
 
+@pytest.mark.slow
 def test_jobs_whose_launcher_is_killed_save_and_end_and_the_same_command_goes_on_to_the_same_bits(whole, launch):
     sweep = launch(*STOPPABLE, NETS_WAIT="0.3")
     until(lambda: len(list((sweep.folder / "runs").glob("*/*/checkpoints/last.ckpt"))) == 2, "both save")
@@ -99,7 +100,7 @@ def test_the_next_launch_waits_for_jobs_of_a_killed_one_that_are_still_saving(wh
     assert_same_sweep(second, whole)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_deaf_jobs_end_when_their_launcher_is_killed(launch):
     sweep = launch(*FATED, "+model.fate=hangs,deaf,fine", "sweep.slots=2")
     until(lambda: sum(process.name() == "sleep" for process in sweep.family()) == 1, "they hang")

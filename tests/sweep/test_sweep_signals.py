@@ -172,7 +172,7 @@ def test_control_c_at_a_terminal_saves_and_the_same_command_goes_on_to_the_same_
     assert_same_sweep(swept(tmp_path, *STOPPABLE), whole)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_control_c_twice_at_a_terminal_ends_all_at_once(terminal, tmp_path):
     child = terminal("-m", *FATED, "+model.fate=hangs,deaf,fine", "sweep.slots=2")
     until(lambda: sum(process.name() == "sleep" for process in marked(tmp_path.name)) == 1, "they hang")
@@ -185,8 +185,8 @@ def test_control_c_twice_at_a_terminal_ends_all_at_once(terminal, tmp_path):
     until(lambda: not marked(tmp_path.name), "nobody is left", LEFT_S)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("after", [0.3, 1.0, 2.5])
+@pytest.mark.soak
+@pytest.mark.parametrize("after", [0.3, 1.0, 2.5, 5.0])
 def test_control_c_before_anything_has_begun_leaves_nobody_and_no_traceback(after, terminal, tmp_path):
     child = terminal("-m", *STOPPABLE)
     until(lambda: len(marked(tmp_path.name)) >= 2, "the fork server is started", every=0.005)
@@ -198,7 +198,7 @@ def test_control_c_before_anything_has_begun_leaves_nobody_and_no_traceback(afte
     until(lambda: not marked(tmp_path.name), "nobody is left", LEFT_S)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_sigterm_to_a_typed_sweep_leaves_no_process_that_has_its_environment(tmp_path, whole):
     run = Typed(tmp_path, "-m", *STOPPABLE, NETS_WAIT=SLOWLY)
     directory = SweepDir(Path(tmp_path) / "runs" / "swept")

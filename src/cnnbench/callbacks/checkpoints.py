@@ -5,23 +5,18 @@ from __future__ import annotations
 import os
 import random
 import time
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
-from rich.console import Console
 from torch import nn
 
 from cnnbench.callbacks.divergence import Divergence
 from cnnbench.callbacks.history import History
 from cnnbench.classifier import Classifier
 from cnnbench.ranks import Ranks, every_rank
-from cnnbench.recording import caution
-from cnnbench.restore import load_checkpoint
 from cnnbench.rundir import RunDir
 
 
@@ -37,6 +32,7 @@ class Checkpoints(Callback):
         divergence: says whether there is anything worth saving.
         every_s: at least so often, in seconds, `last.ckpt` is saved in the midst of an epoch.
         origin: the `config` and `data` that `best.ckpt` shall hold, so that the net can be rebuilt from it.
+        identity: of the run, in `last.ckpt`.
     """
 
     def __init__(
@@ -47,9 +43,10 @@ class Checkpoints(Callback):
         ranks: Ranks,
         every_s: float,
         origin: dict[str, Any],
+        identity: str,
     ) -> None:
         self.directory, self.history, self.divergence, self.ranks = directory, history, divergence, ranks
-        self.every_s, self.origin = every_s, origin
+        self.every_s, self.origin, self.identity = every_s, origin, identity
         self.position = {"epoch": 0, "batch": 0}  # where training goes on: the next part of a batch
         self._saved_at = time.monotonic()
         self._resumed: dict[str, Any] | None = None
@@ -96,22 +93,18 @@ class Checkpoints(Callback):
             "train_images": pl_module.train_images,
             "random": random_state(),
         }
-        self._state = {"position": self.position, "ranks": every_rank(own)}
+        self._state = {"identity": self.identity, "position": self.position, "ranks": every_rank(own)}
         trainer.fit_loop.epoch_loop._batches_that_stepped = (
             trainer.global_step
         )  # for loggers; a resume may count one twice
-
-        def write(path: Path) -> None:  # of several ranks the first alone does; the others wait for it
-            trainer.save_checkpoint(path, weights_only=False)
-
+        content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # all ranks have a part in it
         if self.ranks.first:
-            save_atomic(self.directory.last, write, keep=self.directory.previous)
-        else:
-            write(self.directory.last)
+            save_atomic(self.directory.last, content, keep=self.directory.previous)
+        trainer.strategy.barrier("last.ckpt")
         self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """Position, sums and random states of the last `save`."""
+        """Whose it is; position, sums and random states of the last `save`."""
         return self._state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -135,7 +128,7 @@ class Checkpoints(Callback):
     def _save_net(self, path: Path, net: nn.Module, record: dict[str, Any]) -> None:
         content = {"schema": 1, "state_dict": net.state_dict(), **record, **self.origin}
         if self.ranks.first:
-            save_atomic(path, lambda temporary: torch.save(content, temporary))
+            save_atomic(path, content)
 
 
 def stepped(trainer: Trainer) -> bool:
@@ -150,12 +143,13 @@ def validation_follows(trainer: Trainer) -> bool:
     return trainer.is_last_batch or trainer.should_stop or validated
 
 
-def save_atomic(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
-    """Lets `write` fill a file beside `path`, puts it on disk, renames it to `path`; what was there is renamed to `keep`."""
+def save_atomic(path: Path, content: dict[str, Any], keep: Path | None = None) -> None:
+    """Writes a file beside `path`, puts it on disk, renames it to `path`; what was there is renamed to `keep`."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.is_file():
             path.replace(keep)  # a crash between the two leaves this one
@@ -163,29 +157,6 @@ def save_atomic(path: Path, write: Callable[[Path], object], keep: Path | None =
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def resumable(directory: RunDir, console: Console) -> Path | None:
-    """The newest checkpoint that a run can go on from; of a damaged one it is said that it is left aside.
-
-    One that cannot be read for another reason may be good: nothing is begun anew over it.
-    """
-    for path in (directory.last, directory.previous):
-        if not path.is_file():
-            continue
-        try:
-            with zipfile.ZipFile(path) as archive:
-                whole = archive.testzip() is None  # PyTorch does not look at the sums
-                whole &= not any(info.external_attr for info in archive.infolist())  # and takes some files for folders
-            if whole:
-                load_checkpoint(path)
-                return path
-        except (PermissionError, MemoryError):
-            raise
-        except Exception:  # a flipped bit in a name or a flag can have any of many
-            pass
-        caution(console, f"{path}: damaged, and left aside")
-    return None
 
 
 def random_state() -> dict[str, Any]:

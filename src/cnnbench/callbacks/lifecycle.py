@@ -1,4 +1,4 @@
-"""Keeps the run's status fresh while it trains, and ends it in good order when a signal asks for that."""
+"""Tells how far a run is while it trains, and ends it in good order when a signal asks for that."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from cnnbench.classifier import Classifier
 from cnnbench.errors import Interrupted
 from cnnbench.processes import HEARTBEAT_S
 from cnnbench.ranks import Ranks
-from cnnbench.rundir import RunDir
+from cnnbench.recording import Pulse
 from cnnbench.signals import Signals
 
 
 class Lifecycle(Callback):
     """While it trains or tests, the first signal finishes the step on all ranks, saves and raises `Interrupted`."""
 
-    def __init__(self, directory: RunDir, checkpoints: Checkpoints, ranks: Ranks, signals: Signals) -> None:
-        self.directory, self.checkpoints, self.ranks, self.signals = directory, checkpoints, ranks, signals
-        self._beat_at = 0.0
+    def __init__(self, checkpoints: Checkpoints, ranks: Ranks, signals: Signals, pulse: Pulse) -> None:
+        self.checkpoints, self.ranks, self.signals, self.pulse = checkpoints, ranks, signals, pulse
+        self._told_at = 0.0
         self._began = (0, 0.0)  # this sitting: its first step, and when
         self._put_off = False
 
@@ -42,8 +42,11 @@ class Lifecycle(Callback):
         self.signals.hold()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
-        """Between two steps: beats; saves when it is time, and stops if that was asked for, or puts it off until a validation is over."""
-        self._beat(trainer, pl_module)
+        """Between two steps: tells how far it is; saves when it is time, and stops if that was asked for.
+
+        Both are put off until a validation is over.
+        """
+        self._tell(trainer, pl_module)
         if stepped(trainer):
             self._put_off = validation_follows(trainer)
             if not self._put_off:
@@ -80,24 +83,23 @@ class Lifecycle(Callback):
             self.checkpoints.save(trainer, pl_module)
         self._stop_if(received)
 
-    def _beat(self, trainer: Trainer, pl_module: Classifier) -> None:
+    def _tell(self, trainer: Trainer, pl_module: Classifier) -> None:
         now = time.monotonic()
-        if not self.ranks.first or now - self._beat_at < HEARTBEAT_S:
+        if not self.ranks.first or now - self._told_at < HEARTBEAT_S:
             return
-        self._beat_at = now
+        self._told_at = now
         step, steps = trainer.global_step, int(trainer.estimated_stepping_batches)
         (loss, _), images = pl_module.train_sums.tolist(), pl_module.train_images
         validations, (first, began) = self.checkpoints.history.validations, self._began
-        self.directory.write_status(
-            "running",
-            epoch=trainer.current_epoch + 1,
-            epochs=trainer.max_epochs,
-            step=step,
-            steps=steps,
-            loss=loss / images if images else None,
-            val_acc=validations[-1]["val/acc"] if validations else None,
-            left_s=(now - began) / (step - first) * (steps - step) if step > first else None,
-        )
+        self.pulse.progress = {
+            "epoch": trainer.current_epoch + 1,
+            "epochs": trainer.max_epochs,
+            "step": step,
+            "steps": steps,
+            "loss": loss / images if images else None,
+            "val_acc": validations[-1]["val/acc"] if validations else None,
+            "left_s": (now - began) / (step - first) * (steps - step) if step > first else None,
+        }
 
     def _stop_if(self, received: int) -> None:
         if received:

@@ -210,6 +210,8 @@ def freeze_to_disk(plan: Plan, command: str) -> Plan:
             write_atomic(planned.job.directory.config, config.dump(), lasting=False)
         elif planned.due and planned.job.result() is None:
             planned.job.directory.result.unlink(missing_ok=True)  # it cannot be read
+        elif planned.status["state"] == "done" and planned.job.directory.status()["state"] != "done":
+            planned.job.directory.tidy()  # it was killed before it could say so
         jobs.append(planned)
     plan = replace(plan, jobs=jobs)
     record = {**plan.record, "command": command, "slots": plan.slots.count}

@@ -1,0 +1,122 @@
+"""Which checkpoint a run goes on from, and whether its best weights are those that its record tells of."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cnnbench.classifier import Classifier
+from cnnbench.config import Config
+from cnnbench.errors import ConfigError, RunFailed
+from cnnbench.recording import caution
+from cnnbench.restore import load_checkpoint
+from cnnbench.rundir import RunDir
+
+PARTS = {
+    "pytorch-lightning_version",
+    "global_step",
+    "loops",
+    "optimizer_states",
+    "lr_schedulers",
+}  # that a fit goes on from
+
+
+def resumable(
+    directory: RunDir, console: Console, misfit: Callable[[dict[str, Any]], str] = lambda content: ""
+) -> Path | None:
+    """The newest checkpoint that a run can go on from; of one that is left aside it is said why.
+
+    One that cannot be read for another reason than damage may be good: nothing is begun anew over it.
+
+    Args:
+        directory: of the run.
+        console: where it is said.
+        misfit: what is wrong with the content of a checkpoint that is whole; nothing, where it is good.
+    """
+    there = [path for path in (directory.last, directory.previous) if path.is_file()]
+    for path in there:
+        content = intact(path)
+        wrong = "damaged" if content is None else misfit(content)
+        if not wrong:
+            return path
+        caution(console, f"{path}: {wrong}, and left aside")
+    if there:
+        caution(console, f"{directory.path}: has no checkpoint to go on from; begins anew")
+    return None
+
+
+def intact(path: Path) -> dict[str, Any] | None:
+    """The content of a checkpoint; None where it is absent or damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            whole = archive.testzip() is None  # PyTorch does not look at the sums
+            whole &= not any(info.external_attr for info in archive.infolist())  # and takes some files for folders
+        content = load_checkpoint(path) if whole else None
+    except (PermissionError, MemoryError):
+        raise
+    except Exception:  # a flipped bit in a name or a flag can have any of many
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def misfit(content: dict[str, Any], directory: RunDir, classifier: Classifier, identity: str) -> str:
+    """Why the run of an identity cannot go on from a checkpoint that is whole; nothing where it can.
+
+    The best weights must be those of its best validation, or of a later one than it knows of, which is to come again.
+    """
+    try:
+        history, own = (content["callbacks"][name] for name in ("History", "Checkpoints"))
+        bests = [None if at is None else history["validations"][at] for at in history["best"]]
+        ours = content.keys() >= PARTS and own["identity"] == identity
+        ours &= shapes(content["state_dict"]) == shapes(classifier.state_dict())
+    except (LookupError, TypeError, AttributeError):
+        ours = False
+    if not ours:
+        return "is not of this run"
+    for path, best in zip((directory.best, directory.best_ema), bests, strict=True):
+        found = None if best is None else intact(path)
+        if best is None or (found and of_run(found, classifier, identity) and _goes_with(found, best, content)):
+            continue
+        return f"goes with another {path.name} than there is"
+    return ""
+
+
+def _goes_with(found: dict[str, Any], best: dict[str, Any], content: dict[str, Any]) -> bool:
+    return holds(found, best) or found.get("step", 0) > content["global_step"]
+
+
+def of_run(found: dict[str, Any], classifier: Classifier, identity: str) -> bool:
+    """Best weights are of the run of that identity."""
+    try:
+        fits = shapes(found["state_dict"]) == shapes(classifier.net.state_dict())
+        return fits and Config.check(found["config"]).identity() == identity
+    except (LookupError, TypeError, AttributeError, ConfigError):
+        return False
+
+
+def holds(content: dict[str, Any], record: dict[str, Any]) -> bool:
+    """Weights are those of a validation."""
+    return bool(record) and all(content.get(name) == value for name, value in record.items())
+
+
+def shapes(state: dict[str, Any]) -> dict[str, Any]:
+    """Of weights by name."""
+    return {name: getattr(value, "shape", None) for name, value in state.items()}
+
+
+def best_weights(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The weights that were best on validation.
+
+    Raises:
+        RunFailed: those in the file are others than the run's record tells of.
+    """
+    content = intact(path)
+    if content is None or not holds(content, record):
+        raise RunFailed(
+            f"{path.name} does not hold the weights of the best validation, that after step {record['step']}"
+        )
+    return content["state_dict"]
