@@ -39,6 +39,7 @@ def quickly(monkeypatch, tmp_path):
     monkeypatch.setattr("cnnbench.sweep.executors.elsewhere", in_process)
     monkeypatch.setattr("cnnbench.plan.dismiss", lambda: None)
     monkeypatch.setattr("cnnbench.sweep.sweeper.compose_values", remembered)
+    monkeypatch.setattr("cnnbench.sweep.composing.compose_values", remembered)
     monkeypatch.setattr("cnnbench.compose.compose_values", remembered)
 
 

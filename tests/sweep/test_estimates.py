@@ -86,15 +86,25 @@ def test_one_run_is_told_as_one(finished):
 
 
 @pytest.mark.parametrize(
-    "other", ["model=simplecnn", "batch_size=16", "accumulate=2", "augment=flip", "ema=0.5", "precision=bf16"]
+    "other", [{"batch_size": 16}, {"accumulate": 2}, {"ema": 0.5}, {"precision": "bf16"}, {"threads": 2}]
 )
-def test_another_kind_of_job_is_not_known(finished, other):
-    assert estimate(other) is None
+def test_what_takes_another_time_is_another_kind(finished, other):
+    assert kind(finished.config.model_copy(update=other)) != kind(finished.config)
 
 
-@pytest.mark.parametrize("other", ["optimizer.lr=0.5", "init=paddle", "label_smoothing=0.1", "data.label_noise=0.2"])
+@pytest.mark.parametrize(
+    "other", [{"init": "paddle"}, {"label_smoothing": 0.1}, {"seed": 5}, {"epochs": 50}, {"name": "x"}]
+)
 def test_what_takes_no_time_is_no_other_kind(finished, other):
-    assert estimate(other) is not None
+    assert kind(finished.config.model_copy(update=other)) == kind(finished.config)
+
+
+def test_of_another_net_nothing_is_known(finished):
+    assert estimate("model=simplecnn") is None
+
+
+def test_of_another_learning_rate_the_same_is_known(finished):
+    assert estimate("optimizer.lr=0.5").seconds == pytest.approx(3.0 + OVERHEAD_S)
 
 
 def test_the_memory_is_the_most_that_a_run_had(finished):

@@ -404,3 +404,11 @@ def test_runs_of_a_sweep_are_told_by_their_newest_state_not_by_sweep_json(mine):
 def test_a_made_up_result_is_one_that_the_ledger_can_read(one):
     leave(one, "done")
     assert one.job.result() == a_result()
+
+
+@pytest.mark.parametrize("content", ["", "{", "\x00"])
+def test_an_unfinished_job_whose_config_cannot_be_read_gets_it_anew(one, content):
+    leave(one, "interrupted").config.write_text(content)
+    made = freeze_to_disk(plan("seed=0"), "typed")
+    assert made.due == made.jobs
+    assert Config.load(one.job.directory.config).identity() == one.job.identity

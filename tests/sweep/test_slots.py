@@ -46,7 +46,21 @@ def test_a_job_sees_the_gpu_of_its_slot():
 
 
 def test_a_job_of_two_devices_sees_both_gpus():
-    assert Slots(2, 8, ("3", "7")).environment([0, 1]) == {"CUDA_VISIBLE_DEVICES": "3,7"}
+    assert Slots(2, 8, ("3", "7")).environment([0, 1], devices=2) == {"CUDA_VISIBLE_DEVICES": "3,7"}
+
+
+def test_a_job_of_two_devices_in_the_only_slot_sees_both_gpus():
+    slots = slots_of(1, 16, MUCH, ("3", "7"), wanted=2)
+    assert slots.environment([0], devices=2) == {"CUDA_VISIBLE_DEVICES": "3,7"}
+
+
+def test_a_job_of_two_devices_in_slots_that_share_a_gpu_sees_two():
+    slots = slots_of(3, 16, MUCH, ("3", "7"), wanted=100)
+    assert slots.environment([0, 2], devices=2) == {"CUDA_VISIBLE_DEVICES": "3,7"}
+
+
+def test_a_job_of_one_device_sees_one_gpu_however_many_there_are():
+    assert slots_of(1, 16, MUCH, ("3", "7"), wanted=1).environment([0], devices=1) == {"CUDA_VISIBLE_DEVICES": "3"}
 
 
 def test_a_job_on_the_cpu_is_told_nothing_of_gpus():

@@ -383,13 +383,11 @@ FIRST = ["optimizer.lr=0.1,0.2", "seed=0,1"]
 SAME = [
     ["seed=0,1,2", "optimizer.lr=0.1,0.2"],
     ["optimizer.lr=0.1,0.2,0.3", "seed=5,6"],
-    ["optimizer.lr=0.4,0.5", "seed=range(9)"],
     [*FIRST, "threads=1", "sweep.slots=2", "sweep.retry=all"],
 ]
 OTHER = [
     [*FIRST, "epochs=3"],
     [*FIRST, "optimizer=sgd"],
-    [*FIRST, "+model.start_dim=2"],
     [*FIRST, "epochs=10,11"],
     ["optimizer.lr=0.1,0.2", "seed=0"],
     ["init=torch,paddle", "seed=0,1"],

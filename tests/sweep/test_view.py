@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import statistics
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
+from cnnbench.notation import duration
 from cnnbench.processes import this_process
 from cnnbench.rundir import RunDir
 from cnnbench.sweep.ledger import Job
-from cnnbench.sweep.view import cells, line, make_console, progress_of, rendered, standing
-
-SHORT = {"state": "pending"}
+from cnnbench.sweep.view import Tally, cells, line, make_console, progress_of, rendered
 
 
 @pytest.fixture
@@ -39,9 +41,8 @@ def runs(job, **progress):
 
 
 def stand(jobs, states, slots=1, took=None):
-    return standing(
-        jobs, {job.name: {"state": state} for job, state in zip(jobs, states, strict=True)}, slots, took or {}
-    )
+    states = {job.name: {"state": state} for job, state in zip(jobs, states, strict=True)}
+    return Tally(jobs, states, slots, took).standing()
 
 
 def text(shown):
@@ -106,6 +107,45 @@ def test_a_sweep_that_is_done_has_no_time_left(make):
     assert stand([make("a", 0)], ["done"], took={"a_seed0": 10.0}).left_s == 0.0
 
 
+CHANGES = st.lists(
+    st.tuples(
+        st.integers(0, 5),
+        st.sampled_from(["pending", "running", "interrupted", "failed", "diverged", "done"]),
+        st.floats(0.001, 1e5),
+    ),
+    max_size=30,
+)
+
+
+@given(CHANGES, st.integers(1, 4))
+def test_a_tally_that_is_kept_is_the_one_that_is_made_anew(changes, slots):
+    jobs = [Job(RunDir(Path(f"/nowhere/{n}")), str(n), {"model": "ab"[n % 2], "seed": n}) for n in range(6)]
+    states, took = {job.name: {"state": "pending"} for job in jobs}, {}
+    kept = Tally(jobs, states, slots)
+    for number, state, seconds in changes:
+        name = jobs[number].name
+        if states[name]["state"] == "done":  # it has ended
+            continue
+        states[name] = {"state": state}
+        if state == "done":
+            took[name] = seconds
+        kept.set(jobs[number], states[name], took.get(name))
+    anew = Tally(jobs, states, slots, took)
+    assert {state: count for state, count in kept.counts.items() if count} == dict(anew.counts)
+    assert (kept.total, kept.ended) == (anew.total, anew.ended)
+    assert sorted(job.name for job, _ in kept.standing().bad) == sorted(job.name for job, _ in anew.standing().bad)
+    assert kept.left() == (None if anew.left() is None else pytest.approx(anew.left(), abs=1e-6))
+
+
+@given(st.lists(st.floats(0.001, 100), min_size=9, max_size=9))
+def test_when_the_last_job_has_ended_there_is_exactly_no_time_left(seconds):
+    jobs = [Job(RunDir(Path(f"/nowhere/{n}")), str(n), {"model": "abc"[n % 3], "seed": n}) for n in range(9)]
+    kept = Tally(jobs, {job.name: {"state": "pending"} for job in jobs}, slots=2)
+    for job, took in zip(jobs, seconds, strict=True):
+        kept.set(job, {"state": "done"}, took)
+    assert duration(kept.left()) == "0.0 s"
+
+
 # ---- on a screen ---------------------------------------------------------------------------------------------------------------
 
 
@@ -135,7 +175,7 @@ def test_a_job_that_has_told_nothing_yet_begins():
 def test_the_last_five_failures_are_shown_and_the_others_counted(make):
     jobs = [make("a", seed) for seed in range(7)]
     states = {job.name: {"state": "failed", "reason": f"why {job.name}"} for job in jobs}
-    shown = text(rendered(standing(jobs, states, 1, {}), "runs/mine"))
+    shown = text(rendered(Tally(jobs, states, 1).standing(), "runs/mine"))
     assert "failed: a_seed6: why a_seed6" in shown
     assert "a_seed1:" not in shown
     assert "and 2 before" in shown
@@ -144,7 +184,7 @@ def test_the_last_five_failures_are_shown_and_the_others_counted(make):
 def test_brackets_in_a_reason_are_shown_as_they_are(make):
     job = make("a", 0)
     states = {job.name: {"state": "diverged", "reason": "[red]nan[/red]"}}
-    assert "diverged: a_seed0: [red]nan[/red]" in text(rendered(standing([job], states, 1, {}), "runs/mine"))
+    assert "diverged: a_seed0: [red]nan[/red]" in text(rendered(Tally([job], states, 1).standing(), "runs/mine"))
 
 
 def test_a_file_has_room_for_wide_tables():

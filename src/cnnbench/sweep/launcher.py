@@ -15,7 +15,7 @@ from typing import Any
 
 from cnnbench import signals
 from cnnbench.config import Config
-from cnnbench.errors import CnnbenchError, Interrupted
+from cnnbench.errors import CnnbenchError, ConfigError, Interrupted
 from cnnbench.processes import HEARTBEAT_S, living
 from cnnbench.rundir import RunDir, State, write_atomic
 from cnnbench.sweep import executors
@@ -119,7 +119,7 @@ class Launcher:
                 self.work,
                 (planned.config, directory.path, self.command),
                 devices,
-                self.plan.slots.environment(taken),
+                self.plan.slots.environment(taken, devices),
                 directory.log,
             )
             with executors.held_back():  # it comes to all that are on
@@ -203,7 +203,7 @@ def freeze_to_disk(plan: Plan, command: str) -> Plan:
     for planned in plan.jobs:
         if planned.due and planned.stale:
             planned = anew(planned, plan.sweep)
-        if planned.due and not planned.job.directory.config.is_file():
+        if planned.due and not has_config(planned.job.directory):
             path = planned.job.directory.path
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
             config = planned.config.model_copy(update={"name": plan.asked.name})
@@ -217,6 +217,14 @@ def freeze_to_disk(plan: Plan, command: str) -> Plan:
     record = {**plan.record, "command": command, "slots": plan.slots.count}
     plan.sweep.write(record, [planned.job for planned in jobs] + plan.others)
     return plan
+
+
+def has_config(directory: RunDir) -> bool:
+    """There is a config that can be read: not after a power cut just when it was written."""
+    try:
+        return bool(Config.load(directory.config))
+    except ConfigError:
+        return False
 
 
 def run_job(config: Config, path: Path, command: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,8 @@ def planned(job: Job, made: Frozen, policy: SweepKeys) -> Planned:
             stale = None if result.get("code") == made.code else result.get("code") or "unknown"
             due = stale is not None and policy.stale == "rerun"
     elif job.directory.config.is_file():  # what decides the last bits stays as it was
-        threads = Config.load(job.directory.config).threads
-        config = config.model_copy(update={"threads": threads})
+        with suppress(ConfigError):  # else it is written anew
+            config = config.model_copy(update={"threads": Config.load(job.directory.config).threads})
     return Planned(job, config, status, due, stale)
 
 

@@ -23,15 +23,21 @@ class Slots:
         count: how many there are.
         threads: of the processor, for each.
         gpus: the one of each slot, as CUDA_VISIBLE_DEVICES names it; none on a CPU.
+        others: further GPUs, for a job of more devices than there are slots.
     """
 
     count: int
     threads: int
     gpus: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
-    def environment(self, taken: Sequence[int]) -> dict[str, str]:
-        """What a job in these slots is to see."""
-        return {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus[slot] for slot in taken)} if self.gpus else {}
+    def environment(self, taken: Sequence[int], devices: int = 1) -> dict[str, str]:
+        """What a job in these slots is to see: their GPUs, and others where it needs more."""
+        if not self.gpus:
+            return {}
+        first = dict.fromkeys(self.gpus[slot] for slot in taken)
+        named = [*first, *(gpu for gpu in dict.fromkeys(self.gpus + self.others) if gpu not in first)]
+        return {"CUDA_VISIBLE_DEVICES": ",".join(named[:devices])}
 
 
 def slots_here(asked: int | Literal["auto"], configs: Sequence[Config]) -> Slots:
@@ -59,7 +65,8 @@ def slots_of(asked: int | Literal["auto"], cores: int, memory: int, gpus: Sequen
         count = max(1, min(fits, wanted))
     else:
         count = asked
-    return Slots(count, max(1, cores // count), tuple(gpus[slot % len(gpus)] for slot in range(count)) if gpus else ())
+    of_slots = tuple(gpus[slot % len(gpus)] for slot in range(count)) if gpus else ()
+    return Slots(count, max(1, cores // count), of_slots, tuple(gpus[count:]))
 
 
 def visible(count: int) -> tuple[str, ...]:

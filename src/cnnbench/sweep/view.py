@@ -134,7 +134,8 @@ class Tally:
                 return None
             usual = max(known)
         now = [usual if left is None else left for left in ahead]
-        return max([(self._work + self._unknown * usual + sum(now)) / max(1, self.slots), *now])
+        work = max(0.0, self._work)  # of sums and differences
+        return max([(work + self._unknown * usual + sum(now)) / max(1, self.slots), *now])
 
 
 @dataclass
