@@ -14,10 +14,7 @@ from cnnbench.classifier import Classifier
 from cnnbench.errors import Diverged
 
 EVERY = 20  # steps between two looks at a GPU's numbers: each look waits for the GPU
-
-PATIENCE = (
-    20  # steps in a row that half precision may leave out; each halves the scale of the loss, which begins at 65,536
-)
+PATIENCE = 20  # steps in a row that half precision may leave out; each halves its scale of the loss, at first 65,536
 
 
 class Divergence(Callback):
