@@ -11,6 +11,7 @@ from cnnbench.build import construct
 from cnnbench.compose import conf_dir
 from cnnbench.config import Node, OptimizerKeys
 from cnnbench.errors import ConfigError
+from cnnbench.ops.normalization import BatchNorm2d
 from cnnbench.optimizers import parameter_groups
 from cnnbench.prepare import build_optimizer
 
@@ -174,6 +175,20 @@ def test_a_parameter_that_is_shared_by_two_layers_is_in_one_group_once():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     net[1].weight = net[0].weight
     assert [len(group["params"]) for group in parameter_groups(net, "weights")] == [1, 2]
+
+
+def test_norms_and_biases_of_several_dimensions_are_spared_too():
+    """As hand-written layers have them, and norms over whole maps."""
+
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.zeros(1, 2, 1, 1))
+
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.LayerNorm([2, 8, 8]), BatchNorm2d(2), nn.BatchNorm2d(2), Shifted())
+    decayed, spared = parameter_groups(net, "weights")
+    assert [tuple(weight.shape) for weight in decayed["params"]] == [(2, 1, 3, 3), (2, 2)]
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(net.parameters()))
 
 
 def test_a_value_of_another_kind_is_told_with_its_key_and_the_default():

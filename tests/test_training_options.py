@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Callable, Iterator
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from cnnbench.callbacks.curves import Curves
+from cnnbench.callbacks.divergence import Divergence
 from cnnbench.classifier import with_auxiliary
 from cnnbench.compose import compose
 from cnnbench.config import Config
@@ -521,6 +523,48 @@ def test_a_validation_loss_that_is_not_finite_ends_the_run_before_it_counts(trai
     assert_whole(directory, step=5)
     assert [record["step"] for record in validations(directory)] == [3]
     assert torch.load(directory.best, weights_only=True)["step"] == 3
+
+
+def test_a_validation_loss_of_the_average_that_is_not_finite_ends_the_run(train, monkeypatch):
+    def spoil(self):
+        scores = take(self)
+        taken.append(scores)
+        return (
+            {**scores, "loss": math.nan} if len(taken) == 4 else scores
+        )  # those of the net, then those of the average
+
+    taken, take = [], Score.take
+    monkeypatch.setattr(Score, "take", spoil)
+    with pytest.raises(Diverged, match=r"the validation loss of the averaged weights is nan after step 6, lr 0\.1;"):
+        train("ema=0.9")
+
+
+def overflowing(scaler: torch.amp.GradScaler, steps: int, which: Callable[[int], bool], start: int = 0) -> Divergence:
+    """What has watched so many steps of half precision, of which some overflow."""
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    watching, net = Divergence(), nn.Module()
+    net.net, net.train_sums = nn.Linear(1, 1), torch.zeros(2)
+    for step in range(steps):
+        trainer = SimpleNamespace(
+            precision="16-mixed", precision_plugin=SimpleNamespace(scaler=scaler), global_step=start + step
+        )
+        optimizer.zero_grad()
+        scaler.scale((weight * (math.inf if which(step) else 1.0)).sum()).backward()
+        watching.on_before_optimizer_step(trainer, net, optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+    return watching
+
+
+def test_gradients_of_half_precision_that_always_overflow_end_the_run():
+    with pytest.raises(Diverged, match=r"^the gradient of half precision overflows, 20 steps in a row, lr 0\.1$"):
+        overflowing(torch.amp.GradScaler("cpu"), 22, lambda step: True)
+
+
+def test_gradients_of_half_precision_may_overflow_now_and_then():
+    watching = overflowing(torch.amp.GradScaler("cpu"), 80, lambda step: step % 20 != 0)
+    watching.check()
 
 
 def test_a_rate_that_is_far_too_high_ends_the_run(train, only):

@@ -337,16 +337,17 @@ def _told_of_recipe(config: Config, group: str) -> Iterator[None]:
 
 def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
     """The optimizer of a net; one that knows no weight decay is not told that there is none."""
-    node: Node = config.optimizer
+    keys = config.optimizer
+    node: Node = keys
     target = locate(node, "optimizer")
     if isinstance(target, type) and issubclass(target, LBFGS):
         raise ConfigError(
             f"optimizer._target_={node.target}: takes the loss several times a step, which a batch here is not; choose another"
         )
-    if not config.optimizer.weight_decay and not takes(target, "weight_decay"):
+    if not keys.weight_decay and not takes(target, "weight_decay"):
         kept = {key: value for key, value in node.arguments.items() if key != "weight_decay"}
         node = Node.model_validate({"_target_": node.target, **kept})
-    optimizer = construct(node, "optimizer", parameter_groups(net, config.optimizer.decay))
+    optimizer = construct(node, "optimizer", parameter_groups(net, keys.decay))
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer._target_={config.optimizer.target}: expected a torch.optim.Optimizer")
     return optimizer

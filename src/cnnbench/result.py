@@ -25,8 +25,9 @@ def summarize(prepared: Prepared, history: History, classifier: Classifier, comp
     """`result.json`, but for the command; `compiled` is what became of `compile`."""
     config, data = prepared.config, prepared.data
     last = history.validations[-1]
-    if not math.isfinite(classifier.scores["loss"]):
-        raise Diverged(f"the test loss is {classifier.scores['loss']}")
+    for scores, whose in ((classifier.scores, ""), (classifier.ema_scores, " of the averaged weights")):
+        if scores and not math.isfinite(scores["loss"]):
+            raise Diverged(f"the test loss{whose} is {scores['loss']}")
     return {
         "schema": 1,
         "status": "done",

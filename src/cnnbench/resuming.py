@@ -16,13 +16,8 @@ from cnnbench.recording import caution
 from cnnbench.restore import load_checkpoint
 from cnnbench.rundir import RunDir
 
-PARTS = {
-    "pytorch-lightning_version",
-    "global_step",
-    "loops",
-    "optimizer_states",
-    "lr_schedulers",
-}  # that a fit goes on from
+# what a fit goes on from
+PARTS = {"pytorch-lightning_version", "global_step", "loops", "optimizer_states", "lr_schedulers"}
 
 
 def resumable(
@@ -71,7 +66,7 @@ def misfit(content: dict[str, Any], directory: RunDir, classifier: Classifier, i
     try:
         history, own = (content["callbacks"][name] for name in ("History", "Checkpoints"))
         bests = [None if at is None else history["validations"][at] for at in history["best"]]
-        ours = content.keys() >= PARTS and own["identity"] == identity
+        ours = content.keys() >= PARTS and own.get("identity", identity) == identity
         ours &= shapes(content["state_dict"]) == shapes(classifier.state_dict())
     except (LookupError, TypeError, AttributeError):
         ours = False

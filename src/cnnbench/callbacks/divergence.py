@@ -14,16 +14,20 @@ from cnnbench.classifier import Classifier
 from cnnbench.errors import Diverged
 
 EVERY = 20  # steps between two looks at a GPU's numbers: each look waits for the GPU
+PATIENCE = 20  # steps in a row that half precision may leave out; each halves its scale of the loss, at first 65,536
 
 
 class Divergence(Callback):
     """Raises `Diverged` with the step and its learning rate.
 
     On a CPU it does so before the step is taken; on a GPU, which is not waited for in every step, some steps later. Half
-    precision scales its loss until gradients overflow, and leaves such steps out: there the loss alone counts.
+    precision scales its loss until gradients overflow, and leaves such steps out: there the loss counts, and that not too
+    many steps in a row are left out.
     """
 
     def __init__(self) -> None:
+        self._scale: torch.Tensor | None = None  # of half precision's loss, at the step before
+        self._left_out: torch.Tensor | None = None  # steps in a row
         self._lr = math.nan  # of the last step
         self._bad: torch.Tensor | None = None  # [step, learning rate, loss, norm of the gradient] of the first bad one
 
@@ -31,7 +35,9 @@ class Divergence(Callback):
         """Looks at the loss so far and at the gradient."""
         loss = pl_module.train_sums[0]
         norm = torch.zeros_like(loss)
-        if trainer.precision != "16-mixed":
+        if trainer.precision == "16-mixed":
+            self._count(trainer.precision_plugin.scaler._scale)  # type: ignore[attr-defined]
+        else:
             norm = get_total_norm([p.grad for p in pl_module.net.parameters() if p.grad is not None])
         self._lr = float(optimizer.param_groups[0]["lr"])
         now = torch.stack([torch.full_like(loss, trainer.global_step + 1), torch.full_like(loss, self._lr), loss, norm])
@@ -52,10 +58,22 @@ class Divergence(Callback):
         if not finite:
             raise Diverged(f"a weight is not a finite number after step {trainer.global_step}, lr {self._lr:g}")
 
+    def _count(self, scale: torch.Tensor) -> None:
+        """A scale that is smaller than at the step before: that was left out."""
+        if self._scale is None or self._left_out is None:
+            self._left_out = torch.zeros_like(scale)
+        else:
+            self._left_out = torch.where(scale < self._scale, self._left_out + 1, 0 * self._left_out)
+        self._scale = scale.clone()
+
     def check(self) -> None:
-        """Raises where a step was bad."""
+        """Raises where a step was bad, or too many were left out."""
         if self._bad is None:
             return
+        if self._left_out is not None and self._left_out >= PATIENCE:
+            raise Diverged(
+                f"the gradient of half precision overflows, {int(self._left_out)} steps in a row, lr {self._lr:g}"
+            )
         step, lr, loss, norm = self._bad.tolist()
         if step:
             what = f"the gradient's norm is {norm}" if loss - loss == 0 else f"the training loss is {loss}"

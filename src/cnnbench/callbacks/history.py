@@ -96,8 +96,10 @@ class History(Callback):
             "val/ema_loss": pl_module.ema_scores.get("loss"),
             "val/ema_acc": pl_module.ema_scores.get("acc"),
         }
-        if not math.isfinite(record["val/loss"]):
-            raise Diverged(f"the validation loss is {record['val/loss']} after step {record['step']}, lr {self._lr:g}")
+        for name, whose in {"val/loss": "", "val/ema_loss": " of the averaged weights"}.items():
+            if record[name] is not None and not math.isfinite(record[name]):
+                what = f"the validation loss{whose} is {record[name]}"
+                raise Diverged(f"{what} after step {record['step']}, lr {self._lr:g}")
         self.validations.append(record)
         if not self.best or record["val/acc"] > self.best["val/acc"]:
             self.best = record
