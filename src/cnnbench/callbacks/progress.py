@@ -92,7 +92,13 @@ class RunProgress(Callback):
 def epoch_line(record: dict[str, Any], epochs: int | None) -> str:
     """One epoch's record as one line."""
     parts = [f"epoch {record['epoch']:>{len(str(epochs))}}/{epochs}"]
-    names = {"train/loss": "loss", "train/acc": "acc", "val/loss": "val loss", "val/acc": "val acc", "val/ema_acc": "ema acc"}
+    names = {
+        "train/loss": "loss",
+        "train/acc": "acc",
+        "val/loss": "val loss",
+        "val/acc": "val acc",
+        "val/ema_acc": "ema acc",
+    }
     parts += [f"{label} {record[name]:.4f}" for name, label in names.items() if record[name] is not None]
     parts += [f"lr {record['lr']:.3g}", f"{record['epoch_s']:.1f} s", f"{record['samples_per_s']:,.0f} images/s"]
     return "  ".join(parts)
