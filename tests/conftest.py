@@ -11,9 +11,9 @@ import torch
 
 from cnnbench.compose import compose
 from cnnbench.rundir import RunDir
+from small_nets import TINY
 
 QUICK = ["threads=1", "epochs=2", "data.fraction=0.2"]  # LeNet-5 on 800 of the embedded digits: about a second
-TINY = ["threads=1", "epochs=1", "data=synthetic", "data.train_size=128", "data.val_size=32", "data.test_size=32"]
 
 
 @pytest.fixture(scope="session", autouse=True)

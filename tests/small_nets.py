@@ -8,6 +8,8 @@ from torch import nn
 
 from nets import Linear, Signalled
 
+TINY = ["threads=1", "epochs=1", "data=synthetic", "data.train_size=128", "data.val_size=32", "data.test_size=32"]
+
 
 def send_signal():
     """As `Signalled` does, when it is time."""

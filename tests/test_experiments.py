@@ -13,8 +13,8 @@ import yaml
 from cnnbench.compose import groups
 from cnnbench.sweep.planning import make_plan
 from cnnbench.sweep.sweeper import ask
-from processes import Typed
 from sweeping import quickly  # noqa: F401
+from sweeps import Sweep
 
 FILES = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 CUT = ["epochs=1", "trainer.max_steps=2", "data.train_size=100", "data.val_size=40", "data.test_size=40", "batch_size=16",
@@ -84,11 +84,8 @@ def test_an_experiment_can_be_planned(file, at, quickly):
 @pytest.mark.slow
 @experiments
 def test_an_experiment_that_is_cut_short_runs_to_its_end(file, at, tmp_path):
-    typed = Typed(tmp_path, "-m", f"experiment={file.stem}", *CUT, *at)
-    try:
-        assert typed.wait(900) == 0, typed.err + typed.out
-    finally:
-        typed.end()
+    sweep = Sweep(tmp_path, f"experiment={file.stem}", *CUT, *at)
+    assert sweep.wait(900) == 0, sweep.err + sweep.out
     with (tmp_path / "runs" / file.stem / "summary.csv").open(newline="") as table:
         states = [row["state"] for row in csv.DictReader(table)]
     cells = {str({**setting, "seed": 0}) for setting in ask([f"experiment={file.stem}"]).settings}

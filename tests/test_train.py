@@ -15,6 +15,7 @@ from cnnbench.errors import ConfigError, Diverged, Interrupted, RunFailed
 from cnnbench.restore import load_net
 from cnnbench.rundir import RunDir
 from cnnbench.train import run
+from sweeps import Sweep
 
 
 def weights(directory: RunDir, name: str = "best") -> dict:
@@ -350,10 +351,9 @@ def test_a_run_that_diverges_is_not_done(train, tmp_path):
 
 @pytest.mark.slow
 def test_the_default_run_reaches_96_percent_for_at_least_nine_of_ten_seeds(tmp_path):
-    scores = [
-        run(compose([f"seed={seed}", "threads=1", f"runs_dir={tmp_path}"])).result["metrics"]["test/acc"]
-        for seed in range(10)
-    ]
+    sweep = Sweep(tmp_path, "seed=range(10)", "threads=1", "name=swept")
+    assert sweep.wait(600) == 0, sweep.err
+    scores = [json.loads(run.result.read_text())["metrics"]["test/acc"] for run in sweep.runs().values()]
     assert sum(score >= 0.96 for score in scores) >= 9, scores
 
 

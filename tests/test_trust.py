@@ -29,8 +29,8 @@ from cnnbench.restore import load_net
 from cnnbench.rundir import RunDir
 from cnnbench.train import run
 from cnnbench.trust import KINDS, require_known
-from conftest import TINY
 from nets import Linear
+from small_nets import TINY
 
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler")
 REFUSED = "if you know where this run comes from, trust it: python -m cnnbench "

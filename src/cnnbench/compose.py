@@ -70,7 +70,7 @@ def _refuse_sweep(overrides: list[str], composed: Composed) -> None:
     asked = composed.values["sweep"]
     pairs = asked["zip"] if isinstance(asked["zip"], list) else [asked["zip"] or {}]
     blocks = [asked["factors"], *asked["cells"], *pairs]
-    varied = dict.fromkeys(key for block in blocks for key in block) | ({"seed": None} if asked["seeds"] else {})
+    varied = dict.fromkeys(key for block in blocks for key in block)
     typed = {override.partition("=")[0].lstrip("+"): override for override in overrides}
     left = [key for key in varied if key.lstrip("+") not in typed]
     if left:

@@ -11,20 +11,14 @@ TINY = ["trainer=cpu", "threads=1", "data=synthetic", "data.train_size=64", "dat
 TINY += ["model=lenet", "epochs=1", "optimizer.lr=0.1,0.2", "seed=0,1", "name=driven"]
 
 
-def states(folder) -> list[str]:
-    return [job.status()["state"] for job in SweepDir(folder / "runs" / "driven").jobs()]
-
-
 @pytest.mark.slow
-def test_hydras_own_sweeper_chooses_jobs_that_our_launcher_runs_and_ours_finds_them(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["-m", "hydra/sweeper=basic", *TINY]) == 0
-    assert states(tmp_path) == ["done"] * 4
-    capsys.readouterr()
-    assert main(["-m", "hydra/sweeper=cnnbench", *TINY]) == 0
-    assert "4 jobs, 4 done already, nothing to run" in capsys.readouterr().out
-    assert main(["-m", *TINY]) == 0
-    assert "4 jobs, 4 done already, nothing to run" in capsys.readouterr().out
+def test_hydras_own_sweeper_chooses_jobs_that_our_launcher_runs_and_ours_finds_them(launch, tmp_path):
+    theirs = launch("hydra/sweeper=basic", *TINY)
+    assert theirs.wait() == 0, theirs.err
+    assert [job.status()["state"] for job in SweepDir(tmp_path / "runs" / "driven").jobs()] == ["done"] * 4
+    ours = launch("hydra/sweeper=cnnbench", *TINY)
+    assert ours.wait() == 0, ours.err
+    assert "4 jobs, 4 done already, nothing to run" in ours.out
 
 
 def test_a_sweep_that_another_sweeper_chooses_needs_a_name(tmp_path, monkeypatch, capsys):
