@@ -349,7 +349,7 @@ def test_a_run_that_diverges_is_not_done(train, tmp_path):
 # ---- the figures of the README -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_default_run_reaches_96_percent_for_at_least_nine_of_ten_seeds(tmp_path):
     sweep = Sweep(tmp_path, "seed=range(10)", "threads=1", "name=swept")
     assert sweep.wait(600) == 0, sweep.err
