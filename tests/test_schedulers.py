@@ -466,7 +466,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     *((name, {"warmup_epochs": 4}, "warmup_epochs=4: 24 steps, and the run has 24; expected less") for name in CHOICES),
     *((name, {"warmup_epochs": 1, "max_steps": 3}, "6 steps, and the run has 3; expected less") for name in CHOICES),
     ("cosine", {"final_lr": 5}, "final_lr must lie between 0 and the optimizer's lr, 0.2; got 5"),
-    ("cosine", {"final_lr": "low"}, "scheduler: cosine("),
+    ("cosine", {"final_lr": "low"}, "scheduler.final_lr=low: cosine refuses it"),
     ("onecycle", {"warmup_epochs": 9}, "warmup_epochs=9: 54 steps, and the run has 24; expected less"),
     ("onecycle", {"div_factor": 0}, "div_factor=0: expected a number above 0"),
     ("onecycle", {"div_factor": -1}, "div_factor=-1: expected a number above 0"),
