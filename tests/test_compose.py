@@ -1,8 +1,9 @@
 import pytest
 
-from cnnbench.compose import as_override, compose, groups
+from cnnbench.compose import compose, groups
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.overrides import as_override
 from cnnbench.sweep.sweeper import ask
 
 MISTAKES = {

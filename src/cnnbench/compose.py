@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.overrides import quoted
 
 if TYPE_CHECKING:
     from cnnbench.config import Config
 
 UNCHOSEN = "none"  # the label of a group without a choice
-PATHS = ("data.root", "runs_dir")  # keys whose values are folders
 FREE = ("sweep.factors", "sweep.baseline")  # keys of which each may have any, which Hydra has added, not set
-RESERVED = ("null", "true", "false", "nan", "inf")  # words that mean no text in Hydra's grammar
 GLOBAL = ("recipe", "experiment")  # groups whose files set keys of any group
 SEVERAL = ("augment",)  # groups of which one may choose several, in brackets
 
@@ -133,15 +132,6 @@ def _steps(file: Path) -> set[str]:
     return set(content).union(*(_steps(other) for other in inherited if other.is_file()))
 
 
-def _quoted(override: str) -> str:
-    """A path in quotes, for Hydra's grammar refuses many a folder's name; one that has them already stays as it is."""
-    key, equals, value = override.partition("=")
-    if key not in PATHS or value[:1] in ("'", '"') or not value:
-        return override
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
-    return f"{key}{equals}'{escaped}'"
-
-
 @dataclass(frozen=True)
 class Composed:
     """What overrides compose to.
@@ -174,7 +164,7 @@ def compose_values(overrides: list[str], config_dir: Path | None, missing: bool 
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    overrides = [_quoted(f"+{text}" if text.partition("=")[0] in FREE else text) for text in overrides]
+    overrides = [quoted(f"+{text}" if text.partition("=")[0] in FREE else text) for text in overrides]
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -198,86 +188,6 @@ def compose_values(overrides: list[str], config_dir: Path | None, missing: bool 
     return Composed(values, labels, linked)
 
 
-@dataclass(frozen=True)
-class Typed:
-    """Overrides taken apart: by key, `fixed` has what was typed, `swept` has the values of a key that was given several."""
-
-    fixed: dict[str, str]
-    swept: dict[str, list[Any]]
-
-
-def read_overrides(overrides: Iterable[str], known: dict[str, dict[str, Path]]) -> Typed:
-    """Reads `key=value`, `key=a,b`, `key=range(5)`, `model=glob(resnet*)`; what is typed later wins.
-
-    Raises:
-        ConfigError: one of them cannot be read.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import Glob
-    from hydra.errors import HydraException
-
-    typed, parser = Typed({}, {}), OverridesParser.create()
-    for text in map(_quoted, overrides):
-        try:
-            parsed = parser.parse_override(text)
-        except HydraException as error:
-            raise ConfigError(_unreadable(text)) from error
-        assert parsed.key_or_group is not None
-        key = f"+{parsed.key_or_group}" if parsed.is_add() or parsed.is_force_add() else parsed.key_or_group
-        typed.fixed.pop(key, None)
-        typed.swept.pop(key, None)
-        if not parsed.is_sweep_override():
-            typed.fixed[key] = text
-            continue
-        if parsed.is_interval_sweep():
-            raise ConfigError(f"{text}: an interval has no end of values; type some of them, as in {key}=0.01,0.1")
-        values = parsed.value()
-        if isinstance(values, Glob):
-            typed.swept[key] = values.filter(list(known.get(key, {})))
-            if not typed.swept[key]:
-                raise ConfigError(f"{text}: none of the choices; they are: {', '.join(known.get(key, {})) or 'none'}")
-        else:
-            typed.swept[key] = [_plain(value) for value in parsed.sweep_iterator()]
-    return typed
-
-
-def value_of(override: str) -> Any:
-    """The value of a `key=value` that `read_overrides` took for fixed."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return _plain(OverridesParser.create().parse_override(override).value())
-
-
-def _plain(value: Any) -> Any:
-    """A value of Hydra's grammar as Python has it."""
-    from hydra.core.override_parser.types import QuotedString
-
-    if isinstance(value, QuotedString):
-        return value.text
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(name): _plain(item) for name, item in value.items()}
-    return value
-
-
-def as_override(key: str, value: Any) -> str:
-    """`key=value` as Hydra's grammar reads it, whatever characters the value has."""
-    from hydra.core.override_parser.types import Override, Quote, QuotedString
-
-    def quoted(value: Any) -> Any:
-        if isinstance(value, str):
-            plain = re.fullmatch(r"[A-Za-z_][\w./:-]*", value) and value.lower() not in RESERVED
-            return value if plain else QuotedString(text=value, quote=Quote.single)
-        if isinstance(value, list):
-            return [quoted(item) for item in value]
-        if isinstance(value, dict):
-            return {name: quoted(item) for name, item in value.items()}
-        return value
-
-    return f"{key}={Override._get_value_element_as_str(quoted(value))}"
-
-
 def _several(group: str, overrides: list[str]) -> str:
     """The label of a group that was given as a list, for which Hydra keeps none: of `[crop,flip]` crop+flip."""
     given = [value for key, _, value in (override.partition("=") for override in overrides) if key == group]
@@ -288,9 +198,9 @@ def _several(group: str, overrides: list[str]) -> str:
 def _explain(error: Exception, overrides: list[str], config_dir: Path | None) -> str:
     """Hydra's complaint in one line: what came, and what to type."""
     text = " ".join(str(error).split())
-    unreadable = getattr(error, "override", None)
-    if unreadable:
-        return _unreadable(unreadable)
+    unread = getattr(error, "override", None)
+    if unread:
+        return unreadable(unread)
     if "--multirun" in text:
         sweep = next((item for item in overrides if item in text), overrides[0])
         key, _, value = sweep.partition("=")
@@ -307,10 +217,6 @@ def _explain(error: Exception, overrides: list[str], config_dir: Path | None) ->
             return f"+{key}: exists already; type {key}=... without the +"
         return _unknown_key(key, overrides, config_dir)
     return text
-
-
-def _unreadable(override: str) -> str:
-    return f"{override}: cannot be read; expected key=value, with quotes around a value that holds = or brackets"
 
 
 def _unknown_key(key: str, overrides: list[str], config_dir: Path | None) -> str:

@@ -154,9 +154,8 @@ class Config(Keys):
     resume: str = key("never, auto or a run directory", "auto")
     log: Literal["normal", "full"] = key("normal or full", "full")
     choices: dict[str, str] = Field(default_factory=dict)
-    swept: list[str] = Field(
-        default_factory=list
-    )  # keys that decide no number, but vary in the sweep that the run is of
+    # keys that decide no number, but vary in the sweep that the run is of
+    swept: list[str] = Field(default_factory=list)
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
+
+
+def canonical(value: Any) -> str:
+    """The same text for equal values of plain types, whatever the order of their keys."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def as_typed(value: Any) -> str:

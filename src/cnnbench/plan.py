@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from cnnbench.report.confounds import FACTS, Arms, confounds
 from cnnbench.sweep.command import counted, plain, planned
 from cnnbench.sweep.estimates import Estimate, from_finished, measured, seen_in, together
 from cnnbench.sweep.executors import dismiss
+from cnnbench.sweep.ledger import by_cell
 from cnnbench.sweep.planning import Plan, Planned
 from cnnbench.sweep.view import STATES, make_console
 
@@ -50,21 +49,14 @@ def estimated(plan: Plan, measure: bool, console: Console) -> dict[str, Estimate
         seen = seen_in(plan.asked.runs_dir)
         found = {each.job.name: from_finished(each, seen) for each in plan.jobs}
         return {name: estimate for name, estimate in found.items() if estimate}
-    cells: dict[str, list[Planned]] = {}
-    for each in plan.jobs:
-        cells.setdefault(cell_key(each), []).append(each)
-    configs = [members[0].config for members in cells.values()]
+    cells = by_cell(plan.jobs, lambda each: each.job)
+    configs = [members[0].config for members in cells]
     if console.is_terminal:
         with console.status("measuring") as status:
             made = measured(configs, lambda what, done, of: status.update(f"{what} cell {done} of {of}"))
     else:
         made = measured(configs)
-    return {each.job.name: estimate for members, estimate in zip(cells.values(), made, strict=True) for each in members}
-
-
-def cell_key(planned: Planned) -> str:
-    """The same for jobs that differ in their seed."""
-    return json.dumps(planned.job.cell, sort_keys=True)
+    return {each.job.name: estimate for members, estimate in zip(cells, made, strict=True) for each in members}
 
 
 def show(plan: Plan, estimates: dict[str, Estimate], every_job: bool, console: Console) -> None:
@@ -102,10 +94,7 @@ def of_cells(plan: Plan, estimates: dict[str, Estimate]) -> Table:
     table = make_table(
         *(key.rpartition(".")[2] for key in keys), "jobs", "done", "parameters", "steps", "time of one", "memory"
     )
-    cells: dict[str, list[Planned]] = {}
-    for each in plan.jobs:
-        cells.setdefault(cell_key(each), []).append(each)
-    for members in cells.values():
+    for members in by_cell(plan.jobs, lambda each: each.job):
         first = members[0]
         values = [as_typed(first.job.setting[key]) if key in first.job.setting else "" for key in keys]
         done = sum(each.status["state"] == "done" for each in members)
@@ -192,5 +181,5 @@ def total(plan: Plan, estimates: dict[str, Estimate], console: Console) -> None:
         )
     peaks = [estimate.peak_mb for estimate in known if estimate.peak_mb]
     if peaks:
-        most = statistics.mean(sorted(peaks)[-plan.slots.count :]) * plan.slots.count
+        most = sum(sorted(peaks)[-plan.slots.count :])
         plain(console, f"memory: up to {most:,.0f} MB for {plan.slots.count} at a time")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from cnnbench.data.fetch import default_root
 from cnnbench.data.mixing import Mixing
 from cnnbench.errors import ConfigError
 from cnnbench.models.init import initialize
-from cnnbench.notation import as_typed
+from cnnbench.notation import as_typed, canonical
 from cnnbench.optimizers import parameter_groups
 
 FIRST_DROP = {"cnnbench.schedulers.step": "every_epochs", "cnnbench.schedulers.multistep": "milestones"}
@@ -56,24 +55,20 @@ class Known:
     def data(self, config: Config) -> ImageData:
         """The data of a config, with its train images read; the last that was asked for is kept."""
         data = data_for_net(config)
-        key = _key(config.data.as_dict(), data.image_size, [step.as_dict() for step in config.augment.values()])
+        key = canonical([config.data.as_dict(), data.image_size, [step.as_dict() for step in config.augment.values()]])
         if key not in self._data:
             self._data.clear()
             data.prepare_data()
             data.setup("fit")
             self._data[key] = data
-        return arranged(self._data[key], config)
+        return batched(self._data[key], config)
 
     def size(self, config: Config, data: ImageData) -> tuple[int, int]:
         """Parameters and MACs of a net, which is checked."""
-        key = _key(config.model.as_dict(), config.init, config.init_std, data.shape, data.num_classes)
+        key = canonical([config.model.as_dict(), config.init, config.init_std, data.shape, data.num_classes])
         if key not in self._sizes:
             self._sizes[key] = check_net(config, data)
         return self._sizes[key]
-
-
-def _key(*parts: Any) -> str:
-    return json.dumps(parts, sort_keys=True, default=str)
 
 
 def prepare(config: Config, known: Known | None = None) -> Prepared:
@@ -190,10 +185,10 @@ def build_data(config: Config, least: int = 1, most: int | None = None) -> Image
     if keys.image_size == "auto":
         side = min(max(data.size, least), most or max(data.size, least))
         data = construct_data(keys.model_copy(update={"image_size": side}))
-    return arranged(data, config)
+    return batched(data, config)
 
 
-def arranged(data: ImageData, config: Config) -> ImageData:
+def batched(data: ImageData, config: Config) -> ImageData:
     """Has the images come in the batches of a config, mixed and augmented."""
     data.batch_size, data.shuffle_seed, data.accumulate = config.batch_size, config.seed, config.accumulate
     mixed = config.mixup or config.cutmix

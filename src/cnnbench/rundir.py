@@ -162,6 +162,15 @@ class RunDir:
             status = None
         return status if isinstance(status, dict) and "state" in status else {"state": "pending"}
 
+    def found(self) -> dict[str, Any]:
+        """The status, whatever a kill left of it: `done` is what has a result, `interrupted` what runs without a living owner."""
+        status = self.status()
+        if self.result.is_file():
+            return {**status, "state": "done"}
+        if status["state"] == "done" or (status["state"] == "running" and living(status) is None):
+            return {**status, "state": "interrupted", "reason": status.get("reason") or "its process is gone"}
+        return status
+
     def outcome(self) -> dict[str, Any]:
         """The result.
 

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from cnnbench.arguments import Parser
 from cnnbench.rundir import RunDir
-from cnnbench.sweep.ledger import SweepDir
-from cnnbench.sweep.view import SAMPLE, Tally, make_console, progress_of, rendered
+from cnnbench.sweep.ledger import ENDS, SweepDir
+from cnnbench.sweep.tally import SAMPLE, Tally
+from cnnbench.sweep.view import make_console, progress_of, rendered
 
 WATCH_S = 1.0
 
@@ -47,15 +48,7 @@ def shown(directory: Path) -> tuple[Group, bool]:
 
 def of_run(run: RunDir) -> tuple[Group, bool]:
     """A single run."""
-    status = run.status()
-    owner = run.owner()
-    state = (
-        "done"
-        if run.result.is_file()
-        else "interrupted"
-        if status["state"] == "running" and not owner
-        else status["state"]
-    )
+    status, state, owner = run.status(), run.found()["state"], run.owner()
     parts = [f"{run.path}  {state}"]
     if owner:
         epoch, loss, accuracy, left = progress_of(status)
@@ -78,7 +71,7 @@ def of_sweep(sweep: SweepDir) -> tuple[Group, bool]:
     parts: list[Any] = [rendered(now, str(sweep.path), launcher)]
     if record.get("question"):
         parts.insert(0, Text(record["question"], "italic"))
-    ended = now.counts["done"] + now.counts["failed"] + now.counts["diverged"]
+    ended = sum(now.counts[state] for state in ENDS)
     if not launcher and ended < now.total:
         command = record.get("command", f"python -m cnnbench -m name={shlex.quote(record['name'])} ...")
         parts.append(Text(f"nobody runs it. To go on, type the same again: {command}"))

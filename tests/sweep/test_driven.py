@@ -19,6 +19,10 @@ def test_hydras_own_sweeper_chooses_jobs_that_our_launcher_runs_and_ours_finds_t
     ours = launch("hydra/sweeper=cnnbench", *TINY)
     assert ours.wait() == 0, ours.err
     assert "4 jobs, 4 done already, nothing to run" in ours.out
+    same = launch("hydra/sweeper=basic", *TINY[:-1], "seed=0", "precision=auto,32", "name=same")
+    assert same.wait() == 0, same.err  # on a CPU both are 32
+    assert "4 jobs, " not in same.out
+    assert "2 of 4 jobs come to the same as another, and are run once" in same.out
 
 
 def test_a_sweep_that_another_sweeper_chooses_needs_a_name(tmp_path, monkeypatch, capsys):

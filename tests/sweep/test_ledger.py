@@ -206,7 +206,7 @@ def test_refusing_leaves_the_others_claim(sweep):
 
 def test_a_sweep_that_has_ended_is_held_by_nobody(sweep):
     with sweep.held():
-        sweep.beat(slots=2)
+        sweep.beat()
         assert sweep.launcher()
     assert sweep.launcher() is None
     with sweep.held():

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnbench.compose import as_override, compose, groups, read_overrides
+from cnnbench.compose import compose, groups
 from cnnbench.config import NAME
 from cnnbench.errors import ConfigError
 from cnnbench.notation import legal
+from cnnbench.overrides import as_override, read_overrides
 from cnnbench.sweep import composing, sweeper
 from cnnbench.sweep.keys import SweepKeys
 from cnnbench.sweep.ledger import HASHED, SweepDir

@@ -15,7 +15,8 @@ from cnnbench.notation import duration
 from cnnbench.processes import this_process
 from cnnbench.rundir import RunDir
 from cnnbench.sweep.ledger import Job
-from cnnbench.sweep.view import Tally, cells, line, make_console, progress_of, rendered
+from cnnbench.sweep.tally import Tally
+from cnnbench.sweep.view import cells, line, make_console, progress_of, rendered
 
 
 @pytest.fixture

@@ -94,9 +94,8 @@ class Checkpoints(Callback):
             "random": random_state(),
         }
         self._state = {"identity": self.identity, "position": self.position, "ranks": every_rank(own)}
-        trainer.fit_loop.epoch_loop._batches_that_stepped = (
-            trainer.global_step
-        )  # for loggers; a resume may count one twice
+        # Lightning's count for loggers: a resume may count a step twice
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # all ranks have a part in it
         if self.ranks.first:
             save_atomic(self.directory.last, content, keep=self.directory.previous)

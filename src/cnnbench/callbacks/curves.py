@@ -45,9 +45,8 @@ def plot(epochs: list[dict[str, Any]], validations: list[dict[str, Any]], best: 
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 3.6))
-    figure.subplots_adjust(
-        left=0.07, right=0.985, bottom=0.14, top=0.88, wspace=0.17
-    )  # a layout engine takes as long as the rest
+    # a layout engine would take as long as all the rest
+    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.14, top=0.88, wspace=0.17)
     figure.suptitle(title, fontsize=11)
     style = {"markersize": 3.5, "linewidth": 1.6}
     for axes, name, label in zip(figure.subplots(1, 2), ("loss", "acc"), ("loss", "accuracy"), strict=True):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from cnnbench.notation import canonical
 
 FACTS = {  # what is told in words, whatever key it comes from
     "lr": "learning rate", "params": "parameters", "macs": "multiply-adds", "image": "image", "epochs": "epochs",
@@ -57,7 +58,7 @@ def _arms(factor: str, settings: Sequence[Mapping[str, Any]], facts: Sequence[Ma
     members: dict[str, list[Mapping[str, Any]]] = {}
     for setting, own in zip(settings, facts, strict=True):
         if factor in setting:
-            level = _json(setting[factor])
+            level = canonical(setting[factor])
             levels.setdefault(level, setting[factor])
             members.setdefault(level, []).append(own)
     differing = {}
@@ -65,14 +66,10 @@ def _arms(factor: str, settings: Sequence[Mapping[str, Any]], facts: Sequence[Ma
         if KEYS.get(name, name) != name or KEYS.get(factor) == name or name == factor or name.startswith(f"{factor}."):
             continue
         values = [_distinct(own.get(name) for own in members[level]) for level in levels]
-        if any(set(map(_json, listed)) != set(map(_json, values[0])) for listed in values):
+        if any(set(map(canonical, listed)) != set(map(canonical, values[0])) for listed in values):
             differing[name] = values
     return Arms(factor, list(levels.values()), differing)
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
-    return list({_json(value): value for value in values}.values())
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+    return list({canonical(value): value for value in values}.values())

@@ -18,7 +18,8 @@ from cnnbench.sweep.keys import Setting
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
 from cnnbench.sweep.ledger import Job
 from cnnbench.sweep.planning import Plan, make_plan
-from cnnbench.sweep.view import Tally, cells, line, make_console, rendered
+from cnnbench.sweep.tally import Tally
+from cnnbench.sweep.view import cells, line, make_console, rendered
 
 
 def main(overrides: list[str], config_dir: Path | None, command: str) -> int:

@@ -10,8 +10,10 @@ from typing import Any
 
 import yaml
 
-from cnnbench.compose import Composed, as_override, compose_values
+from cnnbench.compose import Composed, compose_values
 from cnnbench.config import Config
+from cnnbench.notation import canonical
+from cnnbench.overrides import as_override
 from cnnbench.sweep.keys import Setting
 
 
@@ -50,13 +52,11 @@ class Composer:
 
     def _of_choices(self, chosen: Setting, plain: Setting) -> Composed:
         """The composition of some choices, with any plain values of the same keys."""
-        key = json.dumps([chosen, sorted(plain)], sort_keys=True)
+        key = canonical([chosen, sorted(plain)])
         if key not in self._composed:
             own = {group: choice for group, choice in chosen.items() if self._keeps_to_itself(group, choice)}
-            rest = json.dumps(
-                [{group: chosen[group] for group in chosen.keys() - own.keys()}, sorted(own), sorted(plain)],
-                sort_keys=True,
-            )
+            others = {group: chosen[group] for group in chosen.keys() - own.keys()}
+            rest = canonical([others, sorted(own), sorted(plain)])
             first = self._first.setdefault(rest, {**chosen, **plain})
             self._composed[key] = self._joined(chosen, own, first, plain)
         return self._composed[key]

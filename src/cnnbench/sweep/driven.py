@@ -8,8 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
-from cnnbench.compose import compose_values, conf_dir, groups, read_overrides, value_of
+from cnnbench.compose import compose_values, conf_dir, groups
 from cnnbench.errors import CnnbenchError, ConfigError, RunFailed
+from cnnbench.notation import canonical
+from cnnbench.overrides import read_overrides, value_of
 from cnnbench.sweep.command import planned, run
 
 
@@ -78,9 +80,8 @@ class Batches:
         plan = planned(self.fixed, self.config_dir, self.console, cells)
         self.code = max(self.code, run(plan, self.command, self.console))
         outcomes: list[float | Exception] = []
-        by_setting = {str(sorted(each.job.setting.items())): each.job for each in plan.jobs}
         for cell in cells:
-            job = by_setting[str(sorted((key.lstrip("+"), value) for key, value in cell.items()))]
+            job = plan.job_of[canonical({key.lstrip("+"): value for key, value in cell.items()})]
             result = job.result()
             missing = RunFailed(f"{job.directory.path}: {job.status().get('reason') or 'has no result'}")
             outcomes.append(result["metrics"]["best/val/acc"] if result else missing)

@@ -13,9 +13,11 @@ from typing import Any
 
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.notation import canonical
 from cnnbench.rundir import RunDir
 from cnnbench.sweep.planning import Planned
 
+OVERHEAD_S = 1.0  # a job's start, its test and its writing
 READ = 400  # finished runs, the newest, that are looked at
 KIND = (
     "model",
@@ -89,7 +91,7 @@ def kind(config: Config) -> str:
     """What decides the time of a training image."""
     values = config.as_dict()
     data = {key: values["data"][key] for key in ("image_size", "_target_")}
-    return json.dumps([{key: values[key] for key in KIND}, data], sort_keys=True)
+    return canonical([{key: values[key] for key in KIND}, data])
 
 
 def from_finished(planned: Planned, seen: dict[str, list[Seen]]) -> Estimate | None:
@@ -108,9 +110,6 @@ def from_finished(planned: Planned, seen: dict[str, list[Seen]]) -> Estimate | N
     peaks = [each.peak_mb for each in alike if each.peak_mb]
     runs = f"{len(alike)} finished runs" if len(alike) > 1 else "a finished run"
     return Estimate(seconds + OVERHEAD_S, max(peaks, default=None), f"as {runs}")
-
-
-OVERHEAD_S = 1.0  # a job's start, its test and its writing
 
 
 def together(jobs: Iterable[tuple[Planned, Estimate | None]], slots: int) -> tuple[float, int]:

@@ -5,7 +5,6 @@ Runs in a process of its own, from the fork server that starts the jobs later: t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from cnnbench.compose import groups
 from cnnbench.config import UNDECISIVE, Config
 from cnnbench.environment import code_version
+from cnnbench.notation import canonical
 from cnnbench.sweep.executors import elsewhere
 from cnnbench.sweep.slots import Slots, slots_here
 from cnnbench.sweep.sweeper import Asked, label, of_job
@@ -21,14 +21,8 @@ from cnnbench.trust import foreign_modules
 if TYPE_CHECKING:
     from cnnbench.prepare import Prepared
 
-APART = (
-    "seed",
-    "name",
-    "runs_dir",
-    "resume",
-    "choices",
-    "swept",
-)  # what can be wrong with a run does not depend on these
+# what can be wrong with a run does not depend on these
+APART = ("seed", "name", "runs_dir", "resume", "choices", "swept")
 
 
 @dataclass(frozen=True)
@@ -80,12 +74,11 @@ def _freeze(
 
     slots = slots_here(asked, configs)
     known, alike, frozen = Known(), {}, {}
-    order = sorted(
-        range(len(configs)), key=lambda at: _json(configs[at], "data", "augment")
-    )  # their images are read once
+    # those that share their images come together: they are read once
+    order = sorted(range(len(configs)), key=lambda at: _of(configs[at], "data", "augment"))
     for done, at in enumerate(order):
         config = configs[at]
-        key = _json(config, *(name for name in Config.model_fields if name not in APART))
+        key = _of(config, *(name for name in Config.model_fields if name not in APART))
         if key not in alike:
             threads = slots.threads if config.threads == "auto" else config.threads
             with of_job(labels[at], len(configs)):
@@ -98,19 +91,20 @@ def _freeze(
 
 
 def _frozen(prepared: Prepared) -> Frozen:
+    from cnnbench.prepare import steps
+
     config, data = prepared.config, prepared.data
-    steps = config.epochs * data.train_dataloader().steps
     return Frozen(
         config,
         prepared.params,
         prepared.macs,
         data.shape,
         {split: len(data.indices[split]) for split in ("train", "val", "test")},
-        min(steps, config.trainer.max_steps or steps),
+        steps(config, data)[1],
         code_version(foreign_modules(config)),
     )
 
 
-def _json(config: Config, *names: str) -> str:
+def _of(config: Config, *names: str) -> str:
     values = config.as_dict()
-    return json.dumps([values.get(name) for name in names], sort_keys=True)
+    return canonical([values.get(name) for name in names])

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from cnnbench.config import Count, Keys, key
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.notation import as_typed
 
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
-Scalar = str | int | float | bool | None
 Setting = dict[str, Any]  # key -> value
 
 
 class SweepKeys(Keys):
     """What an experiment's YAML may say under `sweep:`, and what may be typed as `sweep.key=value`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), strict=False)
 
     question: str | None = key("a sentence, or null", "null", default=None)
     cost: str | None = key("a sentence, or null", "null", default=None)

@@ -140,7 +140,7 @@ class Launcher:
         if now - self._beat_at > HEARTBEAT_S:
             self._beat_at = now
             with suppress(OSError):  # there may be no room on the disk
-                self.plan.sweep.beat(slots=self.plan.slots.count)
+                self.plan.sweep.beat()
         for running in list(self.running):
             code = running.processes.ended()
             if code is not None:

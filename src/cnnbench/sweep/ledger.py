@@ -14,18 +14,20 @@ import io
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from cnnbench.errors import ConfigError
+from cnnbench.notation import canonical
 from cnnbench.processes import living, this_process
 from cnnbench.rundir import RunDir, write_atomic
 
+T = TypeVar("T")
 SCHEMA = 1
 METRICS = (
     "best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss", "best/val/ema_acc", "best/val/ema_loss", "test/ema_acc",
@@ -43,7 +45,7 @@ class Job:
         directory: of the run.
         identity: of its frozen config.
         setting: the swept keys and their values.
-        facts: `params macs image n steps devices epochs threads`.
+        facts: `params macs image n steps epochs lr batch_size devices threads`.
     """
 
     directory: RunDir
@@ -62,13 +64,8 @@ class Job:
         return {key: value for key, value in self.setting.items() if key != "seed"}
 
     def status(self) -> dict[str, Any]:
-        """Its status; `done` is what has a result, `interrupted` what says that it runs and has no living owner."""
-        status = self.directory.status()
-        if self.directory.result.is_file():
-            return {**status, "state": "done"}
-        if status["state"] == "done" or (status["state"] == "running" and living(status) is None):
-            return {**status, "state": "interrupted", "reason": status.get("reason") or "its process is gone"}
-        return status
+        """Its status, as its directory is found."""
+        return self.directory.found()
 
     def result(self) -> dict[str, Any] | None:
         """Its result; None where there is none that can be read."""
@@ -77,6 +74,14 @@ class Job:
         except (OSError, ValueError):
             return None
         return result if isinstance(result, dict) and isinstance(result.get("metrics"), dict) else None
+
+
+def by_cell(items: Iterable[T], job_of: Callable[[T], Job]) -> list[list[T]]:
+    """What is of jobs, those of a cell together."""
+    cells: dict[str, list[T]] = {}
+    for item in items:
+        cells.setdefault(canonical(job_of(item).cell), []).append(item)
+    return list(cells.values())
 
 
 @dataclass(frozen=True)
@@ -159,9 +164,9 @@ class SweepDir:
         except (OSError, ValueError):
             return None
 
-    def beat(self, **more: Any) -> None:
+    def beat(self) -> None:
         """This process starts its jobs."""
-        write_atomic(self.path / "launcher.json", json.dumps({**this_process(), **more}) + "\n")
+        write_atomic(self.path / "launcher.json", json.dumps(this_process()) + "\n")
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from cnnbench.classifier import with_auxiliary
 from cnnbench.config import Config
 from cnnbench.environment import peak_mb
 from cnnbench.numerics import apply_numerics, arranged
-from cnnbench.prepare import build_net, build_optimizer, prepare
+from cnnbench.prepare import build_net, build_optimizer, prepare, steps
 from cnnbench.sweep.estimates import OVERHEAD_S, Estimate
 
 STEPS = 12  # of training
@@ -46,6 +46,7 @@ def measure(config: Config) -> Estimate:
         scaler.step(optimizer)
         scaler.update()
 
+    per_epoch, whole = steps(config, data)
     share = config.trainer.devices * config.trainer.num_nodes
     data.batch_size = config.batch_size // share  # what one process sees of a batch
     loader = data.train_dataloader()
@@ -54,11 +55,9 @@ def measure(config: Config) -> Estimate:
     net.eval()
     with torch.no_grad():
         of_scoring = timed(data.val_dataloader(), lambda images, labels: forward(images), BATCHES, device)
-    per_epoch = -(-len(data.indices["train"]) // config.batch_size)
-    steps = min(config.epochs * per_epoch, config.trainer.max_steps or config.epochs * per_epoch)
-    validations = steps / (config.trainer.val_every_steps or per_epoch)
+    validations = whole / (config.trainer.val_every_steps or per_epoch)
     scored = validations * len(data.indices["val"]) + len(data.indices["test"])
-    seconds = steps * of_training * config.accumulate + scored / config.batch_size * of_scoring + OVERHEAD_S
+    seconds = whole * of_training * config.accumulate + scored / config.batch_size * of_scoring + OVERHEAD_S
     return Estimate(seconds, max(peak_mb().values()), f"{STEPS} steps measured")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from cnnbench.compose import groups
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
-from cnnbench.notation import as_typed, flat, legal
+from cnnbench.notation import as_typed, canonical, flat, legal
 from cnnbench.rundir import RunDir
 from cnnbench.sweep.freezing import Frozen, freeze
 from cnnbench.sweep.keys import Setting, SweepKeys
@@ -55,6 +55,7 @@ class Plan:
         record: what sweep.json is to say.
         slots: for how many jobs at a time.
         notes: what one should know.
+        job_of: the job of each setting that was asked for; several may come to the same one.
     """
 
     asked: Asked
@@ -64,6 +65,7 @@ class Plan:
     record: dict[str, Any]
     slots: Slots
     notes: tuple[str, ...]
+    job_of: dict[str, Job]
 
     @property
     def policy(self) -> SweepKeys:
@@ -98,6 +100,7 @@ def make_plan(
         require_same(sweep, record, asked)
     runs, known = sweep.runs(), groups(config_dir)
     jobs: dict[str, Planned] = {}
+    job_of: dict[str, Job] = {}
     for setting, made in zip(asked.settings, frozen, strict=True):
         setting = {key.lstrip("+"): value for key, value in setting.items()}
         identity = made.config.identity()
@@ -106,16 +109,17 @@ def make_plan(
             directory = directory or unused(sweep, label(setting, known), identity, runs)
             job = Job(directory, identity, setting, facts_of(made))
             jobs[identity] = planned(job, made, asked.policy)
+        job_of[canonical(setting)] = jobs[identity].job
     if len(jobs) < total:
         notes.append(f"{total - len(jobs)} of {total} jobs come to the same as another, and are run once")
-    changed = {_json(job.setting): job for job in earlier if job.identity not in jobs}
+    changed = {canonical(job.setting): job for job in earlier if job.identity not in jobs}
     for job in [each.job for each in jobs.values()]:
-        if _json(job.setting) in changed and not asked.policy.extend:
-            raise ConfigError(_another(sweep, changed[_json(job.setting)], jobs[job.identity].config))
-    gone = {_json(each.job.setting) for each in jobs.values()}
-    others = [job for job in earlier if job.identity not in jobs and _json(job.setting) not in gone]
+        if canonical(job.setting) in changed and not asked.policy.extend:
+            raise ConfigError(_another(sweep, changed[canonical(job.setting)], jobs[job.identity].config))
+    gone = {canonical(each.job.setting) for each in jobs.values()}
+    others = [job for job in earlier if job.identity not in jobs and canonical(job.setting) not in gone]
     notes += _told(list(jobs.values()), others, asked.policy)
-    return Plan(asked, sweep, list(jobs.values()), others, _record(record, asked), slots, tuple(notes))
+    return Plan(asked, sweep, list(jobs.values()), others, _record(record, asked), slots, tuple(notes), job_of)
 
 
 def planned(job: Job, made: Frozen, policy: SweepKeys) -> Planned:
@@ -247,7 +251,6 @@ def _record(before: dict[str, Any], asked: Asked) -> dict[str, Any]:
         "cost": policy.cost or before.get("cost"),
         "baseline": policy.baseline or before.get("baseline", {}),
         "keys": keys,
-        "groups": [key for key in keys if key in groups()],
         "fixed": fixed,
     }
 
@@ -255,7 +258,3 @@ def _record(before: dict[str, Any], asked: Asked) -> dict[str, Any]:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
-
-
-def _json(setting: dict[str, Any]) -> str:
-    return json.dumps(setting, sort_keys=True)

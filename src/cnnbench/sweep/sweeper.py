@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnbench.compose import UNCHOSEN, Composed, as_override, check_choices, compose_values, groups, read_overrides
-from cnnbench.config import Config
+from cnnbench.compose import GLOBAL, UNCHOSEN, Composed, check_choices, compose_values, groups
+from cnnbench.config import UNDECISIVE, Config
 from cnnbench.errors import ConfigError
-from cnnbench.notation import as_typed, flat, legal
+from cnnbench.notation import as_typed, canonical, flat, legal
+from cnnbench.overrides import as_override, read_overrides
 from cnnbench.sweep.composing import Composer
 from cnnbench.sweep.keys import Setting, SweepKeys
 
@@ -32,7 +32,7 @@ class Asked:
         configs: of the jobs, composed and checked one by one, not frozen.
         fixed: what is the same in all: dotted keys and values, for one to compare two sweeps of a name.
         policy: the sweep's own keys.
-        name: of the sweep's folder.
+        name: of the sweep's folder, in `runs_dir`.
         notes: what one should know, such as jobs that were asked for twice.
     """
 
@@ -124,7 +124,7 @@ def multiplied(
     every = grid + cells or [{}]
     every = [{**cell, "seed": seed} for cell in every for seed in seeds] if seeds is not None else every
     jobs, notes = _without(every, policy.exclude)
-    distinct = list({json.dumps(job, sort_keys=True, default=str): job for job in jobs}.values())
+    distinct = list({canonical(job): job for job in jobs}.values())
     if len(distinct) < len(jobs):
         notes.append(f"{len(jobs) - len(distinct)} of {len(jobs)} jobs were asked for twice, and are run once")
     keys = dict.fromkeys(key.lstrip("+") for job in distinct for key in job if key != "seed")
@@ -163,7 +163,7 @@ def check_settings(settings: list[Setting], known: dict[str, dict[str, Path]]) -
     """Every value that is a group's choice exists; told before anything is composed."""
     for key in dict.fromkeys(key for setting in settings for key in setting):
         if key in known:
-            values = {json.dumps(setting[key]): setting[key] for setting in settings if key in setting}
+            values = {canonical(setting[key]): setting[key] for setting in settings if key in setting}
             check_choices((as_override(key, value) for value in values.values()), known)
 
 
@@ -199,41 +199,26 @@ def _fixed_part(
     base: Composed, fixed: dict[str, str], keys: tuple[str, ...], known: dict[str, dict[str, Path]]
 ) -> dict[str, Any]:
     """Dotted keys that no job varies, with their values."""
-    apart = (
-        "runs_dir",
-        "name",
-        "resume",
-        "log",
-        "data.root",
-        "data.pipeline",
-        "threads",
-        "trainer.devices",
-        "trainer.num_nodes",
-    )
     below = tuple(f"{key}." for key in keys)
     values = {
         key: value
         for key, value in flat(base.of_a_run).items()
-        if key not in (*keys, *apart) and not key.startswith(below)
+        if key not in (*keys, *UNDECISIVE) and not key.startswith(below)
     }
     typed = {
         key.lstrip("+~"): text.partition("=")[2]
         for key, text in fixed.items()
         if any(key.lstrip("+~").startswith(f"{group}.") for group in keys if group in known)
     }
-    chosen = {
-        group: base.choices[group]
-        for group in ("recipe", "experiment")
-        if base.choices.get(group, UNCHOSEN) != UNCHOSEN
-    }
+    chosen = {group: base.choices[group] for group in GLOBAL if base.choices.get(group, UNCHOSEN) != UNCHOSEN}
     return {**chosen, **values, **typed}
 
 
 def _default_name(keys: tuple[str, ...], fixed: dict[str, Any]) -> str:
     """`<swept keys>_<hash8 of the fixed part and of the keys' names>`: more values or seeds leave it as it is."""
-    canonical = json.dumps([sorted(fixed.items()), sorted(keys)], sort_keys=True, default=str)
+    text = canonical([sorted(fixed.items()), sorted(keys)])
     label = "_".join(key.rpartition(".")[2] for key in keys) or "sweep"
-    return f"{legal(label)[:60]}_{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+    return f"{legal(label)[:60]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def label(setting: Setting, known: Iterable[str]) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, Group
@@ -14,13 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnbench.notation import as_typed, duration
-from cnnbench.sweep.ledger import ENDS, Job
+from cnnbench.sweep.ledger import Job, by_cell
+from cnnbench.sweep.tally import Standing
 
 STATES = {  # in the order in which they are told
     "done": "green", "running": "cyan", "pending": "dim", "interrupted": "yellow", "failed": "red", "diverged": "magenta",
 }  # fmt: skip
-WAITING = ("pending", "interrupted")
-SAMPLE = 100  # finished jobs from whose times the rest is estimated
 SHOWN = 5  # failures
 FILE_WIDTH = 160  # characters, where it is no terminal
 
@@ -29,141 +25,6 @@ def make_console() -> Console:
     """Where things are shown; a file takes wider tables than a terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=FILE_WIDTH)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How the jobs of a sweep stand.
-
-    Attributes:
-        counts: jobs by state.
-        running: the jobs that are on, with their status.
-        bad: those that failed or diverged, with theirs.
-        left_s: seconds until all are done, as far as one can say.
-    """
-
-    counts: Counter[str]
-    running: list[tuple[Job, dict[str, Any]]]
-    bad: list[tuple[Job, dict[str, Any]]]
-    left_s: float | None
-
-    @property
-    def total(self) -> int:
-        """How many jobs there are."""
-        return sum(self.counts.values())
-
-
-class Tally:
-    """Keeps count of how jobs stand, however many there are: what changes is a job at a time.
-
-    Args:
-        jobs: all of them.
-        states: a status by the job's name.
-        slots: how many run at a time.
-        took: seconds that finished jobs took, by name.
-    """
-
-    def __init__(
-        self,
-        jobs: Iterable[Job],
-        states: Mapping[str, dict[str, Any]],
-        slots: int,
-        took: Mapping[str, float] | None = None,
-    ) -> None:
-        self.slots, self.counts = slots, Counter[str]()
-        self._cells: dict[str, Cell] = {}
-        self._cell_of: dict[str, Cell] = {}
-        self._jobs: dict[str, tuple[Job, dict[str, Any]]] = {}
-        self._running: dict[str, Job] = {}
-        self._bad: dict[str, Job] = {}
-        self._all = Cell()  # of all jobs: how long one takes
-        self._work, self._unknown = (
-            0.0,
-            0,
-        )  # seconds of waiting jobs whose cell has finished ones, and how many others wait
-        for job in jobs:
-            self._cell_of[job.name] = self._cells.setdefault(key_of(job.cell), Cell())
-            self.set(job, states[job.name], (took or {}).get(job.name))
-
-    @property
-    def total(self) -> int:
-        """How many jobs there are."""
-        return len(self._jobs)
-
-    @property
-    def ended(self) -> int:
-        """How many have come to an end of their own."""
-        return sum(self.counts[state] for state in ENDS)
-
-    def set(self, job: Job, status: dict[str, Any], took: float | None = None) -> None:
-        """A job has this status now, and took so many seconds."""
-        cell, before = self._cell_of[job.name], self._jobs.get(job.name)
-        self._work, self._unknown = self._work - cell.work, self._unknown - cell.unknown
-        if before is not None:
-            self.counts[before[1]["state"]] -= 1
-            cell.waiting -= before[1]["state"] in WAITING
-        state = status["state"]
-        self._jobs[job.name] = (job, status)
-        self.counts[state] += 1
-        cell.waiting += state in WAITING
-        for states, listed in ((("running",), self._running), (("failed", "diverged"), self._bad)):
-            listed.pop(job.name, None)
-            if state in states:
-                listed[job.name] = job
-        if took is not None and state == "done":
-            cell.add(took)
-            self._all.add(took)
-        self._work, self._unknown = self._work + cell.work, self._unknown + cell.unknown
-
-    def standing(self) -> Standing:
-        """How they stand now; what runs is asked how far it is."""
-        running = [(job, job.directory.status()) for job in self._running.values()]
-        bad = [self._jobs[name] for name in self._bad]
-        return Standing(self.counts, running, bad, self._left([status.get("left_s") for _, status in running]))
-
-    def left(self) -> float | None:
-        """Seconds that are left, without asking anybody."""
-        return self._left([None] * len(self._running))
-
-    def _left(self, ahead: list[float | None]) -> float | None:
-        """A job is thought to take as long as others of its cell, else as others do; what has only begun, as another."""
-        usual = self._all.mean
-        if usual is None:
-            known = [left for left in ahead if left is not None]
-            if len(known) < len(ahead) or not known:
-                return None
-            usual = max(known)
-        now = [usual if left is None else left for left in ahead]
-        work = max(0.0, self._work)  # of sums and differences
-        return max([(work + self._unknown * usual + sum(now)) / max(1, self.slots), *now])
-
-
-@dataclass
-class Cell:
-    """How long the jobs of a cell take, and how many of them wait."""
-
-    seconds: float = 0.0
-    finished: int = 0
-    waiting: int = 0
-
-    @property
-    def mean(self) -> float | None:
-        """Seconds of one; None where none has finished."""
-        return self.seconds / self.finished if self.finished else None
-
-    @property
-    def work(self) -> float:
-        """Seconds of those that wait, as far as one knows."""
-        return self.waiting * (self.mean or 0.0)
-
-    @property
-    def unknown(self) -> int:
-        """How many wait, if one does not."""
-        return 0 if self.finished else self.waiting
-
-    def add(self, seconds: float) -> None:
-        """One has finished."""
-        self.seconds, self.finished = self.seconds + seconds, self.finished + 1
 
 
 def rendered(standing: Standing, name: str, launcher: str | None = None) -> Group:
@@ -231,9 +92,6 @@ def line(job: Job, status: dict[str, Any], took: float | None, number: int, tota
 
 def cells(jobs: Iterable[Job], keys: Iterable[str]) -> Table | None:
     """A row a cell: how many seeds, mean and deviation of its accuracies; None where nothing is done."""
-    by_cell: dict[str, list[Job]] = {}
-    for job in jobs:
-        by_cell.setdefault(key_of(job.cell), []).append(job)
     columns = [key for key in keys if key != "seed"]
     table = Table(
         *[column.rpartition(".")[2] for column in columns], box=None, padding=(0, 2, 0, 0), header_style="bold"
@@ -241,7 +99,7 @@ def cells(jobs: Iterable[Job], keys: Iterable[str]) -> Table | None:
     for column in ("n", "test acc", "sd", "val acc", "sd", "parameters", "time"):
         table.add_column(column, justify="right", no_wrap=True)
     any_done = False
-    for members in by_cell.values():
+    for members in by_cell(jobs, lambda job: job):
         results = [result for result in (job.result() for job in members) if result]
         any_done = any_done or bool(results)
         test, val = ([result["metrics"][key] for result in results] for key in ("test/acc", "best/val/acc"))
@@ -262,8 +120,3 @@ def cells(jobs: Iterable[Job], keys: Iterable[str]) -> Table | None:
 def _mean_sd(values: list[float]) -> tuple[str, str]:
     mean = f"{statistics.mean(values):.4f}" if values else ""
     return mean, f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
-
-
-def key_of(cell: Mapping[str, Any]) -> str:
-    """The same for jobs of one cell."""
-    return json.dumps(cell, sort_keys=True)
