@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.overrides import quoted
+from cnnbench.overrides import quoted, unreadable
 
 if TYPE_CHECKING:
     from cnnbench.config import Config

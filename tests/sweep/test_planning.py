@@ -348,6 +348,11 @@ def test_another_fixed_part_under_the_same_name_is_refused_with_the_difference(m
     )
 
 
+@pytest.mark.parametrize("typed", ["trainer.checkpoint_every_s=7", "threads=2", "trainer.devices=2", "log=full"])
+def test_what_decides_no_number_is_no_other_fixed_part(typed, mine):
+    assert len(plan(SEEDS, "name=mine", typed).jobs) == 3
+
+
 def test_a_key_that_was_fixed_and_varies_now_is_another_sweep(mine):
     with pytest.raises(ConfigError, match=r"holds another sweep \(epochs: 2, now varied\)"):
         plan("name=mine", "seed=0,1", "epochs=2,3")
