@@ -91,7 +91,7 @@ def test_dash_m_may_be_left_out(shown):
 
 def test_each_job_has_a_row_with_its_net_and_its_steps(shown):
     lines = shown("model=lenet5,simplecnn", "seed=3")
-    assert line_with(lines, "lenet5_", "pending").split()[1:] == ["pending", "61,706", "8", "?", "?"]
+    assert line_with(lines, "lenet5 ", "pending").split()[1:] == ["pending", "61,706", "8", "?", "?"]
     assert sum("_seed3_" in line or "pending" in line for line in lines) == 2
 
 
@@ -111,7 +111,7 @@ def test_a_state_says_what_becomes_of_the_job(shown):
     lines = shown("name=mine", "seed=range(5)")
     states = ["done", "failed, stays", "interrupted", "interrupted", "pending"]
     for planned, state in zip(jobs, states, strict=True):
-        assert line_with(lines, f"{planned.job.name} ").split("  ")[1].strip() == state
+        assert line_with(lines, f"{planned.job.label} ").split("  ")[1].strip() == state
     assert lines[0].startswith("runs/mine: 5 jobs, 1 done already, 2 to be resumed, 3 to run, ")
 
 
@@ -119,7 +119,7 @@ def test_a_job_that_is_run_again_says_so(shown):
     (planned,) = freeze_to_disk(plan("name=mine", "seed=0"), "typed").jobs
     leave(planned, "done", code="other")
     assert "done, again" in line_with(
-        shown("name=mine", "seed=0", "sweep.stale=rerun"), f"{planned.job.name} ", "again"
+        shown("name=mine", "seed=0", "sweep.stale=rerun"), f"{planned.job.label} ", "again"
     )
 
 
@@ -223,7 +223,7 @@ def test_the_time_is_that_of_finished_runs_in_the_slots_that_there_are(shown):
     lines = shown("seed=1,2,3", "sweep.slots=2")
     assert "time: 8.0 s for 3 jobs, 2 at a time (as a finished run)" in lines
     assert lines[-1] == "memory: up to 1,400 MB for 2 at a time"
-    assert line_with(lines, "seed2_").split()[-4:] == ["4.0", "s", "700", "MB"]
+    assert line_with(lines, "seed2 ").split()[-4:] == ["4.0", "s", "700", "MB"]
 
 
 def test_jobs_of_which_nothing_is_known_make_it_at_least(shown):

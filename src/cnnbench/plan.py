@@ -84,7 +84,7 @@ def of_jobs(plan: Plan, estimates: dict[str, Estimate]) -> Table:
         state = each.status["state"] + ("" if each.due or each.status["state"] == "done" else ", stays")
         state += ", again" * bool(each.due and each.stale)
         estimate = estimates.get(each.job.name)
-        table.add_row(each.job.name, f"[{STATES[each.status['state']]}]{state}", *numbers(each, estimate))
+        table.add_row(each.job.label, f"[{STATES[each.status['state']]}]{state}", *numbers(each, estimate))
     return table
 
 

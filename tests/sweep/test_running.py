@@ -218,7 +218,7 @@ def test_each_job_is_in_a_process_of_its_own(unequal):
 
 def test_slots_divide_the_processor(unequal):
     share = max(1, cores() // 2)
-    assert f"4 jobs, 4 to run, 2 at a time, {share} threads each\n" in unequal.sweep.out
+    assert f"4 jobs, 4 to run, 2 at a time, {share} thread{'s' * (share > 1)} each\n" in unequal.sweep.out
     assert {note["threads"] for note in unequal.notes} == {share}
     assert all(f"threads: {share}\n" in run.config.read_text() for run in unequal.sweep.runs().values())
 

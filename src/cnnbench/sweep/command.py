@@ -77,17 +77,12 @@ def counted(plan: Plan) -> str:
     """How many jobs there are and what is left to do, in a line."""
     done = sum(planned.status["state"] == "done" and not planned.due for planned in plan.jobs)
     resumed = sum(planned.status["state"] in ("interrupted", "running") for planned in plan.due)
-    slots = (
-        f"{plan.slots.count} at a time, {plan.slots.threads} threads each"
-        if not plan.slots.gpus
-        else (f"{plan.slots.count} at a time, on GPU {', '.join(plan.slots.gpus)}")
-    )
-    parts = (
-        [f"{len(plan.jobs)} jobs"]
-        + [f"{done} done already"] * bool(done)
-        + [f"{resumed} to be resumed"] * bool(resumed)
-    )
-    return ", ".join([*parts, f"{len(plan.due)} to run, {slots}" if plan.due else "nothing to run"])
+    slots, each = plan.slots, f"{plan.slots.threads} thread{'s' * (plan.slots.threads > 1)} each"
+    where = f"on GPU {', '.join(slots.gpus)}" if slots.gpus else each
+    parts = [f"{len(plan.jobs)} jobs"]
+    parts += [f"{done} done already"] * bool(done) + [f"{resumed} to be resumed"] * bool(resumed)
+    parts += [f"{len(plan.due)} to run, {slots.count} at a time, {where}" if plan.due else "nothing to run"]
+    return ", ".join(parts)
 
 
 class Screen:

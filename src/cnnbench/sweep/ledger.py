@@ -59,6 +59,11 @@ class Job:
         return self.directory.path.name
 
     @property
+    def label(self) -> str:
+        """The same without the hash."""
+        return self.name.rpartition("_")[0]
+
+    @property
     def cell(self) -> dict[str, Any]:
         """The setting without its seed."""
         return {key: value for key, value in self.setting.items() if key != "seed"}

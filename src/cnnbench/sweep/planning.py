@@ -182,7 +182,7 @@ def unused(sweep: SweepDir, label: str, identity: str, runs: dict[str, list[RunD
 
 def anew(planned: Planned, sweep: SweepDir) -> Planned:
     """The same job in a directory of its own, where its first has a result that is to be kept."""
-    base = planned.job.name.rpartition("_")[0]
+    base = planned.job.label
     directory = unused(sweep, base, planned.job.identity, sweep.runs())
     return replace(planned, job=replace(planned.job, directory=directory), status={"state": "pending"})
 
