@@ -114,6 +114,17 @@ def test_a_sweep_that_is_done_says_no_more(sweep, capsys):
     assert status(capsys, "runs/mine") == ["does it?", "runs/mine  4 done of 4"]
 
 
+def test_a_sweep_that_ended_with_failures_says_how_they_are_run_again(sweep, capsys):
+    for number in (2, 3):
+        path = sweep.path / f"a_seed{number}_0123456{number}"
+        path.mkdir(exist_ok=True)
+        (path / "result.json").write_text(json.dumps(RESULT))
+    told = "to run those again that are not done: python -m cnnbench -m seed=0,1,2,3 sweep.retry="
+    assert status(capsys, "runs/mine")[-1] == f"{told}failed"
+    run_in(sweep.path / "a_seed3_01234563", "diverged", reason="nan")
+    assert status(capsys, "runs/mine")[-1] == f"{told}all"
+
+
 def test_a_job_whose_directory_was_deleted_is_pending_again(sweep, capsys):
     for file in (sweep.path / "a_seed0_01234560").iterdir():
         file.unlink()

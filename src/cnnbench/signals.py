@@ -6,12 +6,28 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 SAME_S = 0.3  # one that comes again so soon is the same: Slurm and systemd send it to the launcher, which passes it on, and to the ranks
+
+
+@contextmanager
+def raising(error: Callable[[int], BaseException]) -> Iterator[None]:
+    """A signal within is an exception: what `error` makes of its number."""
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        raise error(number)
+
+    before = {number: signal.signal(number, receive) for number in NUMBERS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Signals:

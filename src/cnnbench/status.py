@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,15 @@ def of_sweep(sweep: SweepDir) -> tuple[Group, bool]:
     if record.get("question"):
         parts.insert(0, Text(record["question"], "italic"))
     ended = sum(now.counts[state] for state in ENDS)
+    command = record.get("command", f"python -m cnnbench -m name={shlex.quote(record['name'])} ...")
     if not launcher and ended < now.total:
-        command = record.get("command", f"python -m cnnbench -m name={shlex.quote(record['name'])} ...")
         parts.append(Text(f"nobody runs it. To go on, type the same again: {command}"))
+    elif not launcher and now.bad:
+        parts.append(Text(f"to run those again that are not done: {command} {again(now.counts)}"))
     return Group(*parts), bool(launcher)
+
+
+def again(counts: Mapping[str, int]) -> str:
+    """What is typed besides, for the jobs that failed or diverged to be run again."""
+    states = [state for state in ("failed", "diverged") if counts.get(state)]
+    return f"sweep.retry={states[0] if len(states) == 1 else 'all'}"

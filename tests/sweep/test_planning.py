@@ -230,6 +230,11 @@ def test_a_run_of_other_code_is_run_again_beside_the_first_whose_result_stays(st
     assert [job.name for job in made.sweep.jobs()] == [planned.job.name]
 
 
+def test_whoever_asked_for_a_setting_is_given_the_run_that_is_made_again(stale):
+    made = plan("seed=0", "sweep.stale=rerun")
+    assert [job.name for job in made.job_of.values()] == [f"{stale.job.name}-2"]
+
+
 def test_the_second_run_is_the_jobs_from_then_on(stale):
     (second,) = freeze_to_disk(plan("seed=0", "sweep.stale=rerun"), "typed").jobs
     leave(second, "done")
@@ -378,6 +383,33 @@ def test_the_keys_of_a_sweep_that_was_extended_are_those_of_both(mine):
     made = freeze_to_disk(plan("name=mine", "init=torch,paddle", "seed=0,1", "sweep.extend=true"), "typed")
     assert made.sweep.read()["keys"] == ["init", "seed"]
     assert "init" not in made.sweep.read()["fixed"]
+
+
+def test_a_sweep_is_extended_by_what_was_fixed_and_lists_both(mine):
+    made = freeze_to_disk(plan("name=mine", "seed=0,1", "epochs=3", "sweep.extend=true"), "typed")
+    record = made.sweep.read()
+    assert record["keys"] == ["epochs", "seed"]
+    assert "epochs" not in record["fixed"]
+    found = sorted((job.setting["epochs"], job.setting["seed"]) for job in made.sweep.jobs())
+    assert found == [(epochs, seed) for epochs in (2, 3) for seed in sorted({job.setting["seed"] for job in made.sweep.jobs()})]
+    assert [planned.job.label for planned in made.due] == ["epochs3_seed0", "epochs3_seed1"]
+
+
+def test_the_same_extension_again_finds_its_jobs(mine):
+    first = freeze_to_disk(plan("name=mine", "seed=0,1", "epochs=3", "sweep.extend=true"), "typed")
+    again = plan("name=mine", "seed=0,1", "epochs=3", "sweep.extend=true")
+    assert [planned.job for planned in again.jobs] == [planned.job for planned in first.jobs]
+    assert again.others == first.others
+    assert again.record["keys"] == first.record["keys"]
+
+
+def test_a_group_that_varies_from_now_on_is_in_the_settings_of_earlier_jobs_too(mine):
+    made = freeze_to_disk(plan("name=mine", "model=simplecnn", "seed=0,1", "sweep.extend=true"), "typed")
+    typed = {"model": "simplecnn"}
+    made = freeze_to_disk(plan("name=mine", "model=simplecnn,lenet5", "seed=0,1", "sweep.extend=true"), "typed")
+    models = {job.setting["model"] for job in made.sweep.jobs()}
+    assert models == {"lenet5", typed["model"]}
+    assert len(made.sweep.jobs()) == len({str(job.setting) for job in made.sweep.jobs()})
 
 
 def test_what_does_not_decide_a_number_may_change(mine):

@@ -110,13 +110,15 @@ def test_the_second_signal_ends_all_at_once(launch):
     assert sweep.err.count("\n") == 1
 
 
-def test_a_signal_while_jobs_are_being_checked_ends_it_before_anything_is_written(launch, tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_jobs_are_being_checked_ends_it_before_anything_is_written(name, launch, tmp_path):
     sweep = launch(*FATED, "seed=range(400)")
     until(lambda: len(sweep.family()) > 2 or sweep.code is not None, "a process checks the jobs", every=0.002)
-    os.killpg(sweep.pid, signal.SIGINT)
-    assert sweep.wait() == 130
+    os.killpg(sweep.pid, signal.Signals[name])
+    assert sweep.wait() == 128 + signal.Signals[name]
     sweep.assert_nobody_left()
-    assert sweep.err == "cnnbench: interrupted\n"
+    assert sweep.err.startswith(f"cnnbench: stopped by {name} while no job ran. To go on, type the same again: python -m")
+    assert sweep.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 

@@ -167,6 +167,12 @@ def test_a_value_that_is_a_list_is_excluded_as_a_whole():
     assert found == [{"augment": "none"}]
 
 
+def test_a_list_of_an_exclusion_that_is_a_value_is_not_also_several():
+    augments = [["crop", "flip"], "crop", "none"]
+    found = settings_of(factors={"augment": augments}, exclude=[{"augment": ["crop", "flip"]}])
+    assert found == [{"augment": "crop"}, {"augment": "none"}]
+
+
 def test_seeds_are_excluded_like_anything():
     found = settings_of(factors={"a": [1, 2]}, seeds=3, exclude=[{"a": 1, "seed": [1, 2]}])
     assert found == [{"a": 1, "seed": 0}, {"a": 2, "seed": 0}, {"a": 2, "seed": 1}, {"a": 2, "seed": 2}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from cnnbench import signals
 from cnnbench.errors import ConfigError, Interrupted, SaidElsewhere
 from cnnbench.ranks import placed
 from cnnbench.sweep.executors import dismiss
@@ -32,14 +34,20 @@ def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
             "-m: a sweep is started once, and starts its jobs' processes itself; type it without torchrun or srun -n"
         )
     console = make_console()
-    try:
-        if any(text.startswith(("hydra/", "hydra.")) for text in overrides):
-            from cnnbench.sweep.driven import main as driven
 
-            return driven(overrides, config_dir, command, console)
-        return run(planned(overrides, config_dir, console), command, console)
-    finally:
-        dismiss()
+    def stopped(number: int) -> Interrupted:
+        name = signal.Signals(number).name
+        return Interrupted(f"stopped by {name} while no job ran. To go on, type the same again: {command}", number)
+
+    with signals.raising(stopped):
+        try:
+            if any(text.startswith(("hydra/", "hydra.")) for text in overrides):
+                from cnnbench.sweep.driven import main as driven
+
+                return driven(overrides, config_dir, command, console)
+            return run(planned(overrides, config_dir, console), command, console)
+        finally:
+            dismiss()
 
 
 def run(plan: Plan, command: str, console: Console) -> int:

@@ -23,6 +23,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+import psutil
+
 from cnnbench import signals
 from cnnbench.errors import CnnbenchError, ConfigError, Interrupted, RunFailed
 
@@ -65,6 +67,8 @@ class Job:
         serve()
         for rank in self.processes:
             rank.start()
+            assert rank.pid is not None
+            GUARD.watch(rank.pid)
 
     def send(self, number: int) -> None:
         """Passes a signal on to every rank."""
@@ -113,6 +117,51 @@ class Job:
         return code
 
 
+class Guard:
+    """A process that ends what this one has started when this one is killed, be it in the midst of a call that lets no other thread run."""
+
+    def __init__(self) -> None:
+        self._pids: Connection | None = None
+
+    def watch(self, pid: int) -> None:
+        """A process's group is to end some seconds after this process has, by itself or by force."""
+        if self._pids is None:
+            told, self._pids = multiprocessing.Pipe(duplex=False)
+            guard = process(_guard, told)
+            guard.daemon = True  # nobody waits for it
+            guard.start()
+            told.close()
+        with suppress(OSError):  # it was killed
+            self._pids.send(pid)
+
+    def dismiss(self) -> None:
+        """Nothing is left to be watched; it ends."""
+        if self._pids is not None:
+            self._pids.close()
+            self._pids = None
+
+
+GUARD = Guard()
+
+
+def _guard(told: Connection) -> None:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.NUMBERS)
+    watched = []
+    with suppress(EOFError):
+        while True:
+            with suppress(psutil.NoSuchProcess):
+                watched.append(psutil.Process(told.recv()))  # knows it by when it began, too
+            watched = [each for each in watched if each.is_running()]
+    deadline = time.monotonic() + GRACE_S
+    while time.monotonic() < deadline and (watched := [each for each in watched if each.is_running()]):
+        time.sleep(0.1)
+    for each in watched:
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            os.killpg(each.pid, signal.SIGKILL)
+
+
 def serve() -> None:
     """Starts the fork server, if it is not on.
 
@@ -136,6 +185,7 @@ def held_back() -> Iterator[None]:
 
 def dismiss() -> None:
     """Ends the fork server, when no further process is wanted: it would take a second to end by itself."""
+    GUARD.dismiss()
     server: Any = forkserver._forkserver
     if server._forkserver_pid is not None:
         with suppress(ProcessLookupError):

@@ -20,7 +20,7 @@ from cnnbench.processes import HEARTBEAT_S, living
 from cnnbench.rundir import RunDir, State, write_atomic
 from cnnbench.sweep import executors
 from cnnbench.sweep.ledger import Job, Summary
-from cnnbench.sweep.planning import Plan, Planned, anew
+from cnnbench.sweep.planning import Plan, Planned
 
 TICK_S = 0.25  # how often what is shown, and what has run too long, is looked at
 PATIENCE_S = 60.0  # for a job that is to save and end
@@ -201,8 +201,6 @@ def freeze_to_disk(plan: Plan, command: str) -> Plan:
     """Makes the directories of all jobs that are due, with their configs, and sweep.json; gives the plan as it is then."""
     jobs = []
     for planned in plan.jobs:
-        if planned.due and planned.stale:
-            planned = anew(planned, plan.sweep)
         if planned.due and not has_config(planned.job.directory):
             path = planned.job.directory.path
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,15 +11,15 @@ from typing import Any
 from cnnbench.compose import groups
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
-from cnnbench.notation import as_typed, canonical, flat, legal
+from cnnbench.notation import canonical, legal
 from cnnbench.rundir import RunDir
+from cnnbench.sweep.extending import another, extended, require_same, some
 from cnnbench.sweep.freezing import Frozen, freeze
 from cnnbench.sweep.keys import Setting, SweepKeys
 from cnnbench.sweep.ledger import Job, SweepDir
 from cnnbench.sweep.slots import Slots
 from cnnbench.sweep.sweeper import Asked, ask, label
 
-NAMED = 4  # so many of a list are told
 Progress = Callable[[str, int, int], None]
 
 
@@ -94,31 +93,40 @@ def make_plan(
     frozen, slots = freeze(asked, lambda done: progress("checking", done, total))
     sweep = SweepDir(asked.runs_dir / asked.name)
     notes = list(asked.notes)
-    earlier = sweep.jobs()
-    record, old = sweep.read(), {job.identity: job for job in earlier}
-    if record and not asked.policy.extend:
+    asked = replace(asked, settings=[{key.lstrip("+"): setting[key] for key in setting} for setting in asked.settings])
+    typed = asked.settings
+    record, earlier = sweep.read(), sweep.jobs()
+    if record and asked.policy.extend:
+        asked, earlier = extended(asked, record, earlier)
+    elif record:
         require_same(sweep, record, asked)
+    old = {job.identity: job for job in earlier}
     runs, known = sweep.runs(), groups(config_dir)
     jobs: dict[str, Planned] = {}
-    job_of: dict[str, Job] = {}
-    for setting, made in zip(asked.settings, frozen, strict=True):
-        setting = {key.lstrip("+"): value for key, value in setting.items()}
+    identities: dict[str, str] = {}
+    for was_typed, setting, made in zip(typed, asked.settings, frozen, strict=True):
         identity = made.config.identity()
         if identity not in jobs:
             directory = old[identity].directory if identity in old else found(runs, identity)
             directory = directory or unused(sweep, label(setting, known), identity, runs)
             job = Job(directory, identity, setting, facts_of(made))
             jobs[identity] = planned(job, made, asked.policy)
-        job_of[canonical(setting)] = jobs[identity].job
+        identities[canonical(was_typed)] = identity
     if len(jobs) < total:
         notes.append(f"{total - len(jobs)} of {total} jobs come to the same as another, and are run once")
-    changed = {canonical(job.setting): job for job in earlier if job.identity not in jobs}
-    for job in [each.job for each in jobs.values()]:
-        if canonical(job.setting) in changed and not asked.policy.extend:
-            raise ConfigError(_another(sweep, changed[canonical(job.setting)], jobs[job.identity].config))
-    gone = {canonical(each.job.setting) for each in jobs.values()}
-    others = [job for job in earlier if job.identity not in jobs and canonical(job.setting) not in gone]
+    settings = {canonical(each.job.setting): each for each in jobs.values()}
+    changed = [job for job in earlier if job.identity not in jobs and canonical(job.setting) in settings]
+    if changed and not asked.policy.extend:
+        raise another(sweep, changed[0], settings[canonical(changed[0].setting)].config)
+    if changed:
+        notes.append(
+            f"{len(changed)} jobs of before have come to another config, and are in no table now: "
+            f"{some([job.name for job in changed])}"
+        )
+    others = [job for job in earlier if job.identity not in jobs and job not in changed]
     notes += _told(list(jobs.values()), others, asked.policy)
+    jobs = {identity: anew(each, sweep, runs) if each.due and each.stale else each for identity, each in jobs.items()}
+    job_of = {setting: jobs[identity].job for setting, identity in identities.items()}
     return Plan(asked, sweep, list(jobs.values()), others, _record(record, asked), slots, tuple(notes), job_of)
 
 
@@ -180,43 +188,10 @@ def unused(sweep: SweepDir, label: str, identity: str, runs: dict[str, list[RunD
     return RunDir(sweep.path / next(name for name in names if name not in taken))
 
 
-def anew(planned: Planned, sweep: SweepDir) -> Planned:
+def anew(planned: Planned, sweep: SweepDir, runs: dict[str, list[RunDir]]) -> Planned:
     """The same job in a directory of its own, where its first has a result that is to be kept."""
-    base = planned.job.label
-    directory = unused(sweep, base, planned.job.identity, sweep.runs())
+    directory = unused(sweep, planned.job.label, planned.job.identity, runs)
     return replace(planned, job=replace(planned.job, directory=directory), status={"state": "pending"})
-
-
-def require_same(sweep: SweepDir, record: dict[str, Any], asked: Asked) -> None:
-    """What is fixed in a sweep of this name has not changed."""
-    before, now = record["fixed"], json.loads(json.dumps(asked.fixed))
-    told = [
-        f"{key}: {as_typed(before[key]) if key in before else 'varied'}, now {as_typed(now[key]) if key in now else 'varied'}"
-        for key in {**before, **now}
-        if (key in before, before.get(key)) != (key in now, now.get(key))
-    ]
-    if told or set(record["keys"]) != set(asked.keys):
-        raise ConfigError(
-            f"{sweep.path}: holds another sweep ({_some(told) or 'other keys vary'}); "
-            "type name=... for a new one, or sweep.extend=true to add to this"
-        )
-
-
-def _another(sweep: SweepDir, before: Job, now: Config) -> str:
-    try:
-        old = flat(Config.load(before.directory.config).deciding())
-    except ConfigError:
-        old = {}
-    new = flat(now.deciding())
-    told = [
-        f"{key}: {as_typed(old.get(key))}, now {as_typed(new.get(key))}"
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
-    ]
-    return (
-        f"{sweep.path}: {before.name} would be another run now ({_some(told)}); "
-        "type name=... for a new sweep, or sweep.extend=true to add to this"
-    )
 
 
 def _told(jobs: list[Planned], others: list[Job], policy: SweepKeys) -> list[str]:
@@ -224,7 +199,7 @@ def _told(jobs: list[Planned], others: list[Job], policy: SweepKeys) -> list[str
     notes = []
     stale = [planned for planned in jobs if planned.stale]
     if stale:
-        names = _some([planned.job.name for planned in stale])
+        names = some([planned.job.name for planned in stale])
         if policy.stale == "refuse":
             raise ConfigError(
                 f"{len(stale)} finished runs are of another version of the code ({names}); type sweep.stale=rerun, or keep"
@@ -234,7 +209,7 @@ def _told(jobs: list[Planned], others: list[Job], policy: SweepKeys) -> list[str
     for state in ("failed", "diverged"):
         left = [planned.job.name for planned in jobs if planned.status["state"] == state and not planned.due]
         if left:
-            notes.append(f"{len(left)} have {state} before; sweep.retry={state} runs them again: {_some(left)}")
+            notes.append(f"{len(left)} have {state} before; sweep.retry={state} runs them again: {some(left)}")
     if others:
         notes.append(f"{len(others)} other jobs of this sweep were not asked for now")
     return notes
@@ -253,8 +228,3 @@ def _record(before: dict[str, Any], asked: Asked) -> dict[str, Any]:
         "keys": keys,
         "fixed": fixed,
     }
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

@@ -140,13 +140,16 @@ def _joined(parts: Iterable[Setting]) -> Setting:
 
 
 def _without(settings: list[Setting], excluded: list[Setting]) -> tuple[list[Setting], list[str]]:
-    """The settings that no exclusion covers; a value of an exclusion may be a list of several."""
+    """The settings that no exclusion covers; a list in an exclusion is one of the key's values, else several of them."""
+    lists = {
+        canonical([key, value]) for setting in settings for key, value in setting.items() if isinstance(value, list)
+    }
+
+    def meant(key: str, value: Any) -> list[Any]:
+        return value if isinstance(value, list) and canonical([key, value]) not in lists else [value]
 
     def covered(setting: Setting, exclusion: Setting) -> bool:
-        return all(
-            key in setting and (setting[key] == value or (isinstance(value, list) and setting[key] in value))
-            for key, value in exclusion.items()
-        )
+        return all(key in setting and setting[key] in meant(key, value) for key, value in exclusion.items())
 
     for exclusion in excluded:
         unknown = [key for key in exclusion if not any(key in setting for setting in settings)]
@@ -164,7 +167,17 @@ def check_settings(settings: list[Setting], known: dict[str, dict[str, Path]]) -
     for key in dict.fromkeys(key for setting in settings for key in setting):
         if key in known:
             values = {canonical(setting[key]): setting[key] for setting in settings if key in setting}
+            unnamed = [value for value in values.values() if not all(isinstance(name, str) for name in _listed(value))]
+            if unnamed:
+                raise ConfigError(
+                    f"{key}={as_typed(unnamed[0])}: expected the name of a file of conf/{key}/, one of {', '.join(known[key])}; "
+                    f"what is in it is swept as {key}.KEY"
+                )
             check_choices((as_override(key, value) for value in values.values()), known)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 @contextmanager

@@ -1,0 +1,91 @@
+"""A sweep that there is already, and what is asked of it now: the same, more of it, or another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from cnnbench.config import Config
+from cnnbench.errors import ConfigError
+from cnnbench.notation import as_typed, flat
+from cnnbench.sweep.keys import Setting
+from cnnbench.sweep.ledger import Job, SweepDir
+from cnnbench.sweep.sweeper import Asked
+
+NAMED = 4  # so many of a list are told
+ADD = "sweep.extend=true to add to this"
+
+
+def require_same(sweep: SweepDir, record: dict[str, Any], asked: Asked) -> None:
+    """What is fixed in a sweep of this name has not changed."""
+    before, now = record["fixed"], plain(asked.fixed)
+    told = [
+        f"{key}: {as_typed(before[key]) if key in before else 'varied'}, now {as_typed(now[key]) if key in now else 'varied'}"
+        for key in unlike(before, now)
+    ]
+    if told or set(record["keys"]) != set(asked.keys):
+        raise ConfigError(
+            f"{sweep.path}: holds another sweep ({some(told) or 'other keys vary'}); type name=... for a new one, or {ADD}"
+        )
+
+
+def another(sweep: SweepDir, before: Job, now: Config) -> ConfigError:
+    """The same setting of the same sweep has come to another config."""
+    try:
+        old = flat(Config.load(before.directory.config).deciding())
+    except ConfigError:
+        old = {}
+    new = flat(now.deciding())
+    told = [f"{key}: {as_typed(old.get(key))}, now {as_typed(new.get(key))}" for key in unlike(old, new)]
+    return ConfigError(
+        f"{sweep.path}: {before.name} would be another run now ({some(told)}); type name=... for a new sweep, or {ADD}"
+    )
+
+
+def extended(asked: Asked, record: dict[str, Any], earlier: Iterable[Job]) -> tuple[Asked, list[Job]]:
+    """What was fixed and is otherwise now varies: it joins the keys, and the setting of each job, earlier ones included."""
+    before, now = record["fixed"], plain(asked.fixed)
+    swept = dict.fromkeys((*record["keys"], *asked.keys))
+    below = tuple(f"{key}." for key in swept)
+    keys = dict.fromkeys((*swept, *(key for key in unlike(before, now) if not key.startswith(below))))
+
+    def complete(setting: Setting, own: Iterable[str], fixed: dict[str, Any], choices: Mapping[str, Any]) -> Setting:
+        known = {**choices, **fixed}
+        whole = {**{key: known[key] for key in keys if key not in own and key in known}, **setting}
+        return {key: whole[key] for key in _seed_last(keys) if key in whole}
+
+    settings = [
+        complete(setting, asked.keys, now, config.choices)
+        for setting, config in zip(asked.settings, asked.configs, strict=True)
+    ]
+    jobs = [replace(job, setting=complete(job.setting, record["keys"], before, _choices_of(job))) for job in earlier]
+    return replace(asked, keys=tuple(_seed_last(keys)), settings=settings), jobs
+
+
+def _seed_last(keys: Iterable[str]) -> list[str]:
+    return sorted(keys, key=lambda key: key == "seed")
+
+
+def _choices_of(job: Job) -> dict[str, Any]:
+    try:
+        return Config.load(job.directory.config).choices
+    except ConfigError:
+        return {}
+
+
+def unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Keys that only one has, or with another value."""
+    return [key for key in {**before, **now} if (key in before, before.get(key)) != (key in now, now.get(key))]
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON gives them back."""
+    return json.loads(json.dumps(values))
+
+
+def some(names: list[str]) -> str:
+    """The first of them, and how many more."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
