@@ -15,6 +15,7 @@ PROGRAM = ("python", "-m", "cnnbench")
 COMMANDS = {  # name: (module, function); imported when it is called
     "plan": ("cnnbench.plan", "main"),
     "status": ("cnnbench.status", "main"),
+    "report": ("cnnbench.report.command", "main"),
     "evaluate": ("cnnbench.evaluate", "main"),
     "predict": ("cnnbench.predict", "main"),
     "info": ("cnnbench.info", "main"),

@@ -6,6 +6,8 @@ import argparse
 import json
 import logging
 import warnings
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +112,8 @@ def evaluate(
     data.setup("test" if split == "test" else "fit")
     classifier = Classifier(net, data.num_classes)
     make_trainer(config, directory, []).test(classifier, dataloaders=data.loader(split, shuffle=False), verbose=False)  # type: ignore[arg-type]
+    if split == "test" and config.data.target == trained.data.target:
+        note_read(directory)
     confusion = classifier.scores["confusion"]
     n = sum(map(sum, confusion))
     acc, interval = wilson(sum(row[label] for label, row in enumerate(confusion)), n)
@@ -129,6 +133,12 @@ def evaluate(
         "per_class": [row[label] / sum(row) if sum(row) else None for label, row in enumerate(confusion)],
         "confusion": confusion,
     }
+
+
+def note_read(directory: RunDir) -> None:
+    """Keeps count of how often the test images of a run were scored; where it cannot be written, nobody counts."""
+    with suppress(OSError), directory.test_reads.open("a", encoding="utf-8") as file:
+        file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} evaluate\n")
 
 
 def check_is_the_runs(data: ImageData, config: Config, classes: list[str], trained: Config, split: str) -> None:

@@ -95,6 +95,16 @@ class RunDir:
         return self.path / "predictions.npz"
 
     @property
+    def mistakes(self) -> Path:
+        """The test images that the net gets most wrong."""
+        return self.path / "mistakes.npz"
+
+    @property
+    def test_reads(self) -> Path:
+        """A line for each time that the test split was scored after the run."""
+        return self.path / "test_reads.txt"
+
+    @property
     def best(self) -> Path:
         """The weights that were best on validation, and what a net is rebuilt from."""
         return self.path / "checkpoints" / "best.ckpt"

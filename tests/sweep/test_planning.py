@@ -391,7 +391,9 @@ def test_a_sweep_is_extended_by_what_was_fixed_and_lists_both(mine):
     assert record["keys"] == ["epochs", "seed"]
     assert "epochs" not in record["fixed"]
     found = sorted((job.setting["epochs"], job.setting["seed"]) for job in made.sweep.jobs())
-    assert found == [(epochs, seed) for epochs in (2, 3) for seed in sorted({job.setting["seed"] for job in made.sweep.jobs()})]
+    assert found == [
+        (epochs, seed) for epochs in (2, 3) for seed in sorted({job.setting["seed"] for job in made.sweep.jobs()})
+    ]
     assert [planned.job.label for planned in made.due] == ["epochs3_seed0", "epochs3_seed1"]
 
 

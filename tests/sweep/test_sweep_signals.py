@@ -117,7 +117,9 @@ def test_a_signal_while_jobs_are_being_checked_ends_it_before_anything_is_writte
     os.killpg(sweep.pid, signal.Signals[name])
     assert sweep.wait() == 128 + signal.Signals[name]
     sweep.assert_nobody_left()
-    assert sweep.err.startswith(f"cnnbench: stopped by {name} while no job ran. To go on, type the same again: python -m")
+    assert sweep.err.startswith(
+        f"cnnbench: stopped by {name} while no job ran. To go on, type the same again: python -m"
+    )
     assert sweep.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 

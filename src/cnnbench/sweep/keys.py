@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from cnnbench.config import Count, Keys, key
 from cnnbench.errors import ConfigError, did_you_mean
@@ -12,6 +12,23 @@ from cnnbench.notation import as_typed
 
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Setting = dict[str, Any]  # key -> value
+
+
+class Claim(Keys):
+    """What a paper says, as a check on the mean of a metric, or on a difference of two."""
+
+    says: str
+    of: Setting
+    over: Setting | None = None
+    metric: str = "test/acc"
+    above: float | None = None
+    below: float | None = None
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Claim:
+        if self.above is None and self.below is None:
+            raise ValueError("a bound")
+        return self
 
 
 class SweepKeys(Keys):
@@ -30,6 +47,12 @@ class SweepKeys(Keys):
     exclude: list[Setting] = key("a list of settings", "[{model:vgg19,augment:none}]", default_factory=list)
     seeds: Count | Annotated[list[Seed], Field(min_length=1)] | None = key(
         "how many, a list of them, or null", 5, default=None
+    )
+
+    claims: list[Claim] = key(
+        "a list of claims, each with says, of, perhaps over and metric, and above or below",
+        "[{says: shortcuts help,of:{model:resnet18},over:{model:plain18},above:0}]",
+        default_factory=list,
     )
 
     slots: Literal["auto"] | Count = key("auto or an integer above 0", 2, default="auto")

@@ -227,24 +227,9 @@ class Summary:
     def write(self) -> None:
         """All of it. Where that fails, as on a full disk, the sweep goes on: the jobs' own directories say the same."""
         begun = time.monotonic()
-        text = io.StringIO()
-        columns = [
-            "job",
-            "state",
-            *self.keys,
-            *METRICS,
-            "best_epoch",
-            "params",
-            "macs",
-            "fit_s",
-            "samples_per_s",
-            "reason",
-        ]
-        table = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-        table.writeheader()
-        table.writerows(self._rows.values())
+        text = as_csv(self._rows.values(), self.keys)
         try:
-            write_atomic(self.path, text.getvalue())
+            write_atomic(self.path, text)
             self._late, self.trouble = False, ""
         except OSError as error:
             self.trouble = f"{self.path}: cannot be written ({error.strerror})"
@@ -257,10 +242,20 @@ class Summary:
             self.write()
 
 
+def as_csv(rows: Iterable[dict[str, Any]], keys: Iterable[str]) -> str:
+    """summary.csv: a row a job; what a row lacks is empty."""
+    text = io.StringIO()
+    columns = ["job", "state", *keys, *METRICS, "best_epoch", "params", "macs", "fit_s", "samples_per_s", "reason"]
+    table = csv.DictWriter(text, columns, lineterminator="\n", restval="", extrasaction="ignore")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
 def row(job: Job, status: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     """A job's row."""
     known: dict[str, Any] = {"job": job.name, "state": status["state"], "reason": status.get("reason") or ""}
-    known |= {key: _cell(job.setting[key]) for key in keys if key in job.setting}
+    known |= {key: as_cell(job.setting[key]) for key in keys if key in job.setting}
     known |= {name: job.facts.get(name, "") for name in ("params", "macs")}
     result = job.result() if status["state"] == "done" else None
     if result:
@@ -270,5 +265,6 @@ def row(job: Job, status: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]
     return known
 
 
-def _cell(value: Any) -> Any:
+def as_cell(value: Any) -> Any:
+    """A setting's value as summary.csv has it."""
     return json.dumps(value) if isinstance(value, list | dict) or value is None else value

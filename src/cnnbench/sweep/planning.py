@@ -225,6 +225,7 @@ def _record(before: dict[str, Any], asked: Asked) -> dict[str, Any]:
         "question": policy.question or before.get("question"),
         "cost": policy.cost or before.get("cost"),
         "baseline": policy.baseline or before.get("baseline", {}),
+        "claims": [claim.model_dump(exclude_none=True) for claim in policy.claims] or before.get("claims", []),
         "keys": keys,
         "fixed": fixed,
     }

@@ -1,0 +1,112 @@
+"""What papers say, held against the runs: claims that an experiment states, and published figures of the same net, data and protocol."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cnnbench.report import stats
+from cnnbench.report.read import Run
+from cnnbench.report.review import Cell, Review
+
+Outcome = Literal["reproduced", "not reproduced", "undecided"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim.
+
+    Attributes:
+        says: the claim in words.
+        wants: the same as a check.
+        outcome: reproduced where the whole interval meets it, not reproduced where none of it does.
+        point, interval, n: of the mean, or of the difference paired by seed.
+    """
+
+    says: str
+    wants: str
+    outcome: Outcome
+    point: float | None = None
+    interval: stats.Interval = None
+    n: int = 0
+
+
+def verdicts(review: Review) -> list[Verdict]:
+    """Of all that the experiment claims."""
+    return [verdict(claim, review.cells) for claim in review.runs.asked.get("claims") or []]
+
+
+def verdict(claim: Mapping[str, Any], cells: Iterable[Cell]) -> Verdict:
+    """Of one claim: over the cells that have the setting `of`, by seed; less those that are as they are but for `over`."""
+    metric, above, below = claim.get("metric", "test/acc"), claim.get("above"), claim.get("below")
+    bounds = " and ".join(
+        f"{word} {bound:g}" for word, bound in (("above", above), ("below", below)) if bound is not None
+    )
+    over = claim.get("over")
+    wants = f"{metric} of {_setting(claim['of'])}" + (f" less that of {_setting(over)}" if over else "") + f" {bounds}"
+    values = list(by_seed(claim["of"], over, metric, list(cells)).values())
+    if not values:
+        return Verdict(claim["says"], wants, "undecided")
+    difference = stats.one_sample(values)
+    return Verdict(
+        claim["says"],
+        wants,
+        outcome(difference.interval, above, below),
+        difference.point,
+        difference.interval,
+        len(values),
+    )
+
+
+def _setting(setting: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in setting.items())
+
+
+def outcome(interval: stats.Interval, above: float | None, below: float | None) -> Outcome:
+    """What an interval says of a check."""
+    if interval is None:
+        return "undecided"
+    low, high = interval
+    if (above is None or low > above) and (below is None or high < below):
+        return "reproduced"
+    if (above is not None and high <= above) or (below is not None and low >= below):
+        return "not reproduced"
+    return "undecided"
+
+
+def by_seed(of: Mapping[str, Any], over: Mapping[str, Any] | None, metric: str, cells: list[Cell]) -> dict[Any, float]:
+    """The metric's mean over the cells that have a setting, for each seed that all of them have; of pairs, their difference."""
+    rows = []
+    for cell in cells:
+        if not has(cell, of):
+            continue
+        ours = {run.seed: value for run in cell.runs if (value := run.metric(metric)) is not None}
+        if over is None:
+            rows.append(ours)
+            continue
+        twin = next((other for other in cells if is_twin(other, cell, of, over)), None)
+        theirs = {run.seed: value for run in twin.runs if (value := run.metric(metric)) is not None} if twin else {}
+        rows.append({seed: value - theirs[seed] for seed, value in ours.items() if seed in theirs})
+    seeds = [seed for seed in rows[0] if all(seed in row for row in rows)] if rows else []
+    return {seed: statistics.fmean(row[seed] for row in rows) for seed in seeds}
+
+
+def has(cell: Cell, setting: Mapping[str, Any]) -> bool:
+    """Whether a cell's runs have these values, be they varied or fixed."""
+    return all(_value(cell.setting, cell.runs[0], key) == value for key, value in setting.items())
+
+
+def is_twin(other: Cell, cell: Cell, of: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
+    """Whether another cell has `over`, and is as this one in all that neither setting names."""
+    named = {*of, *over}
+    return has(other, over) and all(
+        other.setting.get(key) == value for key, value in cell.setting.items() if key not in named
+    )
+
+
+def _value(setting: Mapping[str, Any], run: Run, key: str) -> Any:
+    if key in setting:
+        return setting[key]
+    return run.choices[key] if key in run.choices else run.config.get(key)

@@ -1,0 +1,119 @@
+"""All that a report says of a folder of runs, gathered once for every form that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cnnbench.report import claims, limits, mistakes, stats, words
+from cnnbench.report.mistakes import Arm
+from cnnbench.report.published import Published, figures_for
+from cnnbench.report.read import Runs, read
+from cnnbench.report.review import Cell, Review, review
+
+SEED = 0  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms on the same images; an image counts for the arm more of whose runs are right on it."""
+
+    ours: Arm
+    theirs: Arm
+    difference: stats.Difference
+    p: float | None = None
+
+    @property
+    def only(self) -> tuple[int, int]:
+        """How many images count for the first, and for the second."""
+        return int((self.ours.share > self.theirs.share).sum()), int((self.ours.share < self.theirs.share).sum())
+
+
+@dataclass(frozen=True)
+class Report:
+    """What there is to say.
+
+    Attributes:
+        review: the numbers.
+        answer, limits: sentences.
+        verdicts: of the experiment's claims.
+        published: figures of others, beside the cells that they are comparable with.
+        arms: what each cell's nets said of the test images, where that is known.
+        comparisons: of each of them with its baseline.
+        pictures: test images that runs kept: place in the split -> (H, W, C) uint8.
+    """
+
+    review: Review
+    answer: list[str]
+    limits: list[str]
+    verdicts: list[claims.Verdict]
+    published: list[tuple[Cell, Published]]
+    arms: list[Arm]
+    comparisons: list[Comparison]
+    pictures: dict[int, np.ndarray]
+
+
+def make_report(path: Path, progress: Callable[[str], None] = lambda what: None, images: bool = True) -> Report:
+    """Of a folder of runs.
+
+    Args:
+        path: of it.
+        progress: is told what is done now.
+        images: look at what was said of each test image as well.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    runs = read(path)
+    progress(f"{len(runs.done)} of {len(runs.runs)} runs have a result")
+    found = review(runs)
+    problems: list[str] = []
+    arms: list[Arm] = []
+    if images:
+        rng = np.random.default_rng(SEED)
+        for number, cell in enumerate(found.cells):
+            progress(f"predictions, cell {number + 1} of {len(found.cells)}")
+            if (arm := mistakes.arm_of(cell, rng, problems)) is not None:
+                arms.append(arm)
+    pictures = mistakes.pictures_of(runs.done, problems) if arms else {}
+    found = replace(found, runs=with_problems(runs, problems))
+    verdicts = claims.verdicts(found)
+    published = [(cell, figure) for cell in found.cells if cell.n for figure in figures_for(cell.runs)]
+    return Report(
+        found,
+        words.answer(found),
+        limits.limits(found),
+        verdicts,
+        published,
+        arms,
+        compared(arms, found.cells),
+        pictures,
+    )
+
+
+def with_problems(runs: Runs, problems: list[str]) -> Runs:
+    """The same, with more files that could not be read."""
+    return replace(runs, problems=[*runs.problems, *problems])
+
+
+def compared(arms: list[Arm], cells: list[Cell]) -> list[Comparison]:
+    """Each arm with its baseline's, where both were tested on the same images."""
+    made = []
+    by_setting = {id(arm.cell): arm for arm in arms}
+    for arm in arms:
+        base = by_setting.get(id(cells[arm.cell.base])) if arm.cell.base is not None else None
+        if base is not None and np.array_equal(arm.targets, base.targets):
+            made.append(Comparison(arm, base, on_images(arm, base)))
+    corrected = stats.holm([each.difference.p for each in made])
+    return [replace(each, p=p) for each, p in zip(made, corrected, strict=True)]
+
+
+def on_images(ours: Arm, theirs: Arm) -> stats.Difference:
+    """McNemar's; with several seeds the same question of the shares of them that are right."""
+    if ours.seeds == theirs.seeds == 1:
+        return stats.mcnemar(ours.share == 1, theirs.share == 1)
+    mean = stats.one_sample((ours.share - theirs.share).tolist())
+    return replace(mean, p=stats.sign_test(ours.share, theirs.share))
