@@ -115,5 +115,5 @@ def on_images(ours: Arm, theirs: Arm) -> stats.Difference:
     """McNemar's; with several seeds the same question of the shares of them that are right."""
     if ours.seeds == theirs.seeds == 1:
         return stats.mcnemar(ours.share == 1, theirs.share == 1)
-    mean = stats.one_sample((ours.share - theirs.share).tolist())
+    mean = stats.paired(ours.share.tolist(), theirs.share.tolist())
     return replace(mean, p=stats.sign_test(ours.share, theirs.share))

@@ -241,8 +241,9 @@ def _effect(
     seeds = [seed for seed in pairs[0][0] if all(seed in ours and seed in theirs for ours, theirs in pairs)]
     if not seeds:
         return None
-    by_seed = tuple(statistics.fmean(ours[seed] - theirs[seed] for ours, theirs in pairs) for seed in seeds)
-    return Effect(key, level, base, tuple(others), stats.one_sample(by_seed), by_seed)
+    ours, theirs = ([statistics.fmean(pair[side][seed] for pair in pairs) for seed in seeds] for side in (0, 1))
+    by_seed = tuple(a - b for a, b in zip(ours, theirs, strict=True))
+    return Effect(key, level, base, tuple(others), stats.paired(ours, theirs), by_seed)
 
 
 def interplays(cells: Sequence[Cell], effects: Sequence[Effect]) -> list[Interplay]:
@@ -259,8 +260,8 @@ def interplays(cells: Sequence[Cell], effects: Sequence[Effect]) -> list[Interpl
         ]
         seeds = [seed for seed in corners[0] if all(seed in corner for corner in corners)]
         if seeds:
-            values = [corners[0][s] - corners[2][s] - (corners[1][s] - corners[3][s]) for s in seeds]
-            made.append(Interplay(one, other.key, other.level, other.base, stats.one_sample(values)))
+            at_level, at_base = ([corners[at][s] - corners[at + 2][s] for s in seeds] for at in (0, 1))
+            made.append(Interplay(one, other.key, other.level, other.base, stats.paired(at_level, at_base)))
     corrected = stats.holm([interplay.difference.p for interplay in made])
     return [replace(interplay, p=p) for interplay, p in zip(made, corrected, strict=True)]
 

@@ -145,9 +145,7 @@ GUARD = Guard()
 
 
 def _guard(told: Connection) -> None:
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.NUMBERS)
+    _begin()
     watched = []
     with suppress(EOFError):
         while True:
@@ -207,11 +205,7 @@ def _be_rank(
     environment: dict[str, str],
     output: Path | None,
 ) -> None:
-    os.setsid()
-    if output is not None:
-        into(output)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what has not begun ends without a word: the launcher says why
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.NUMBERS)
+    _begin(output)
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     os.environ |= environment
     if ranks > 1:
@@ -221,6 +215,16 @@ def _be_rank(
         }  # fmt: skip
     sys.argv = sys.argv[:1]
     sys.exit(main(*arguments))
+
+
+def _begin(output: Path | None = None) -> None:
+    """In a session of its own; a signal ends it without a word, until it is told otherwise: the launcher says why."""
+    os.setsid()
+    if output is not None:
+        into(output)
+    for number in signals.NUMBERS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.NUMBERS)
 
 
 def into(output: Path) -> None:
@@ -305,9 +309,7 @@ def elsewhere(work: Callable[..., T], *arguments: Any, progress: Callable[..., N
 
 
 def _work(connection: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.NUMBERS)
+    _begin()
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     sys.argv = sys.argv[:1]
     try:
