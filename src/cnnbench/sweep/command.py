@@ -141,6 +141,7 @@ def conclude(plan: Plan, console: Console) -> None:
         console.print()
     path = shlex.quote(str(plan.sweep.path))
     for what, text in {
+        "answer": f"python -m cnnbench report {path}",
         "look": f"python -m cnnbench status {path}",
         "table": f"{path}/summary.csv",
         "watch": f"tensorboard --logdir {path}",
