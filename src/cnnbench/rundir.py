@@ -4,7 +4,7 @@ runs/<name>/<job>/
   config.yaml      resolved and frozen: exactly what ran
   status.json      pending | running | done | failed | diverged | interrupted, and who owns the run
   result.json      present only when done; written last
-  log.txt  metrics.csv  curves.png  predictions.npz  events.out.tfevents.*
+  log.txt  metrics.csv  curves.png  predictions.npz  mistakes.npz  events.out.tfevents.*
   checkpoints/     best.ckpt last.ckpt previous.ckpt, with ema=... best_ema.ckpt
 """
 
@@ -93,6 +93,11 @@ class RunDir:
     def predictions(self) -> Path:
         """Test logits and targets."""
         return self.path / "predictions.npz"
+
+    @property
+    def mistakes(self) -> Path:
+        """Which test images the net got wrong, and what they look like."""
+        return self.path / "mistakes.npz"
 
     @property
     def best(self) -> Path:

@@ -25,6 +25,7 @@ from cnnbench.callbacks.progress import RunProgress
 from cnnbench.classifier import Classifier
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.mistakes import save_mistakes
 from cnnbench.numerics import apply_numerics, arranged, compiled
 from cnnbench.prepare import Prepared, build_net, build_optimizer, build_scheduler, prepare
 from cnnbench.ranks import Ranks, cluster, joined
@@ -118,6 +119,7 @@ def fit_and_test(
     if ranks.first:
         curves.draw()
         save_predictions(classifier, directory.predictions)
+        save_mistakes(classifier, data.images["test"], directory.mistakes)
         board.finish(result["metrics"])
     return result
 
