@@ -288,7 +288,7 @@ def touching(at: Callable[[str, str], None]) -> None:
 
 
 def assert_same_run(one: RunDir, other: RunDir) -> None:
-    """Two finished runs left the same checkpoints, metrics, result, predictions and points of TensorBoard, but for times and rates."""
+    """Two finished runs left the same checkpoints, metrics, result, answers and points of TensorBoard, but for times and rates."""
     for name in ("best", "best_ema", "last"):
         paths = [getattr(directory, name) for directory in (one, other)]
         assert paths[0].is_file() == paths[1].is_file(), name
@@ -301,9 +301,10 @@ def assert_same_run(one: RunDir, other: RunDir) -> None:
         for key in ("time", "samples_per_s", "command", "git"):
             del result[key]
     assert results[0] == results[1]
-    answers = [np.load(directory.predictions) for directory in (one, other)]
-    for key in ("logits", "targets"):
-        np.testing.assert_array_equal(answers[0][key], answers[1][key], strict=True)
+    for name in ("predictions", "mistakes"):
+        kept = [np.load(getattr(directory, name)) for directory in (one, other)]
+        for key in kept[0]:
+            np.testing.assert_array_equal(kept[0][key], kept[1][key], strict=True)
     assert points(one) == points(other)
     assert RunDir(one.path).status()["state"] == RunDir(other.path).status()["state"] == "done"
 

@@ -228,6 +228,7 @@ FILES = {  # name: (after how many times that it was touched, checkpoints that a
     "events.out": (12, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
     "curves.png": (0, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
     "predictions.npz": (0, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
+    "mistakes.npz": (0, ["best.ckpt", "best_ema.ckpt", "last.ckpt", "previous.ckpt"]),
     "result.json": (1, ["best.ckpt", "best_ema.ckpt", "last.ckpt"]),
 }
 

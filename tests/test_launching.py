@@ -285,6 +285,6 @@ def test_two_processes_write_each_point_and_each_file_once(whole):
     names = {path.name for path in whole.path.iterdir() if "tfevents" not in path.name}
     assert names == {
         *("config.yaml", "status.json", "result.json", "metrics.csv", "curves.png", "log.txt", "log_rank1.txt"),
-        *("predictions.npz", "checkpoints"),
+        *("predictions.npz", "mistakes.npz", "checkpoints"),
     }
     assert Path(whole.path / "log_rank1.txt").read_text().count("epoch 1/3") == 0

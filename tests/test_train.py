@@ -49,6 +49,7 @@ def test_a_finished_run_has_all_its_files(finished):
         "metrics.csv",
         "curves.png",
         "predictions.npz",
+        "mistakes.npz",
         "checkpoints",
     }
     assert {path.name for path in (finished.path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -60,7 +61,7 @@ def test_a_finished_run_has_all_its_files(finished):
 def test_the_result_has_the_documented_keys(finished):
     result = json.loads(finished.result.read_text())
     assert set(result) == set(
-        "schema status seed choices metrics best_epoch n split_hash label_hash params macs time samples_per_s precision devices "
+        "schema status seed choices classes metrics best_epoch n split_hash label_hash params macs time samples_per_s precision devices "
         "threads numerics versions code git hardware command config_hash".split()
     )
     assert set(result["metrics"]) == {"best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss"}

@@ -33,6 +33,7 @@ def summarize(prepared: Prepared, history: History, classifier: Classifier, comp
         "status": "done",
         "seed": config.seed,
         "choices": config.choices,
+        "classes": list(data.classes),  # in the order of the logits
         "metrics": {
             "best/val/acc": history.best["val/acc"],
             "best/val/loss": history.best["val/loss"],

@@ -4,7 +4,7 @@ runs/<name>/<job>/
   config.yaml      resolved and frozen: exactly what ran
   status.json      pending | running | done | failed | diverged | interrupted, and who owns the run
   result.json      present only when done; written last
-  log.txt  metrics.csv  curves.png  predictions.npz  events.out.tfevents.*
+  log.txt  metrics.csv  curves.png  predictions.npz  mistakes.npz  events.out.tfevents.*
   checkpoints/     best.ckpt last.ckpt previous.ckpt, with ema=... best_ema.ckpt
 """
 
@@ -96,7 +96,7 @@ class RunDir:
 
     @property
     def mistakes(self) -> Path:
-        """The test images that the net gets most wrong."""
+        """Which test images the net got wrong, and what they look like."""
         return self.path / "mistakes.npz"
 
     @property

@@ -21,10 +21,13 @@ from cnnbench.callbacks.curves import Curves
 from cnnbench.callbacks.divergence import Divergence
 from cnnbench.callbacks.history import History
 from cnnbench.callbacks.lifecycle import Lifecycle
+from cnnbench.callbacks.norms import Norms
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.classifier import Classifier
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.figures import figures
+from cnnbench.mistakes import save_mistakes
 from cnnbench.numerics import apply_numerics, arranged, compiled
 from cnnbench.prepare import Prepared, build_net, build_optimizer, build_scheduler, prepare
 from cnnbench.ranks import Ranks, cluster, joined
@@ -103,9 +106,10 @@ def fit_and_test(
     checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data), identity)
     callbacks: list[Callback] = [divergence, history, checkpoints, Lifecycle(checkpoints, ranks, signals, pulse)]
     if ranks.first:
-        board = Board(directory, history, config)
+        norms = Norms(activations=not is_compiled) if config.log == "full" else None
+        board = Board(directory, history, config, norms)
         curves = Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}")
-        callbacks[2:2] = [board, curves, RunProgress(console, history)]
+        callbacks[2:2] = [*([norms] if norms else []), board, curves, RunProgress(console, history)]
     trainer = make_trainer(config, directory, callbacks)
     unfit = partial(misfit, directory=directory, classifier=classifier, identity=identity)
     checkpoint = ranks.by_first(lambda: resumable(directory, console, unfit))
@@ -118,7 +122,8 @@ def fit_and_test(
     if ranks.first:
         curves.draw()
         save_predictions(classifier, directory.predictions)
-        board.finish(result["metrics"])
+        save_mistakes(classifier, data.images["test"], directory.mistakes)
+        board.finish(result["metrics"], figures(classifier, data))
     return result
 
 

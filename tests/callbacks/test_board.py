@@ -1,10 +1,12 @@
 """Read back through TensorBoard's own readers, as its pages do."""
 
 import csv
+import io
 import json
 import time
 
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -110,6 +112,43 @@ def test_log_full_adds_histograms_of_the_weights(tiny, tmp_path):
     histograms = events_of(outcome.directory.path).Tags()["histograms"]
     assert "weights/conv1.weight" in histograms
     assert len(histograms) == 10
+
+
+def test_log_full_adds_the_graph(tiny, tmp_path):
+    graph = events_of(run(compose([*tiny, f"runs_dir={tmp_path}", "log=full"])).directory.path).Graph()
+    names = {node.name for node in graph.node}
+    assert any("conv1" in name for name in names)
+
+
+def test_a_net_that_cannot_be_traced_is_trained_without_a_graph(tiny, tmp_path):
+    net = ["model=custom", "model._target_=nets.Linear"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("torch.jit.trace", refuses)
+        outcome = run(compose([*tiny, *net, f"runs_dir={tmp_path}", "log=full"]))
+    assert not events_of(outcome.directory.path).Tags()["graph"]
+    assert "no graph in TensorBoard, this net cannot be traced: out of luck" in outcome.directory.log.read_text()
+
+
+def refuses(*_, **__):
+    raise RuntimeError("out of luck")
+
+
+def test_the_tested_net_is_shown_in_pictures(events, finished):
+    assert set(events.Tags()["images"]) == {"test/confusion_matrix", "test/mistakes", "filters/conv1.weight"}
+    for tag in events.Tags()["images"]:
+        (event,) = events.Images(tag)
+        with Image.open(io.BytesIO(event.encoded_image_string)) as image:
+            assert (image.format, image.size) == ("PNG", (event.width, event.height))
+
+
+def test_a_net_without_a_convolution_shows_no_filters(tiny, tmp_path):
+    outcome = run(compose([*tiny, "model=custom", "model._target_=nets.Linear", f"runs_dir={tmp_path}"]))
+    assert set(events_of(outcome.directory.path).Tags()["images"]) == {"test/confusion_matrix", "test/mistakes"}
+
+
+def test_log_normal_has_neither_graph_nor_histograms(events):
+    assert not events.Tags()["graph"]
+    assert not events.Tags()["histograms"]
 
 
 def test_a_resumed_runs_event_file_sorts_after_the_earlier_one_of_the_same_second(copied):

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import logging
 import time
+import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
+import torch
+from PIL import Image
 from pytorch_lightning import Callback, Trainer
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
+from cnnbench.callbacks.checkpoints import random_state, set_random_state
 from cnnbench.callbacks.history import History
+from cnnbench.callbacks.hyperparameters import summaries
+from cnnbench.callbacks.norms import Norms
 from cnnbench.classifier import Classifier
 from cnnbench.config import Config
 from cnnbench.rundir import RunDir
 
-FINAL = ("best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss")
+log = logging.getLogger("cnnbench.run")
 LAYOUT = {
     "train over validation": {
         "loss": ["Multiline", ["train/loss", "val/loss"]],
@@ -25,13 +35,13 @@ LAYOUT = {
 
 
 class Board(Callback):
-    """`train/ val/ lr samples_per_s` with the epoch as step; `best/ last/ test/` once, after the last; hyperparameters.
+    """`train/ val/ lr samples_per_s` with the epoch as step; `best/ last/ test/` and pictures once, after the last; hyperparameters.
 
-    The hyperparameters have the same keys and types in every run, so that TensorBoard's table has numeric columns.
+    With `norms`, as `log=full` has them, also the graph, and for each epoch these norms and histograms of the weights.
     """
 
-    def __init__(self, directory: RunDir, history: History, config: Config) -> None:
-        self.directory, self.history, self.config = directory, history, config
+    def __init__(self, directory: RunDir, history: History, config: Config, norms: Norms | None = None) -> None:
+        self.directory, self.history, self.config, self.norms = directory, history, config, norms
         self._writer: SummaryWriter | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: Classifier) -> None:
@@ -45,10 +55,11 @@ class Board(Callback):
             _outlast(earlier)
         self._writer = SummaryWriter(str(self.directory.path), purge_step=done + 1 if done else None)
         if not done:
-            experiment, start, _ = self._hyperparameters()
-            for summary in (experiment, start):
+            for summary in summaries(self.config, self.directory.path)[:2]:
                 self._writer._get_file_writer().add_summary(summary)
             self._writer.add_custom_scalars(LAYOUT)
+            if self.norms is not None and not self.config.compile:
+                add_graph(self._writer, pl_module.net, trainer.datamodule.shape)  # type: ignore[attr-defined]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Adds the epoch's point."""
@@ -66,21 +77,47 @@ class Board(Callback):
         ):
             if record[name] is not None:
                 self._writer.add_scalar(name, record[name], record["epoch"])
-        if self.config.log == "full":
+        if self.norms is not None:
+            for name, value in self.norms.values.items():
+                self._writer.add_scalar(name, value, record["epoch"])
             for name, parameter in pl_module.net.named_parameters():
                 self._writer.add_histogram(f"weights/{name}", parameter, record["epoch"])
         self._writer.flush()
 
-    def finish(self, metrics: dict[str, float]) -> None:
-        """Adds the final numbers and closes the file. They stand past the last epoch: a run killed now, and resumed, purges them."""
+    def finish(self, metrics: dict[str, float], figures: dict[str, Image.Image]) -> None:
+        """Adds the final numbers and pictures, and closes the file.
+
+        They stand past the last epoch: a run killed now, and resumed, purges them.
+        """
         assert self._writer is not None
+        step = len(self.history.epochs) + 1
         for name in metrics:
-            self._writer.add_scalar(name, metrics[name], len(self.history.epochs) + 1)
-        self._writer._get_file_writer().add_summary(self._hyperparameters()[2])
+            self._writer.add_scalar(name, metrics[name], step)
+        for name in figures:
+            self._writer._get_file_writer().add_summary(picture(name, figures[name]), step)
+        self._writer._get_file_writer().add_summary(summaries(self.config, self.directory.path)[2])
         self._writer.close()
 
-    def _hyperparameters(self) -> tuple[Any, Any, Any]:
-        return hparams(hyperparameters(self.config), dict.fromkeys(FINAL, 0.0))
+
+def picture(tag: str, image: Image.Image) -> Summary:
+    """An image as TensorBoard keeps it."""
+    content = io.BytesIO()
+    image.save(content, "png", compress_level=1)  # a third of the time for a quarter more bytes
+    held = Summary.Image(height=image.height, width=image.width, colorspace=3, encoded_image_string=content.getvalue())
+    return Summary(value=[Summary.Value(tag=tag, image=held)])
+
+
+def add_graph(writer: SummaryWriter, net: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Adds the graph of a copy of the net: the net itself, and all random numbers, stay as they are."""
+    before = random_state()
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # what a trace cannot follow is drawn as it went
+            writer.add_graph(copy.deepcopy(net).cpu(), torch.zeros(1, *shape))
+    except Exception as error:  # whatever a net raises that cannot be copied or traced
+        log.info("no graph in TensorBoard, this net cannot be traced: %s", " ".join(str(error).split())[:200])
+    finally:
+        set_random_state(before)
 
 
 def _outlast(files: list[Path]) -> None:
@@ -89,22 +126,3 @@ def _outlast(files: list[Path]) -> None:
     deadline = time.monotonic() + 2  # a clock that was turned back is not waited for
     while int(time.time()) <= max(seconds, default=0) and time.monotonic() < deadline:
         time.sleep(0.02)
-
-
-def hyperparameters(config: Config) -> dict[str, str | float]:
-    """The flat keys of TensorBoard's table: choices and init as strings, the others as floats, whatever the run."""
-    groups = ("model", "data", "augment", "optimizer", "scheduler", "recipe", "trainer", "experiment")
-    return {
-        **{group: config.choices.get(group, "none") for group in groups},
-        "init": config.init,
-        "lr": config.optimizer.lr,
-        "weight_decay": config.optimizer.weight_decay,
-        "label_smoothing": config.label_smoothing,
-        "mixup": config.mixup,
-        "cutmix": config.cutmix,
-        "ema": config.ema,
-        "batch_size": float(config.batch_size),
-        "epochs": float(config.epochs),
-        "image_size": float(config.data.image_size),
-        "seed": float(config.seed),
-    }
