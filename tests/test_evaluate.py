@@ -107,10 +107,22 @@ def test_a_run_without_weights_is_told(copied: RunDir, capsys):
     assert "best.ckpt: absent; the run has not validated yet" in capsys.readouterr().err
 
 
+def times(directory: RunDir) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in directory.path.rglob("*") if path != directory.test_reads}
+
+
 def test_evaluate_leaves_the_directory_alone(copied: RunDir, capsys):
-    before = {path: path.stat().st_mtime_ns for path in copied.path.rglob("*")}
+    before = times(copied)
     scores(capsys, copied.path)
-    assert {path: path.stat().st_mtime_ns for path in copied.path.rglob("*")} == before
+    assert times(copied) == before
+
+
+def test_each_reading_of_the_test_split_is_counted_and_no_other(copied: RunDir, capsys):
+    copied.test_reads.unlink(missing_ok=True)
+    scores(capsys, copied.path)
+    scores(capsys, copied.path, "--split", "val")
+    scores(capsys, copied.path, "--split", "test")
+    assert len(copied.test_reads.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(

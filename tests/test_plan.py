@@ -118,7 +118,7 @@ def test_a_state_says_what_becomes_of_the_job(shown):
 def test_a_job_that_is_run_again_says_so(shown):
     (planned,) = freeze_to_disk(plan("name=mine", "seed=0"), "typed").jobs
     leave(planned, "done", code="other")
-    assert "done, again" in line_with(
+    assert "pending, again" in line_with(
         shown("name=mine", "seed=0", "sweep.stale=rerun"), f"{planned.job.label} ", "again"
     )
 

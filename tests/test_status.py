@@ -121,7 +121,9 @@ def test_a_sweep_that_ended_with_failures_says_how_they_are_run_again(sweep, cap
         (path / "result.json").write_text(json.dumps(RESULT))
     told = "to run those again that are not done: python -m cnnbench -m seed=0,1,2,3 sweep.retry="
     assert status(capsys, "runs/mine")[-1] == f"{told}failed"
-    run_in(sweep.path / "a_seed3_01234563", "diverged", reason="nan")
+    (sweep.path / "a_seed3_01234563" / "result.json").unlink()
+    status_of = {**this_process(), "state": "diverged", "reason": "nan"}
+    (sweep.path / "a_seed3_01234563" / "status.json").write_text(json.dumps(status_of))
     assert status(capsys, "runs/mine")[-1] == f"{told}all"
 
 
