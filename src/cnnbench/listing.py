@@ -15,6 +15,7 @@ python -m cnnbench -m key=a,b seed=0,1,2        train a run for each combination
 python -m cnnbench plan -m key=a,b ...          what a sweep would do: jobs, what is done already, time, memory, confounds
 python -m cnnbench status runs/NAME             how a sweep stands, from any shell, at any time; --watch
 python -m cnnbench evaluate RUN_DIR             score a saved run, also on another split or data set
+python -m cnnbench compare A B                  two sweeps or runs: what became better or worse, how surely, what differs; --fail-if-worse
 python -m cnnbench predict RUN_DIR IMAGE ...    the likeliest classes of any pictures
 python -m cnnbench info [key=value ...]         a net's layers: parameters, multiply-adds, receptive fields; --all compares nets
 python -m cnnbench features RUN_DIR IMAGE       what a layer of a saved run makes of a picture, drawn
@@ -35,7 +36,7 @@ for instance
   python -m cnnbench -m experiment=demo
   python -m cnnbench resume=runs/lenet5_mnist5k/seed0_1a2b3c4d
 
-exit codes: 0 done, 1 a bug, 2 wrong configuration or data (nothing ran), 3 the run failed or diverged, 130/143 Ctrl-C/SIGTERM
+exit codes: 0 done, 1 a check said no or a bug, 2 wrong configuration or data, nothing ran, 3 a run failed, diverged, 130/143 Ctrl-C/SIGTERM
 """
 
 
