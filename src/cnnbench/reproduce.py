@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     parser = Parser(
         "reproduce",
         "Runs a finished run again, with its frozen config, in a new directory beside it. Exit code 0: equal to the bit, or the test "
-        "accuracies, before and now, lie where 95 %% of new runs would by the other finished seeds of the cell; 1: neither.",
+        "accuracies, before and now, lie where 95 % of new runs would by the other finished seeds of the cell; 1: neither.",
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="of a finished run")
     parser.add_argument(
