@@ -366,6 +366,11 @@ def test_other_test_images_are_told_to_spoil_the_pairs(folder, capsys, other):
     )
 
 
+def test_a_run_without_a_result_has_the_same_test_images(folder, capsys):
+    before, after = folder("a", {0.1: [0.9, 0.9]}), folder("b", {0.1: ["failed", 0.9]})
+    assert kinds(compare(capsys, before, after)[1])["images"] == ["the same"]
+
+
 def test_another_validation_split_leaves_the_test_images(folder, capsys):
     after = folder("b", {0.1: [0.9]}, data={**DATA, "val_size": 20}, made={"split_hash": "33"})
     assert kinds(compare(capsys, folder("a", {0.1: [0.9]}), after)[1])["images"] == ["the split"]

@@ -94,9 +94,8 @@ def of_images(pairs: Sequence[tuple[str, Run, Run]], before: Sequence[Result], a
 
 def tested(run: Run) -> str:
     """Stands for what decides which images a run is tested on."""
-    fixed = ("data.root", "data.pipeline", *(f"data.{key}" for key in UNTESTED))
-    keys = {key: value for key, value in run.config.items() if key.startswith("data.") and key not in fixed}
-    return canonical([keys, (run.result or {}).get("n", {}).get("test") if run.result else None])
+    others = ("data.root", "data.pipeline", *(f"data.{key}" for key in UNTESTED))
+    return canonical({key: value for key, value in run.config.items() if key.startswith("data.") and key not in others})
 
 
 def between(values: Iterable[Any]) -> str:
