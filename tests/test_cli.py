@@ -100,7 +100,7 @@ def test_list_shows_what_each_choice_is(capsys):
     [
         (
             ["trian"],
-            "cnnbench: trian: no such command; commands: plan, status, report, evaluate, predict, info, "
+            "cnnbench: trian: no such command; commands: plan, status, report, compare, reproduce, evaluate, predict, info, "
             "features, fetch, preview, ops, list, or key=value to train",
         ),
         (["evalute", "x"], "cnnbench: evalute: no such command; did you mean evaluate? commands: "),

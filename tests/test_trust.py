@@ -410,7 +410,7 @@ def make_lenet5(in_channels, num_classes):
     return LeNet5(in_channels=in_channels, num_classes=num_classes)
 
 
-@pytest.mark.parametrize("name", ["evaluate", "predict", "features"])
+@pytest.mark.parametrize("name", ["evaluate", "predict", "features", "reproduce"])
 def test_help_tells_of_trust(name, capsys):
     with pytest.raises(SystemExit):
         main([name, "--help"])

@@ -16,6 +16,8 @@ COMMANDS = {  # name: (module, function); imported when it is called
     "plan": ("cnnbench.plan", "main"),
     "status": ("cnnbench.status", "main"),
     "report": ("cnnbench.report.command", "main"),
+    "compare": ("cnnbench.report.compare", "main"),
+    "reproduce": ("cnnbench.reproduce", "main"),
     "evaluate": ("cnnbench.evaluate", "main"),
     "predict": ("cnnbench.predict", "main"),
     "info": ("cnnbench.info", "main"),

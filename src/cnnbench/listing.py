@@ -16,6 +16,8 @@ python -m cnnbench plan -m key=a,b ...          what a sweep would do: jobs, wha
 python -m cnnbench status runs/NAME             how a sweep stands, from any shell, at any time; --watch
 python -m cnnbench report runs/NAME             what the runs show and how sure one may be: a page, tables, pictures; --text: here
 python -m cnnbench evaluate RUN_DIR             score a saved run, also on another split or data set
+python -m cnnbench compare A B                  two sweeps or runs: what became better or worse, how surely, what differs; --fail-if-worse
+python -m cnnbench reproduce RUN_DIR            run it again: equal to the bit, or within the spread of the seeds?
 python -m cnnbench predict RUN_DIR IMAGE ...    the likeliest classes of any pictures
 python -m cnnbench info [key=value ...]         a net's layers: parameters, multiply-adds, receptive fields; --all compares nets
 python -m cnnbench features RUN_DIR IMAGE       what a layer of a saved run makes of a picture, drawn
