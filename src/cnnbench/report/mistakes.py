@@ -48,8 +48,10 @@ def predictions_of(run: Run, problems: list[str]) -> Predictions | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             logits, targets = np.asarray(file["logits"], np.float32), np.asarray(file["targets"], np.int64)
-        if logits.ndim != 2 or len(logits) != len(targets) or not len(targets):
+        if logits.ndim != 2 or targets.shape != logits.shape[:1] or not logits.size:
             raise ValueError("logits and targets do not go together")
+        if not np.isfinite(logits).all() or targets.min() < 0 or targets.max() >= logits.shape[1]:
+            raise ValueError("a logit is not finite, or a target is no class")
         return predicted(logits, targets)
     except FileNotFoundError:
         return None
@@ -80,6 +82,7 @@ class Arm:
         share: (N,) of the runs that were right.
         said: (N,) what most runs said.
         wrong: (N,) what most of those said that were wrong; -1 where none was.
+        loss: (N,) the cross-entropy, mean over the runs.
         calibration: over all runs' answers.
         ece: expected calibration error and its interval.
     """
@@ -112,7 +115,7 @@ def arm_of(cell: Cell, rng: np.random.Generator, problems: list[str]) -> Arm | N
     votes = np.zeros((len(targets), classes), int)
     rows = np.arange(len(targets))
     for each in found:
-        np.add.at(confusion, (targets, each.said), 1)
+        confusion += np.bincount(targets * classes + each.said, minlength=classes**2).reshape(classes, classes)
         votes[rows, each.said] += 1
     share = votes[rows, targets] / len(found)
     others = votes.copy()
@@ -124,6 +127,11 @@ def arm_of(cell: Cell, rng: np.random.Generator, problems: list[str]) -> Arm | N
         cell, len(found), targets, confusion, share, votes.argmax(1), wrong, loss,
         stats.calibration(confidence, right), stats.ece_interval(confidence, right, rng),
     )  # fmt: skip
+
+
+def alike(arms: Sequence[Arm]) -> list[Arm]:
+    """Those that were tested on the images of the first: of others a place in the split is another image."""
+    return [arm for arm in arms if np.array_equal(arm.targets, arms[0].targets)]
 
 
 @dataclass(frozen=True)
@@ -163,12 +171,19 @@ def pictures_of(runs: Sequence[Run], problems: list[str]) -> dict[int, np.ndarra
         try:
             with np.load(run.directory.mistakes, allow_pickle=False) as file:
                 index, images = file["index"], file["images"]
+            if (
+                images.ndim != 4
+                or images.shape[3] not in (1, 3)
+                or images.dtype != np.uint8
+                or index.shape != images.shape[:1]
+            ):
+                raise ValueError("index and images do not go together")
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             problems.append(f"{run.directory.mistakes}: cannot be read ({error})")
             continue
-        found |= {int(place): image for place, image in zip(index, images, strict=False) if int(place) not in found}
+        found |= {int(place): image for place, image in zip(index, images, strict=True) if int(place) not in found}
     return found
 
 

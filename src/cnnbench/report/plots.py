@@ -22,7 +22,7 @@ from cnnbench.report.review import Cell
 WIDTH = 6.4  # inches: a text column of most papers' two
 NAMED = 12  # with more arms a legend would hide the picture
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
-STYLE = {
+STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
     "svg.fonttype": "none", "svg.hashsalt": "cnnbench", "text.parse_math": False,
 }  # fmt: skip
@@ -81,7 +81,7 @@ def of_curves(cells: Sequence[Cell]) -> Figure | None:
     grid = figure.subplots(2, 2, sharex=True)
     for axes, (metric, name) in zip(np.ravel(grid), curves.SHOWN.items(), strict=True):
         for number, cell in enumerate(cells):
-            band, own = curves.band(curves.curves(cell.runs, metric)), look(number)
+            band, own = curves.band(curves.curves(curves.averaged(cell.runs), metric)), look(number)
             marker = MARKERS[own.symbol] if len(band.epochs) == 1 else None
             axes.plot(
                 band.epochs,
