@@ -118,7 +118,7 @@ def frozen(setting: Mapping[str, Any], seed: int) -> dict[str, Any]:
     config: dict[str, Any] = {
         "model": {"_target_": "nets.Net"}, "data": {"image_size": 28, "root": "/data"}, "optimizer": {"lr": 0.1},
         "trainer": {"accelerator": "cpu", "devices": 1, "max_steps": None}, "seed": seed, "epochs": 5, "batch_size": 64,
-        "name": "made", "runs_dir": "runs", "choices": {group: "none" for group in GROUPS},
+        "name": "made", "runs_dir": "runs", "choices": dict.fromkeys(GROUPS, "none"),
     }  # fmt: skip
     for key, value in setting.items():
         if key in GROUPS:

@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import cnnbench
 from cnnbench.notation import as_typed
 from cnnbench.report import curves, mistakes, tables

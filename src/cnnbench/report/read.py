@@ -81,10 +81,10 @@ class Run:
 
     def metric(self, name: str) -> float | None:
         """A final metric, as `test/acc`; None where there is none, or it is not finite."""
-        return number((self.result or {}).get("metrics", {}).get(name))
+        return finite((self.result or {}).get("metrics", {}).get(name))
 
 
-def number(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
     """A finite number as a float; None for anything else."""
     return float(value) if isinstance(value, int | float) and -1e300 < value < 1e300 else None  # nan is neither
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnbench.notation import as_typed, canonical
 from cnnbench.report import stats
-from cnnbench.report.read import GROUPS, Run, Runs, by_cell, number
+from cnnbench.report.read import GROUPS, Run, Runs, by_cell, finite
 
 METRIC = "test/acc"
 ALPHA = 0.05
@@ -62,7 +62,7 @@ class Cell:
             value: Any = run.result or {}
             for name in path:
                 value = value.get(name) if isinstance(value, dict) else None
-            found += [] if number(value) is None else [float(value)]
+            found += [] if finite(value) is None else [float(value)]
         return statistics.fmean(found) if found else None
 
 

@@ -232,9 +232,9 @@ def of_interplays(review: Review) -> str:
     if certain:
         each = max(certain, key=lambda each: abs(each.difference.point))
         how = f"{interval_of(each.difference.interval)}{_among(len(review.interplays), each.p)}"
-        more = "higher" if each.difference.point > 0 else "lower"
+        more = f"{points(abs(each.difference.point))} points {'higher' if each.difference.point > 0 else 'lower'}"
         return (
-            f"The factors interact: the effect of {each.first.label} is {points(abs(each.difference.point))} points {more} at {word(each.key, each.level)} "
+            f"The factors interact: the effect of {each.first.label} is {more} at {word(each.key, each.level)} "
             f"than at {word(each.key, each.base)} ({how})."
         )
     widest = max(review.interplays, key=lambda each: abs(each.difference.point))
