@@ -272,7 +272,7 @@ def interplays(cells: Sequence[Cell], effects: Sequence[Effect]) -> list[Interpl
     made = []
     for one, other in itertools.product(*([effect for effect in effects if effect.key == key] for key in keys)):
         corners = [
-            place[canonical({one.key: first, other.key: second})]
+            place[canonical({**cells[0].setting, one.key: first, other.key: second})]
             for first, second in itertools.product((one.level, one.base), (other.level, other.base))
         ]
         seeds = [seed for seed in corners[0] if all(seed in corner for corner in corners)]
