@@ -23,6 +23,12 @@ RNG = np.random.default_rng(1)
 TARGETS = RNG.integers(0, 4, 300)
 LOGITS = [RNG.normal(0, 1, (300, 4)) + 1.5 * np.eye(4)[TARGETS] for _ in range(4)]
 
+ARRAY = io.BytesIO()
+np.save(ARRAY, np.zeros(3))
+_MADE = io.BytesIO()
+np.savez_compressed(_MADE, logits=LOGITS[0], targets=TARGETS)
+ARCHIVE = _MADE.getvalue()
+
 
 def said(logits, targets=TARGETS, **more):
     return {"logits": logits, "targets": targets, **more}
@@ -103,7 +109,10 @@ def test_predictions_that_make_no_sense_are_named(tmp_path, logits, targets):
     assert [problem.partition(": ")[0].endswith("predictions.npz") for problem in problems] == [True]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no archive"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04", b"no archive", ARRAY.getvalue(), ARCHIVE[:-200], ARCHIVE[:200] + b"x" * 99 + ARCHIVE[299:]],
+)
 def test_predictions_that_are_no_archive_are_named(tmp_path, content):
     folder = made.sweep(tmp_path / "s", [(A, {0: said(LOGITS[0])})])
     path = folder / made.directory(A, 0) / "predictions.npz"

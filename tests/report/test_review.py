@@ -13,26 +13,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import made_sweeps as made
-from cnnbench.report.read import Run, Runs, read
-from cnnbench.report.review import Review, review
-from cnnbench.rundir import RunDir
+from cnnbench.report.read import read
+from cnnbench.report.review import review
+from report_of import reviewed
 
 A, B, C = ({"model": model} for model in "abc")
 ALONE = (0.80, 0.82, 0.81, 0.85, 0.83)
-
-
-def reviewed(cells, **asked) -> Review:
-    """Of accuracies by seed; None where a run has failed."""
-    runs = [
-        Run(
-            RunDir(made.Path(f"{setting}{seed}")), {**setting, "seed": seed}, "failed" if accuracy is None else "done",
-            config={"seed": seed}, result=None if accuracy is None else {"metrics": {"test/acc": accuracy}},
-        )
-        for setting, values in cells
-        for seed, accuracy in (values.items() if isinstance(values, dict) else enumerate(values))
-    ]  # fmt: skip
-    keys = tuple(dict.fromkeys(key for setting, _ in cells for key in setting))
-    return review(Runs(made.Path("made"), asked, keys, runs))
 
 
 # ---- a cell ------------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnbench.report import stats
-from cnnbench.report.read import Run
+from cnnbench.report.read import Run, first_line
 from cnnbench.report.review import Cell
 
 SHOWN = 24  # images of a gallery
@@ -55,8 +54,8 @@ def predictions_of(run: Run, problems: list[str]) -> Predictions | None:
         return predicted(logits, targets)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        problems.append(f"{path}: cannot be read ({error})")
+    except Exception as error:  # of a damaged archive numpy raises nearly anything
+        problems.append(f"{path}: cannot be read ({first_line(error)})")
         return None
 
 
@@ -180,8 +179,8 @@ def pictures_of(runs: Sequence[Run], problems: list[str]) -> dict[int, np.ndarra
                 raise ValueError("index and images do not go together")
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            problems.append(f"{run.directory.mistakes}: cannot be read ({error})")
+        except Exception as error:  # of a damaged archive numpy raises nearly anything
+            problems.append(f"{run.directory.mistakes}: cannot be read ({first_line(error)})")
             continue
         found |= {int(place): image for place, image in zip(index, images, strict=True) if int(place) not in found}
     return found

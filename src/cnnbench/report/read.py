@@ -205,7 +205,7 @@ def read_config(path: Path, problems: list[str]) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         if not isinstance(error, FileNotFoundError):
-            problems.append(f"{path}: cannot be read ({_first_line(error)})")
+            problems.append(f"{path}: cannot be read ({first_line(error)})")
         return {}
     if not isinstance(values, dict):
         problems.append(f"{path}: is no config")
@@ -218,7 +218,7 @@ def read_result(path: Path, problems: list[str]) -> dict[str, Any] | None:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        problems.append(f"{path}: cannot be read ({_first_line(error)})")
+        problems.append(f"{path}: cannot be read ({first_line(error)})")
         return None
     if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
         problems.append(f"{path}: is no result, it has no metrics")
@@ -237,7 +237,7 @@ def read_epochs(path: Path, problems: list[str]) -> list[dict[str, float | None]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:
-        problems.append(f"{path}: cannot be read ({_first_line(error)})")
+        problems.append(f"{path}: cannot be read ({first_line(error)})")
         return []
 
 
@@ -248,7 +248,8 @@ def _number(text: Any) -> float | None:
         return None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, short."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
