@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import fsum, isfinite, sqrt
 
 from cnnbench.report.read import Run
 
@@ -69,7 +68,7 @@ def curves(runs: Sequence[Run], metric: str) -> list[Curve]:
 
 
 def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return value if value is not None and isfinite(value) else None
 
 
 def band(curves: Sequence[Curve]) -> Band:
@@ -82,11 +81,11 @@ def band(curves: Sequence[Curve]) -> Band:
     made = Band([], [], [], [], [], [])
     for epoch in sorted(known):
         seconds, values = zip(*known[epoch], strict=True)
-        mean = statistics.fmean(values)
-        sd = statistics.stdev(values) if len(values) > 1 else 0.0
+        mean = fsum(values) / len(values)
+        sd = sqrt(fsum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else 0.0
         made.epochs.append(epoch)
         made.count.append(len(values))
-        made.seconds.append(statistics.fmean(seconds))
+        made.seconds.append(fsum(seconds) / len(seconds))
         made.mean.append(mean)
         made.low.append(mean - sd)
         made.high.append(mean + sd)

@@ -128,9 +128,9 @@ def of_curves(report: Report, metric: str) -> list[dict[str, Any]]:
         found = curves.curves(cell.runs, metric)
         band = curves.band(curves.curves(curves.averaged(cell.runs), metric))
         if band.epochs:
-            runs = [{key: shortened(value) for key, value in asdict(curve).items()} for curve in found]
+            runs = [{key: shortened(value) for key, value in vars(curve).items()} for curve in found]
             made.append(
-                {"arm": number, "band": {key: shortened(value) for key, value in asdict(band).items()}, "runs": runs}
+                {"arm": number, "band": {key: shortened(value) for key, value in vars(band).items()}, "runs": runs}
             )
     return made
 

@@ -14,8 +14,6 @@ from cnnbench.report.published import Published, figures_for
 from cnnbench.report.read import Runs, read
 from cnnbench.report.review import Cell, Review, review
 
-SEED = 0  # of the bootstrap
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -73,10 +71,9 @@ def make_report(path: Path, progress: Callable[[str], None] = lambda what: None,
     problems: list[str] = []
     arms: list[Arm] = []
     if images:
-        rng = np.random.default_rng(SEED)
         for number, cell in enumerate(found.cells):
             progress(f"predictions, cell {number + 1} of {len(found.cells)}")
-            if (arm := mistakes.arm_of(cell, rng, problems)) is not None:
+            if (arm := mistakes.arm_of(cell, problems)) is not None:
                 arms.append(arm)
     pictured = [run for arm in mistakes.alike(arms) for run in arm.cell.runs if run.done]
     pictures = mistakes.pictures_of(pictured, problems)
