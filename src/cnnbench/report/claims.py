@@ -95,7 +95,8 @@ def by_seed(of: Mapping[str, Any], over: Mapping[str, Any] | None, metric: str, 
 
 def has(cell: Cell, setting: Mapping[str, Any]) -> bool:
     """Whether a cell's runs have these values, be they varied or fixed."""
-    return all(_value(cell.setting, cell.runs[0], key) == value for key, value in setting.items())
+    known = next((run for run in cell.runs if run.config), cell.runs[0])
+    return all(_value(cell.setting, known, key) == value for key, value in setting.items())
 
 
 def is_twin(other: Cell, cell: Cell, of: Mapping[str, Any], over: Mapping[str, Any]) -> bool:

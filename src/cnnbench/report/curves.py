@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import fsum, isfinite, sqrt
 
 from cnnbench.report.read import Run
 
@@ -37,13 +36,23 @@ class Curve:
 
 @dataclass(frozen=True)
 class Band:
-    """The mean of an arm's runs after each epoch, and one standard deviation to either side; of those that got so far."""
+    """The mean of curves after each epoch, and one standard deviation to either side.
+
+    Attributes:
+        count: how many curves got so far.
+    """
 
     epochs: list[float]
+    count: list[int]
     seconds: list[float]
     mean: list[float]
     low: list[float]
     high: list[float]
+
+
+def averaged(runs: Sequence[Run]) -> list[Run]:
+    """Those whose mean is shown: the finished ones; as long as there is none, all."""
+    return [run for run in runs if run.done] or list(runs)
 
 
 def curves(runs: Sequence[Run], metric: str) -> list[Curve]:
@@ -59,7 +68,7 @@ def curves(runs: Sequence[Run], metric: str) -> list[Curve]:
 
 
 def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return value if value is not None and isfinite(value) else None
 
 
 def band(curves: Sequence[Curve]) -> Band:
@@ -69,13 +78,14 @@ def band(curves: Sequence[Curve]) -> Band:
         for epoch, second, value in zip(curve.epochs, curve.seconds, curve.values, strict=True):
             if value is not None:
                 known.setdefault(epoch, []).append((second, value))
-    made = Band([], [], [], [], [])
+    made = Band([], [], [], [], [], [])
     for epoch in sorted(known):
         seconds, values = zip(*known[epoch], strict=True)
-        mean = statistics.fmean(values)
-        sd = statistics.stdev(values) if len(values) > 1 else 0.0
+        mean = fsum(values) / len(values)
+        sd = sqrt(fsum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else 0.0
         made.epochs.append(epoch)
-        made.seconds.append(statistics.fmean(seconds))
+        made.count.append(len(values))
+        made.seconds.append(fsum(seconds) / len(seconds))
         made.mean.append(mean)
         made.low.append(mean - sd)
         made.high.append(mean + sd)

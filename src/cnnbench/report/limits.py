@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from textwrap import shorten
 from typing import Any
 
 from cnnbench.notation import as_typed, canonical
 from cnnbench.report.confounds import FACTS, Arms, confounds
 from cnnbench.report.read import DETAILS, Run
-from cnnbench.report.review import METRIC, Review, word
+from cnnbench.report.review import METRIC, Review, compared_levels, whole_grid, word
 from cnnbench.report.stats import wilson
 from cnnbench.report.words import plural, points, some
 
-TROUBLE = ("failed", "diverged", "interrupted", "missing")
+TROUBLE = {
+    "failed": "failed", "diverged": "diverged", "interrupted": "stopped before the end", "missing": "left no directory",
+}  # fmt: skip
 WAITING = ("running", "pending")
 MOST_VALUES = 4
+
+
+MADE_WITH = {  # of result.json, and the key that varies it on purpose
+    "versions of the code": ("code", None), "sets of package versions": ("versions", None), "kinds of hardware": ("hardware", None),
+    "precisions": ("precision", "precision"), "numbers of devices": ("devices", "trainer.devices"),
+}  # fmt: skip
 
 
 def limits(review: Review) -> list[str]:
@@ -32,11 +41,12 @@ def limits(review: Review) -> list[str]:
 def unfinished(review: Review) -> Iterator[str]:
     """Runs without a result."""
     runs = review.runs.runs
-    for state in TROUBLE:
+    for state, did in TROUBLE.items():
         found = [run for run in runs if run.state == state]
         if found:
-            why = f" ({found[0].reason})" if found[0].reason and state == "failed" else ""
-            yield f"{len(found)} of {plural(len(runs), 'run')} {_has(found)}{state}: {some([run.name for run in found])}{why}."
+            yield f"{len(found)} of {plural(len(runs), 'run')} {did}: {some([_with_reason(run) for run in found])}."
+    if any(run.state == "diverged" for run in runs):
+        yield "A mean is of the runs that ended, which flatters a setting of which others diverged."
     waiting = [run for run in runs if run.state in WAITING]
     if waiting:
         states = " and ".join(
@@ -46,12 +56,9 @@ def unfinished(review: Review) -> Iterator[str]:
         yield f"Not all is there yet: {states} of {plural(len(runs), 'run')}{on}."
 
 
-def _has(found: list[Run]) -> str:
-    if found[0].state == "failed":
-        return "have " if len(found) > 1 else "has "
-    if found[0].state == "diverged":
-        return ""
-    return "are " if len(found) > 1 else "is "
+def _with_reason(run: Run) -> str:
+    told = run.state in ("failed", "diverged") and run.reason
+    return f"{run.name} ({shorten(run.reason or '', 120, placeholder=' …')})" if told else run.name
 
 
 def unequal(review: Review) -> Iterator[str]:
@@ -60,32 +67,45 @@ def unequal(review: Review) -> Iterator[str]:
     if counts and max(counts) == 1:
         yield "One seed a cell: how far seeds scatter is not known, and no difference can be told from chance."
     elif counts and min(counts) < max(counts):
-        few = [f"{cell.label} {cell.n}" for cell in review.cells if cell.n < max(counts)]
-        yield f"Seeds are unequal, {max(counts)} at most: {some(few)}. A difference uses the seeds that both cells have."
+        few = [f"{cell.label} has {cell.n}" for cell in review.cells if cell.n < max(counts)]
+        yield f"Not every cell has {max(counts)} seeds: {some(few)}. A difference uses the seeds that both cells have."
     unpaired = [cell.label for cell in review.cells if cell.difference is not None and not cell.paired]
     if unpaired:
         yield f"These share too few seeds with their baseline and are compared unpaired (Welch): {some(unpaired)}."
     if not review.stated and sum(cell.n > 0 for cell in review.cells) > 1:
-        yield f"No baseline was stated; it is the first cell, {review.cells[0].label}."
+        base = next((review.cells[cell.base].label for cell in review.cells if cell.base is not None), "")
+        why = (
+            "The stated baseline is none of the cells"
+            if review.runs.asked.get("baseline")
+            else "No baseline was stated"
+        )
+        yield f"{why}; the others are compared with the first that has results, {base}."
+    if whole_grid(review.cells, review.runs.keys):
+        judged = {(each.key, canonical(each.level)) for each in review.effects}
+        lost = [
+            word(key, level)
+            for key, level in compared_levels(review.cells, review.runs)
+            if (key, canonical(level)) not in judged
+        ]
+        if lost:
+            yield f"No seed is done in all cells that these need, so their main effect is not known: {some(lost)}."
 
 
 def other_differences(review: Review) -> list[Arms]:
     """The factors, with what else differs between their arms."""
-    runs = [run for run in review.runs.runs if run.config]
+    runs = [run for run in review.runs.done if run.config] or [run for run in review.runs.runs if run.config]
     return confounds([run.setting for run in runs], [facts(run) for run in runs], review.runs.keys)
 
 
 def facts(run: Run) -> dict[str, Any]:
     """What may differ between two runs besides what was meant to."""
-    result, details = run.result or {}, tuple(f"{name}." for name in DETAILS)
-    config = {
-        key: value for key, value in run.config.items() if key not in (*DETAILS, "seed") and not key.startswith(details)
-    }
+    result = run.result or {}
+    config = {key: value for key, value in run.config.items() if key not in (*DETAILS, "seed")}
     own = {"lr": config.get("optimizer.lr"), "image": config.get("data.image_size")}
     own |= {name: config.get(name) for name in ("epochs", "batch_size")}
     own |= {name: result.get(name) for name in ("params", "macs")} if result else {}
     if result:
-        own["train"] = (result.get("n") or {}).get("train")
+        own["train"] = result.get("n", {}).get("train")
     return {**config, **own}
 
 
@@ -95,12 +115,13 @@ def confounded(arms: Arms) -> Iterator[str]:
     rest = [name for name in arms.differing if name not in FACTS]
     told = [f"{FACTS[name]} ({' / '.join(map(several, values))})" for name, values in besides.items()]
     if len(rest) > MOST_VALUES:
-        told.append(f"{len(rest)} other keys, such as {some(rest, 2).partition(' and ')[0]}")
+        told.append(f"{len(rest)} other keys, such as {rest[0]} and {rest[1]}")
     else:
         told += [f"{name} ({' / '.join(map(several, arms.differing[name]))})" for name in rest]
     if told:
         names = " / ".join(word(arms.key, level) for level in arms.levels[:MOST_VALUES])
-        yield f"With {arms.key.rpartition('.')[2]} ({names}) there differ as well: {'; '.join(told)}."
+        more = " / ..." if len(arms.levels) > MOST_VALUES else ""
+        yield f"The arms of {arms.key.rpartition('.')[2]} ({names}{more}) differ in more than that: {'; '.join(told)}."
 
 
 def several(values: list[Any]) -> str:
@@ -118,30 +139,21 @@ def _number(value: Any) -> str:
 def made_otherwise(review: Review) -> Iterator[str]:
     """Runs of other code, versions, machines or number formats than the others."""
     done = review.runs.done
-    looks: dict[str, Callable[[dict[str, Any]], Any]] = {
-        "versions of the code": lambda result: result.get("code"),
-        "sets of package versions": lambda result: result.get("versions"),
-        "kinds of hardware": lambda result: {
-            key: value
-            for key, value in (result.get("hardware") or {}).items()
-            if key in ("cpu", "gpu", "gpus", "system")
-        },
-        "precisions": lambda result: result.get("precision"),
-        "numbers of devices": lambda result: result.get("devices"),
-    }
-    for what, look in looks.items():
-        found = {canonical(look(run.result or {})) for run in done}
-        if len(found) > 1 and not (what == "numbers of devices" and "trainer.devices" in review.runs.keys):
-            odd = _rarest(done, lambda run, look=look: canonical(look(run.result or {})))
-            yield f"The runs were made with {len(found)} {what}; the fewer are {some([run.name for run in odd])}."
+    for what, (name, key) in MADE_WITH.items():
+        groups: dict[str, list[str]] = {}
+        for run in done:
+            groups.setdefault(canonical(_made_with(run, name)), []).append(run.name)
+        if len(groups) > 1 and key not in review.runs.keys:
+            most = max(groups.values(), key=len)
+            others = [run.name for run in done if run.name not in most]
+            yield f"The runs were made with {len(groups)} {what}: {len(most)} with one, the others are {some(others)}."
 
 
-def _rarest(runs: list[Run], key: Callable[[Run], str]) -> list[Run]:
-    counts: dict[str, list[Run]] = {}
-    for run in runs:
-        counts.setdefault(key(run), []).append(run)
-    most = max(counts.values(), key=len)
-    return [run for run in runs if run not in most]
+def _made_with(run: Run, name: str) -> Any:
+    made = (run.result or {}).get(name)
+    if name == "hardware" and isinstance(made, dict):
+        return {part: made.get(part) for part in ("cpu", "gpus", "system")}
+    return made
 
 
 def of_test(review: Review) -> Iterator[str]:
@@ -149,23 +161,23 @@ def of_test(review: Review) -> Iterator[str]:
     done = review.runs.done
     if not done:
         return
-    sizes = {(run.result or {}).get("n", {}).get("test") for run in done}
-    labels = {(run.result or {}).get("label_hash") for run in done}
+    sizes = {size for run in done if isinstance(size := (run.result or {}).get("n", {}).get("test"), int) and size > 0}
+    labels = {canonical(label) for run in done if (label := (run.result or {}).get("label_hash")) is not None}
     if len(sizes) > 1 or len(labels) > 1:
         yield "The runs were not tested on the same images; their differences include that of the images."
-    size = min((size for size in sizes if isinstance(size, int) and size > 0), default=None)
+    size = min(sizes, default=None)
     best = max((cell.mean for cell in review.cells if cell.mean is not None), default=None)
     if size and best is not None:
         _, (low, high) = wilson(round(best * size), size)
         half = points((high - low) / 2)
         yield (
-            f"Test has {size:,} images, one of which is {points(1 / size)} points. The intervals are those of seeds, on these images; "
-            f"for other images of the kind an accuracy of {best:.4f} is known to ±{half} points."
+            f"Test has {size:,} images, one of which is {points(1 / size)} points. The intervals say how far other seeds would scatter on "
+            f"these images; for other images of the kind an accuracy of {best:.4f} is known to about ±{half} points."
         )
     reads = sum(1 + test_reads(run) for run in done)
     besides = f", {reads - len(done)} of them by evaluate" if reads > len(done) else ", once a run"
     tested = sum(cell.n > 0 for cell in review.cells)
-    best_of = f"; the best of {tested} cells looks better than it is" if tested > 1 else ""
+    best_of = f"; chosen by it, the best of {tested} cells looks better than it is" if tested > 1 else ""
     yield f"Test was read {plural(reads, 'time')}{besides}{best_of}."
 
 
@@ -181,16 +193,16 @@ def left_out(review: Review) -> Iterator[str]:
     """What lies there and does not count."""
     runs = review.runs
     if runs.twice:
-        yield f"{plural(len(runs.twice), 'run')} repeat a seed of their cell, and do not count: {some([run.name for run in runs.twice])}."
+        yield f"Left out, as another run has the same setting and seed: {some([run.name for run in runs.twice])}."
     if runs.unlisted:
-        yield f"{plural(len(runs.unlisted), 'run')} beside those that the sweep lists do not count: {some(runs.unlisted)}."
+        yield f"Left out, as the sweep does not list them: {some(runs.unlisted)}."
     bare = [run.name for run in runs.done if run.metric(METRIC) is None]
     if bare:
-        yield f"{plural(len(bare), 'result')} without a test accuracy do not count: {some(bare)}."
+        yield f"Left out, as their results hold no test accuracy: {some(bare)}."
     yield from _broken(runs.problems)
 
 
 def _broken(problems: Iterable[str]) -> Iterator[str]:
     listed = list(problems)
     if listed:
-        yield f"{plural(len(listed), 'file')} could not be read: {'; '.join(listed[:MOST_VALUES])}."
+        yield f"{plural(len(listed), 'file')} could not be read: {some(listed)}."

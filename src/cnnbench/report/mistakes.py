@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from cnnbench.report import stats
-from cnnbench.report.read import Run
+from cnnbench.report.read import Run, first_line
 from cnnbench.report.review import Cell
 
 SHOWN = 24  # images of a gallery
+BINS = 15  # of confidence, as Guo et al. 2017 have them
+DRAWS, SEED = 400, 0  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,15 @@ def predictions_of(run: Run, problems: list[str]) -> Predictions | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             logits, targets = np.asarray(file["logits"], np.float32), np.asarray(file["targets"], np.int64)
-        if logits.ndim != 2 or len(logits) != len(targets) or not len(targets):
+        if logits.ndim != 2 or targets.shape != logits.shape[:1] or not logits.size:
             raise ValueError("logits and targets do not go together")
+        if not np.isfinite(logits).all() or targets.min() < 0 or targets.max() >= logits.shape[1]:
+            raise ValueError("a logit is not finite, or a target is no class")
         return predicted(logits, targets)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        problems.append(f"{path}: cannot be read ({error})")
+    except Exception as error:  # of a damaged archive numpy raises nearly anything
+        problems.append(f"{path}: cannot be read ({first_line(error)})")
         return None
 
 
@@ -80,6 +83,7 @@ class Arm:
         share: (N,) of the runs that were right.
         said: (N,) what most runs said.
         wrong: (N,) what most of those said that were wrong; -1 where none was.
+        loss: (N,) the cross-entropy, mean over the runs.
         calibration: over all runs' answers.
         ece: expected calibration error and its interval.
     """
@@ -102,7 +106,7 @@ class Arm:
             return self.confusion.diagonal() / self.confusion.sum(1)
 
 
-def arm_of(cell: Cell, rng: np.random.Generator, problems: list[str]) -> Arm | None:
+def arm_of(cell: Cell, problems: list[str]) -> Arm | None:
     """A cell's; None where no run has left what is needed, or they were tested on different images."""
     found = [said for run in cell.runs if run.done and (said := predictions_of(run, problems)) is not None]
     if not found or any(not np.array_equal(each.targets, found[0].targets) for each in found):
@@ -112,18 +116,49 @@ def arm_of(cell: Cell, rng: np.random.Generator, problems: list[str]) -> Arm | N
     votes = np.zeros((len(targets), classes), int)
     rows = np.arange(len(targets))
     for each in found:
-        np.add.at(confusion, (targets, each.said), 1)
+        confusion += np.bincount(targets * classes + each.said, minlength=classes**2).reshape(classes, classes)
         votes[rows, each.said] += 1
     share = votes[rows, targets] / len(found)
     others = votes.copy()
     others[rows, targets] = 0
     wrong = np.where(others.any(1), others.argmax(1), -1)
-    confidence, right = (np.concatenate([getattr(each, name) for each in found]) for name in ("confidence", "right"))
+    confidence, right = (np.stack([getattr(each, name) for each in found]) for name in ("confidence", "right"))
+    calibration = stats.calibration(confidence.ravel(), right.ravel(), BINS)
     loss = np.mean([each.loss for each in found], 0)
     return Arm(
         cell, len(found), targets, confusion, share, votes.argmax(1), wrong, loss,
-        stats.calibration(confidence, right), stats.ece_interval(confidence, right, rng),
+        calibration, (calibration.ece, ece_interval(confidence, right)),
     )  # fmt: skip
+
+
+def ece_interval(confidence: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of the calibration error: images are drawn, each with the answers of all runs.
+
+    Args:
+        confidence: (runs, N).
+        right: (runs, N).
+    """
+    runs, images = confidence.shape
+    bin_of = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
+    gaps = np.zeros((images, BINS), np.float32)
+    for which in range(runs):
+        gaps[np.arange(images), bin_of[which]] += right[which] - confidence[which]
+    errors = np.abs(drawn(images) @ gaps).sum(1) / (runs * images)
+    low, high = np.quantile(errors, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=1)
+def drawn(images: int) -> np.ndarray:
+    """(DRAWS, images) how often each is drawn, of as many with replacement; the same for all arms."""
+    rng = np.random.default_rng(SEED)
+    counts = [np.bincount(rng.integers(images, size=images), minlength=images) for _ in range(DRAWS)]
+    return np.stack(counts).astype(np.float32)
+
+
+def alike(arms: Sequence[Arm]) -> list[Arm]:
+    """Those that were tested on the images of the first: of others a place in the split is another image."""
+    return [arm for arm in arms if np.array_equal(arm.targets, arms[0].targets)]
 
 
 @dataclass(frozen=True)
@@ -163,12 +198,19 @@ def pictures_of(runs: Sequence[Run], problems: list[str]) -> dict[int, np.ndarra
         try:
             with np.load(run.directory.mistakes, allow_pickle=False) as file:
                 index, images = file["index"], file["images"]
+            if (
+                images.ndim != 4
+                or images.shape[3] not in (1, 3)
+                or images.dtype != np.uint8
+                or index.shape != images.shape[:1]
+            ):
+                raise ValueError("index and images do not go together")
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            problems.append(f"{run.directory.mistakes}: cannot be read ({error})")
+        except Exception as error:  # of a damaged archive numpy raises nearly anything
+            problems.append(f"{run.directory.mistakes}: cannot be read ({first_line(error)})")
             continue
-        found |= {int(place): image for place, image in zip(index, images, strict=False) if int(place) not in found}
+        found |= {int(place): image for place, image in zip(index, images, strict=True) if int(place) not in found}
     return found
 
 

@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import cnnbench
 from cnnbench.notation import as_typed
 from cnnbench.report import curves, mistakes, tables
@@ -23,7 +21,7 @@ from cnnbench.report.mistakes import Arm, Pictured
 from cnnbench.report.read import Run
 from cnnbench.report.report import Comparison, Report
 from cnnbench.report.review import METRIC, named
-from cnnbench.report.words import interval_of, p_value, percent
+from cnnbench.report.words import interval_of, p_value, percent, signed
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAIRS = 12  # arms whose mistakes are shown beside the baseline's
@@ -43,7 +41,7 @@ def render(report: Report, command: str) -> str:
     data = page_data(report)
     plots = any(arm["values"] for arm in data["arms"]) or bool(data["curves"])
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    review, path = report.review, report.review.runs.path
+    review, path, base = report.review, report.review.runs.path, baseline_run(report)
     content = {
         "title": review.runs.asked.get("name") or path.resolve().name,
         "question": review.question,
@@ -57,8 +55,8 @@ def render(report: Report, command: str) -> str:
         "claims": tables.of_claims(report.verdicts),
         "published": tables.of_published(report.published),
         "metrics": curves.SHOWN,
-        "runs": [run_row(run, number, report) for number, cell in enumerate(review.cells) for run in cell.runs],
-        "baseline_config": baseline_run(report).name if baseline_run(report) else None,
+        "runs": [run_row(run, number, base) for number, cell in enumerate(review.cells) for run in cell.runs],
+        "baseline_config": base.name if base else None,
         "data": data,
         "json": Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),
         "css": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
@@ -128,11 +126,11 @@ def of_curves(report: Report, metric: str) -> list[dict[str, Any]]:
     made = []
     for number, cell in enumerate(report.review.cells):
         found = curves.curves(cell.runs, metric)
-        band = curves.band(found)
+        band = curves.band(curves.curves(curves.averaged(cell.runs), metric))
         if band.epochs:
-            runs = [{key: shortened(value) for key, value in asdict(curve).items()} for curve in found]
+            runs = [{key: shortened(value) for key, value in vars(curve).items()} for curve in found]
             made.append(
-                {"arm": number, "band": {key: shortened(value) for key, value in asdict(band).items()}, "runs": runs}
+                {"arm": number, "band": {key: shortened(value) for key, value in vars(band).items()}, "runs": runs}
             )
     return made
 
@@ -185,18 +183,18 @@ def of_ece(arm: Arm) -> str:
 
 def of_pictures(report: Report, place: Mapping[int, int]) -> dict[str, Any]:
     """The galleries, and each picture once."""
-    same = [arm for arm in report.arms if np.array_equal(arm.targets, report.arms[0].targets)]
+    same = mistakes.alike(report.arms)
     missed = mistakes.most_missed(same, report.pictures)
     few = same[:3]
-    galleries: dict[str, list[list[Any]]] = {}
     only: dict[str, tuple[list[Pictured], list[int]]] = {}
-    for each in report.comparisons[:PAIRS]:
+    pairs = [each for each in report.comparisons if any(each.ours is arm for arm in same)]
+    for each in pairs[:PAIRS]:
         for ours, theirs in ((each.ours, each.theirs), (each.theirs, each.ours)):
             numbers = [place[id(ours.cell)], place[id(theirs.cell)]]
             only[f"{numbers[0]} {numbers[1]}"] = (mistakes.only_first(ours, theirs, report.pictures), numbers)
     galleries = {name: [as_tile(image, numbers) for image in images] for name, (images, numbers) in only.items()}
     shown = [as_tile(image, [place[id(arm.cell)] for arm in few]) for image in missed]
-    indices = {tile["index"] for listed in (*galleries.values(), shown) for tile in listed}  # type: ignore[call-overload]
+    indices = {tile["index"] for listed in (*galleries.values(), shown) for tile in listed}
     pictures = {index: mistakes.as_uri(report.pictures[index]) for index in sorted(indices)}
     return {"missed": shown, "only": galleries, "pictures": pictures}
 
@@ -213,7 +211,7 @@ def on_images(each: Comparison) -> str:
     labels = each.ours.cell.label, each.theirs.cell.label
     return (
         f"Of {len(each.ours.targets):,} images {ours:,} count for {labels[0]} and {theirs:,} for {labels[1]}: "
-        f"{tables.signed(each.difference.point)} points ({interval_of(each.difference.interval)}), McNemar p {p_value(each.p)}."
+        f"{signed(each.difference.point)} points ({interval_of(each.difference.interval)}), p {p_value(each.p)}."
     )
 
 
@@ -226,8 +224,8 @@ def of_comparisons(comparisons: Sequence[Comparison], cells: Sequence[Any]) -> t
         ours, theirs = each.only
         interval = each.difference.interval
         texts = [
-            each.ours.cell.label, each.theirs.cell.label, f"{ours:,}", f"{theirs:,}", tables.signed(each.difference.point),
-            f"{tables.signed(interval[0])} to {tables.signed(interval[1])}" if interval else "", p_value(each.p),
+            each.ours.cell.label, each.theirs.cell.label, f"{ours:,}", f"{theirs:,}", signed(each.difference.point),
+            f"{signed(interval[0])} to {signed(interval[1])}" if interval else "", p_value(each.p),
         ]  # fmt: skip
         sort = [
             None,
@@ -262,12 +260,11 @@ class RunRow:
     made: dict[str, str]
 
 
-def run_row(run: Run, arm: int, report: Report) -> RunRow:
-    """Of one run."""
+def run_row(run: Run, arm: int, base: Run | None) -> RunRow:
+    """Of one run of an arm, whose config is held against another's."""
     result = run.result or {}
-    fit_s = (result.get("time") or {}).get("fit_s")
+    fit_s = result.get("time", {}).get("fit_s")
     seconds = f"{fit_s:.1f}" if isinstance(fit_s, int | float) else ""
-    base = baseline_run(report)
     command = f"python -m cnnbench reproduce {shlex.quote(str(run.directory.path))}" if run.config else ""
     return RunRow(
         arm, named(run.cell) or run.name, "" if run.seed is None else str(run.seed), run.state, run.reason or "",
@@ -278,7 +275,9 @@ def run_row(run: Run, arm: int, report: Report) -> RunRow:
 
 def baseline_run(report: Report) -> Run | None:
     """The run whose config the others are held against."""
-    cells = sorted(report.review.cells, key=lambda cell: cell.base is not None)
+    bases = {cell.base for cell in report.review.cells}
+    numbered = sorted(enumerate(report.review.cells), key=lambda each: each[0] not in bases)
+    cells = [cell for _, cell in numbered]
     return next((run for cell in cells for run in cell.runs if run.config), None)
 
 

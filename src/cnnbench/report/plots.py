@@ -22,7 +22,7 @@ from cnnbench.report.review import Cell
 WIDTH = 6.4  # inches: a text column of most papers' two
 NAMED = 12  # with more arms a legend would hide the picture
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
-STYLE = {
+STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
     "svg.fonttype": "none", "svg.hashsalt": "cnnbench", "text.parse_math": False,
 }  # fmt: skip
@@ -51,14 +51,14 @@ def save(figure: Figure, path: Path) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     files = [path.with_suffix(".svg"), path.with_suffix(".png")]
-    figure.savefig(files[0], metadata={"Date": None}, bbox_inches="tight")
-    figure.savefig(files[1], dpi=200, bbox_inches="tight")
+    figure.savefig(files[0], metadata={"Date": None})
+    figure.savefig(files[1], dpi=200)
     return files
 
 
 def accuracy(cells: Sequence[Cell]) -> Figure:
     """Each cell's runs, mean and interval."""
-    figure = Figure((WIDTH, 0.7 + 0.28 * len(cells)))
+    figure = Figure((WIDTH, min(200.0, 0.7 + 0.28 * len(cells))), layout="constrained")  # inches: a PNG has its limits
     axes = figure.subplots()
     for number, cell in enumerate(cells):
         if cell.mean is None:
@@ -67,7 +67,7 @@ def accuracy(cells: Sequence[Cell]) -> Figure:
         axes.plot(list(cell.values.values()), [number] * cell.n, "o", color=own.color, alpha=0.35, markersize=4)
         errors = [[cell.mean - cell.interval[0]], [cell.interval[1] - cell.mean]] if cell.interval else None
         axes.errorbar(cell.mean, number, xerr=errors, fmt=MARKERS[own.symbol], color=own.color, capsize=3)
-    axes.set_yticks(range(len(cells)), [f"{cell.label} ({cell.n})" for cell in cells])
+    axes.set_yticks(range(len(cells)), [f"{short(cell.label, 60)} ({cell.n})" for cell in cells])
     axes.set_ylim(len(cells) - 0.5, -0.5)
     axes.set_xlabel("test accuracy: runs, mean, 95 % interval")
     return figure
@@ -81,14 +81,14 @@ def of_curves(cells: Sequence[Cell]) -> Figure | None:
     grid = figure.subplots(2, 2, sharex=True)
     for axes, (metric, name) in zip(np.ravel(grid), curves.SHOWN.items(), strict=True):
         for number, cell in enumerate(cells):
-            band, own = curves.band(curves.curves(cell.runs, metric)), look(number)
+            band, own = curves.band(curves.curves(curves.averaged(cell.runs), metric)), look(number)
             marker = MARKERS[own.symbol] if len(band.epochs) == 1 else None
             axes.plot(
                 band.epochs,
                 band.mean,
                 DASHES[own.dash],
                 color=own.color,
-                label=cell.label,
+                label=short(cell.label),
                 linewidth=1.4,
                 marker=marker,
             )
@@ -98,6 +98,11 @@ def of_curves(cells: Sequence[Cell]) -> Figure | None:
         axes.set_xlabel("epoch")
     legend(figure, grid[0][0], len(cells))
     return figure
+
+
+def short(name: str, most: int = 32) -> str:
+    """A name that leaves room for the picture."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def legend(figure: Figure, axes: Axes, arms: int) -> None:
@@ -119,7 +124,9 @@ def cost(cells: Sequence[Cell]) -> Figure | None:
         axes.plot(*zip(*best, strict=True), ":", color="0.5", linewidth=1, zorder=0)
         for point in points:
             own = look(point.arm)
-            axes.plot(point.cost, point.accuracy, MARKERS[own.symbol], color=own.color, label=cells[point.arm].label)
+            axes.plot(
+                point.cost, point.accuracy, MARKERS[own.symbol], color=own.color, label=short(cells[point.arm].label)
+            )
         values = [point.cost for point in points]
         if min(values) > 0 and max(values) > 5 * min(values):
             axes.set_xscale("log")
@@ -136,7 +143,7 @@ def confusion(report: Report) -> Figure:
     names = mistakes.class_names(report.review.runs.done, max(len(arm.confusion) for arm in arms))
     shares = [_shares(arm) for arm in arms]
     panels: list[tuple[str, Any, str, float, float]] = [
-        (arm.cell.label, share, "Blues", 0.0, _largest(share)) for arm, share in zip(arms, shares, strict=True)
+        (short(arm.cell.label), share, "Blues", 0.0, _largest(share)) for arm, share in zip(arms, shares, strict=True)
     ]
     if len(arms) == 2:
         difference = shares[1] - shares[0]
@@ -150,8 +157,8 @@ def confusion(report: Report) -> Figure:
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("said")
         if len(names) <= 20:
-            axes.set_xticks(range(len(names)), names, rotation=90)
-            axes.set_yticks(range(len(names)), names)
+            axes.set_xticks(range(len(names)), [short(name, 14) for name in names], rotation=90)
+            axes.set_yticks(range(len(names)), [short(name, 14) for name in names])
         figure.colorbar(image, ax=axes, shrink=0.6)
     grid[0].set_ylabel("is")
     return figure
@@ -170,13 +177,13 @@ def _largest(share: np.ndarray) -> float:
 
 def reliability(report: Report) -> Figure:
     """Accuracy over confidence."""
-    figure = Figure((WIDTH / 2, WIDTH / 2))
+    figure = Figure((WIDTH / 2, WIDTH / 2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], ":", color="0.5", linewidth=1)
     place = {id(cell): number for number, cell in enumerate(report.review.cells)}
     for arm in report.arms[:NAMED]:
         own = look(place[id(arm.cell)])
-        label = f"{arm.cell.label}, ECE {arm.ece[0]:.3f}"
+        label = f"{short(arm.cell.label)}, ECE {arm.ece[0]:.3f}"
         axes.plot(
             arm.calibration.confidence, arm.calibration.accuracy, DASHES[own.dash], marker=MARKERS[own.symbol], color=own.color,
             label=label, markersize=3, linewidth=1.2,

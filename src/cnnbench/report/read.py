@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LABELS = ("name", "runs_dir", "resume", "choices", "swept")  # of a config: they say nothing of what was done
-DETAILS = (*LABELS, "log", "threads", "trainer", "data.root", "data.pipeline")  # that make no cell of their own
+DETAILS = (
+    "log",
+    "threads",
+    "data.root",
+    "data.pipeline",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.checkpoint_every_s",
+)  # that make no cell of their own: they change no number beyond its last bits
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "recipe")
 
 
@@ -36,6 +44,7 @@ class Run:
         reason: why it failed, where it did.
         config: frozen, by dotted keys.
         choices: of groups, as `{"model": "lenet5"}`.
+        swept: keys that would make no cell of their own, but that its sweep varied.
         result: what result.json holds, if the run is done.
         epochs: rows of metrics.csv, by column; what is not known is None.
     """
@@ -46,6 +55,7 @@ class Run:
     reason: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
+    swept: tuple[str, ...] = ()
     result: dict[str, Any] | None = None
     epochs: list[dict[str, float | None]] = field(default_factory=list)
 
@@ -70,9 +80,13 @@ class Run:
         return {key: value for key, value in self.setting.items() if key != "seed"}
 
     def metric(self, name: str) -> float | None:
-        """A final metric, as `test/acc`; None where there is none."""
-        value = (self.result or {}).get("metrics", {}).get(name)
-        return float(value) if isinstance(value, int | float) else None
+        """A final metric, as `test/acc`; None where there is none, or it is not finite."""
+        return finite((self.result or {}).get("metrics", {}).get(name))
+
+
+def finite(value: Any) -> float | None:
+    """A finite number as a float; None for anything else."""
+    return float(value) if isinstance(value, int | float) and -1e300 < value < 1e300 else None  # nan is neither
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,7 @@ def read(path: Path) -> Runs:
     """
     problems: list[str] = []
     if (path / "config.yaml").is_file():
-        return inferred(path, [read_run(RunDir(path), problems)], problems)
+        return inferred(path, [path], problems)
     sweep = SweepDir(path)
     try:
         asked, jobs = sweep.read(), sweep.jobs()
@@ -126,7 +140,7 @@ def read(path: Path) -> Runs:
     if not jobs:
         if not folders:
             raise ConfigError(f"{path}: holds no runs{near(path)}")
-        return inferred(path, [read_run(RunDir(folder), problems) for folder in folders], problems)
+        return inferred(path, folders, problems)
     runs = [listed(job, problems) for job in jobs]
     beside = [
         folder.name for folder in folders if folder.name not in {job.name for job in jobs} and not copy(folder, jobs)
@@ -161,16 +175,28 @@ def copy(folder: Path, jobs: Iterable[Job]) -> bool:
 def read_run(directory: RunDir, problems: list[str]) -> Run:
     """One run's files; what cannot be read is named, and counts as absent."""
     values = read_config(directory.config, problems)
-    choices = values.pop("choices", None) or {}
-    config = flat({key: value for key, value in values.items() if key not in LABELS})
-    status, result = directory.found(), None
+    choices, swept = values.get("choices"), values.get("swept")
+    config = flat({str(key): value for key, value in values.items() if key not in LABELS})
+    status, result = standing(directory), None
     if status["state"] == "done":
         result = read_result(directory.result, problems)
         if result is None:
             status = {**status, "state": "interrupted", "reason": "its result.json cannot be read"}
     epochs = read_epochs(directory.metrics, problems)
     setting = {"seed": config.get("seed")}
-    return Run(directory, setting, status["state"], status.get("reason"), config, choices, result, epochs)
+    reason = status.get("reason")
+    return Run(
+        directory, setting, str(status["state"]), str(reason) if reason else None, config,
+        choices if isinstance(choices, dict) else {}, tuple(map(str, swept)) if isinstance(swept, list) else (), result, epochs,
+    )  # fmt: skip
+
+
+def standing(directory: RunDir) -> dict[str, Any]:
+    """How a run stands; one whose status.json makes no sense is as one that has none."""
+    try:
+        return directory.found()
+    except (TypeError, ValueError):
+        return {"state": "done" if directory.result.is_file() else "interrupted"}
 
 
 def read_config(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -179,7 +205,7 @@ def read_config(path: Path, problems: list[str]) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         if not isinstance(error, FileNotFoundError):
-            problems.append(f"{path}: cannot be read ({_first_line(error)})")
+            problems.append(f"{path}: cannot be read ({first_line(error)})")
         return {}
     if not isinstance(values, dict):
         problems.append(f"{path}: is no config")
@@ -192,12 +218,15 @@ def read_result(path: Path, problems: list[str]) -> dict[str, Any] | None:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        problems.append(f"{path}: cannot be read ({_first_line(error)})")
+        problems.append(f"{path}: cannot be read ({first_line(error)})")
         return None
-    if isinstance(result, dict) and isinstance(result.get("metrics"), dict):
-        return result
-    problems.append(f"{path}: is no result, it has no metrics")
-    return None
+    if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
+        problems.append(f"{path}: is no result, it has no metrics")
+        return None
+    wrong = [name for name in ("n", "time") if not isinstance(result.get(name, {}), dict)]
+    if wrong:
+        problems.append(f"{path}: {' and '.join(wrong)} cannot be understood")
+    return {key: value for key, value in result.items() if key not in wrong}
 
 
 def read_epochs(path: Path, problems: list[str]) -> list[dict[str, float | None]]:
@@ -208,7 +237,7 @@ def read_epochs(path: Path, problems: list[str]) -> list[dict[str, float | None]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:
-        problems.append(f"{path}: cannot be read ({_first_line(error)})")
+        problems.append(f"{path}: cannot be read ({first_line(error)})")
         return []
 
 
@@ -219,13 +248,23 @@ def _number(text: Any) -> float | None:
         return None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, short."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def inferred(path: Path, runs: list[Run], problems: list[str]) -> Runs:
-    """Runs that no sweep.json tells of: what varies is what their configs differ in."""
-    keys = varying([run.config for run in runs], [run.choices for run in runs])
+def inferred(path: Path, folders: Iterable[Path], problems: list[str]) -> Runs:
+    """Runs that no sweep.json tells of: what varies is what their configs differ in. Those without one belong to no cell.
+
+    Raises:
+        ConfigError: no config can be read.
+    """
+    runs = [run for folder in folders if (run := read_run(RunDir(folder), problems)).config]
+    if not runs:
+        raise ConfigError(f"{path}: holds no run whose config.yaml can be read; {problems[0]}")
+    keys = varying(
+        [run.config for run in runs], [run.choices for run in runs], {key for run in runs for key in run.swept}
+    )
 
     def value(run: Run, key: str) -> Any:
         return run.choices.get(key) if key in GROUPS else run.config.get(key)
@@ -235,13 +274,18 @@ def inferred(path: Path, runs: list[Run], problems: list[str]) -> Runs:
     return Runs(path, {}, keys, kept, twice, [], problems)
 
 
-def varying(configs: list[dict[str, Any]], choices: list[dict[str, str]]) -> tuple[str, ...]:
-    """The fewest keys that tell the configs apart, seeds aside; a group's choice rather than what is in its file."""
+def varying(configs: list[dict[str, Any]], choices: list[dict[str, str]], swept: Iterable[str] = ()) -> tuple[str, ...]:
+    """A few keys that tell the configs apart, seeds aside; a group's choice rather than what is in its file.
+
+    Args:
+        configs: dotted.
+        choices: of groups, of the same runs.
+        swept: keys that count although they are `DETAILS`.
+    """
     known = [dict(chosen) for chosen in choices]
     columns = {key: [chosen.get(key) for chosen in known] for key in GROUPS}
-    details = tuple(f"{name}." for name in DETAILS)
     for key in dict.fromkeys(key for config in configs for key in config):
-        if key not in (*DETAILS, "seed") and not key.startswith(details):
+        if key in swept or key not in (*DETAILS, "seed"):
             columns[key] = [config.get(key) for config in configs]
     told = [""] * len(configs)  # what the keys until now say of each config
     keys = []
@@ -305,4 +349,4 @@ def final(run: Run) -> dict[str, Any]:
     if run.result is None:
         return {}
     whole = {name: run.result.get(name) for name in ("best_epoch", "params", "macs", "samples_per_s")}
-    return {**run.result["metrics"], **whole, "fit_s": (run.result.get("time") or {}).get("fit_s")}
+    return {**run.result["metrics"], **whole, "fit_s": run.result.get("time", {}).get("fit_s")}

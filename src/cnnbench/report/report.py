@@ -14,8 +14,6 @@ from cnnbench.report.published import Published, figures_for
 from cnnbench.report.read import Runs, read
 from cnnbench.report.review import Cell, Review, review
 
-SEED = 0  # of the bootstrap
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -43,7 +41,7 @@ class Report:
         published: figures of others, beside the cells that they are comparable with.
         arms: what each cell's nets said of the test images, where that is known.
         comparisons: of each of them with its baseline.
-        pictures: test images that runs kept: place in the split -> (H, W, C) uint8.
+        pictures: of the test images of the first arm, as runs kept them: place in the split -> (H, W, C) uint8.
     """
 
     review: Review
@@ -73,12 +71,12 @@ def make_report(path: Path, progress: Callable[[str], None] = lambda what: None,
     problems: list[str] = []
     arms: list[Arm] = []
     if images:
-        rng = np.random.default_rng(SEED)
         for number, cell in enumerate(found.cells):
             progress(f"predictions, cell {number + 1} of {len(found.cells)}")
-            if (arm := mistakes.arm_of(cell, rng, problems)) is not None:
+            if (arm := mistakes.arm_of(cell, problems)) is not None:
                 arms.append(arm)
-    pictures = mistakes.pictures_of(runs.done, problems) if arms else {}
+    pictured = [run for arm in mistakes.alike(arms) for run in arm.cell.runs if run.done]
+    pictures = mistakes.pictures_of(pictured, problems)
     found = replace(found, runs=with_problems(runs, problems))
     verdicts = claims.verdicts(found)
     published = [(cell, figure) for cell in found.cells if cell.n for figure in figures_for(cell.runs)]

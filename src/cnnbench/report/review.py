@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnbench.notation import as_typed, canonical
 from cnnbench.report import stats
-from cnnbench.report.read import GROUPS, Run, Runs, by_cell
+from cnnbench.report.read import GROUPS, Run, Runs, by_cell, finite
 
 METRIC = "test/acc"
 ALPHA = 0.05
@@ -62,7 +62,7 @@ class Cell:
             value: Any = run.result or {}
             for name in path:
                 value = value.get(name) if isinstance(value, dict) else None
-            found += [float(value)] if isinstance(value, int | float) else []
+            found += [] if finite(value) is None else [float(value)]
         return statistics.fmean(found) if found else None
 
 
@@ -103,7 +103,7 @@ class Review:
     Attributes:
         runs: what was read.
         cells: in the order in which they were asked for.
-        stated: whether somebody said what the baseline is.
+        stated: whether the baseline is the one that somebody stated.
         effects, interplays: where the cells are a whole grid of several factors.
     """
 
@@ -120,8 +120,8 @@ class Review:
 
     @property
     def comparisons(self) -> int:
-        """How many differences the answer judges; each is corrected for the others."""
-        return len(self.effects) or sum(cell.difference is not None for cell in self.cells)
+        """How many p values the answer judges by; each is corrected for the others."""
+        return sum(each.p is not None for each in self.effects or self.cells)
 
     def settling(self, differences: Sequence[float], settle: float) -> tuple[int, int] | None:
         """How many more seeds would settle a difference of `settle`, at least and at most; None where one cannot say."""
@@ -147,16 +147,19 @@ def of_cell(members: list[Run]) -> Cell:
         return cell
     mean, interval = stats.mean_interval(list(values.values()))
     sd = statistics.stdev(values.values()) if len(values) > 1 else None
+    if interval is not None:  # no accuracy lies beyond
+        interval = max(0.0, interval[0]), min(1.0, interval[1])
     return replace(cell, mean=mean, sd=sd, interval=interval)
 
 
 def compared(cells: list[Cell], runs: Runs) -> tuple[list[Cell], bool]:
-    """The cells with their differences to the baseline; and whether it was stated, rather than taken to be the first."""
+    """The cells with their differences to the baseline; and whether it was stated, rather than the first that has results."""
     stated = {key: value for key, value in (runs.asked.get("baseline") or {}).items() if key in runs.keys}
     place = {canonical(cell.setting): number for number, cell in enumerate(cells)}
-    bases = [place.get(canonical({**cell.setting, **stated})) if stated else 0 for cell in cells]
-    if all(base is None for base in bases):  # it is none of the cells
-        stated, bases = {}, [0] * len(cells)
+    bases = [place.get(canonical({**cell.setting, **stated})) for cell in cells]
+    if not stated or all(base is None for base in bases):  # it is none of the cells
+        first = next((number for number, cell in enumerate(cells) if cell.n), 0)
+        stated, bases = {}, [first] * len(cells)
     made = []
     for number, (cell, base) in enumerate(zip(cells, bases, strict=True)):
         if base is None or base == number:
@@ -184,7 +187,8 @@ def ranked(cells: list[Cell]) -> list[Cell]:
     if len([mean for mean in means if mean >= 0]) < 2:
         return cells
     best = means.index(max(means))
-    pairs = len(cells) * (len(cells) - 1) / 2
+    known = sum(cell.n > 0 for cell in cells)
+    pairs = known * (known - 1) / 2
 
     def alike(cell: Cell) -> bool:
         difference, _ = difference_of(cells[best].values, cell.values)
@@ -206,6 +210,8 @@ def levels(cells: Sequence[Cell], key: str) -> list[Any]:
 
 def whole_grid(cells: Sequence[Cell], keys: Sequence[str]) -> bool:
     """Whether several factors vary, each with each."""
+    if any(key not in cell.setting for cell in cells for key in keys):
+        return False
     sizes = [len(levels(cells, key)) for key in keys]
     full = 1
     for size in sizes:
@@ -213,24 +219,36 @@ def whole_grid(cells: Sequence[Cell], keys: Sequence[str]) -> bool:
     return sum(size > 1 for size in sizes) > 1 and full == len(cells)
 
 
+def compared_levels(cells: Sequence[Cell], runs: Runs) -> list[tuple[str, Any]]:
+    """Every factor's levels but the one that the others are compared with."""
+    return [
+        (key, level)
+        for key in runs.keys
+        for level in levels(cells, key)
+        if canonical(level) != canonical(base_level(cells, runs, key))
+    ]
+
+
+def base_level(cells: Sequence[Cell], runs: Runs, key: str) -> Any:
+    """A factor's level in the stated baseline, else its first."""
+    found, stated = levels(cells, key), (runs.asked.get("baseline") or {}).get(key)
+    return stated if canonical(stated) in map(canonical, found) else found[0]
+
+
 def main_effects(cells: Sequence[Cell], runs: Runs) -> list[Effect]:
     """Of each level of each factor against the baseline's, else the first; seeds that lack one of the cells are left out."""
     place = {canonical(cell.setting): cell for cell in cells}
     effects = []
-    for key in runs.keys:
-        found = levels(cells, key)
-        stated = (runs.asked.get("baseline") or {}).get(key)
-        base = stated if canonical(stated) in map(canonical, found) else found[0]
-        for level in found:
-            if canonical(level) == canonical(base):
-                continue
-            pairs = [
-                (cell.values, place[canonical({**cell.setting, key: base})].values)
-                for cell in cells
-                if canonical(cell.setting[key]) == canonical(level)
-            ]
-            if effect := _effect(key, level, base, [other for other in runs.keys if other != key], pairs):
-                effects.append(effect)
+    for key, level in compared_levels(cells, runs):
+        base = base_level(cells, runs, key)
+        pairs = [
+            (cell.values, place[canonical({**cell.setting, key: base})].values)
+            for cell in cells
+            if canonical(cell.setting[key]) == canonical(level)
+        ]
+        others = [other for other in runs.keys if other != key and len(levels(cells, other)) > 1]
+        if effect := _effect(key, level, base, others, pairs):
+            effects.append(effect)
     corrected = stats.holm([effect.difference.p for effect in effects])
     return [replace(effect, p=p) for effect, p in zip(effects, corrected, strict=True)]
 
@@ -255,7 +273,7 @@ def interplays(cells: Sequence[Cell], effects: Sequence[Effect]) -> list[Interpl
     made = []
     for one, other in itertools.product(*([effect for effect in effects if effect.key == key] for key in keys)):
         corners = [
-            place[canonical({one.key: first, other.key: second})]
+            place[canonical({**cells[0].setting, one.key: first, other.key: second})]
             for first, second in itertools.product((one.level, one.base), (other.level, other.base))
         ]
         seeds = [seed for seed in corners[0] if all(seed in corner for corner in corners)]

@@ -9,7 +9,7 @@ from cnnbench.report.claims import Verdict
 from cnnbench.report.published import Published
 from cnnbench.report.review import Cell, Review, word
 from cnnbench.report.stats import Difference, Interval
-from cnnbench.report.words import p_value, percent, points
+from cnnbench.report.words import p_value, percent, signed
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,15 @@ class Table:
 def of_cells(review: Review) -> Table:
     """A row a cell."""
     columns = [
-        "cell",
-        "n",
-        "mean",
-        "sd",
-        "95 % interval",
-        "difference",
-        "95 % interval of it",
-        "p",
-        "parameters",
-        "MACs",
-        "seconds",
-    ]
-    columns += ["samples/s"]
-    return Table(columns, frozenset(range(1, 12)), [_cell(cell, number) for number, cell in enumerate(review.cells)])
+        "cell", "n", "mean", "sd", "95 % interval", "difference", "95 % interval of it", "p", "parameters", "MACs", "seconds",
+        "samples/s",
+    ]  # fmt: skip
+    bases = {cell.base for cell in review.cells}
+    rows = [_cell(cell, number, number in bases) for number, cell in enumerate(review.cells)]
+    return Table(columns, frozenset(range(1, 12)), rows)
 
 
-def _cell(cell: Cell, number: int) -> Row:
+def _cell(cell: Cell, number: int, baseline: bool) -> Row:
     difference = cell.difference
     facts = [cell.fact("params"), cell.fact("macs"), cell.fact("time", "fit_s"), cell.fact("samples_per_s")]
     mark = "★ " if cell.best else "≈ " if cell.alike else ""
@@ -73,7 +65,6 @@ def _cell(cell: Cell, number: int) -> Row:
         cell.p,
         *facts,
     ]
-    baseline = cell.base is None and cell.n > 0
     return Row(texts, sort, number, " ".join(["best"] * cell.best + ["base"] * baseline))
 
 
@@ -135,11 +126,6 @@ def of_published(found: Sequence[tuple[Cell, Published]]) -> Table:
         for cell, figure in found
     ]
     return Table(columns, frozenset({1, 2, 3, 4}), rows)
-
-
-def signed(value: float) -> str:
-    """A difference in points, with its sign."""
-    return f"{'+' if value > 0 else ''}{points(value)}"
 
 
 def _interval(interval: Interval) -> str:

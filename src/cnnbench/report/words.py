@@ -13,13 +13,19 @@ NAMED = 4  # so many of a list are told
 
 def points(value: float) -> str:
     """A difference of accuracies in percentage points: `1.9`, `0.04`."""
-    size = round(100 * value, 2)
+    size = round(100 * value, 2) or 0.0  # not -0.0
     return f"{size:.1f}" if abs(size) >= 0.1 or size == 0 else f"{size:.2f}"
 
 
 def percent(value: float | None) -> str:
     """An accuracy as `0.9812`."""
     return "" if value is None else f"{value:.4f}"
+
+
+def signed(value: float) -> str:
+    """The same with its sign: `+1.9`, `-0.04`, `0.0`."""
+    text = points(value)
+    return f"+{text}" if value > 0 and text != "0.0" else text
 
 
 def interval_of(interval: Interval) -> str:
@@ -54,8 +60,7 @@ def answer(review: Review) -> list[str]:
     if len(review.cells) == 1:
         return [alone(done[0])]
     if review.effects:
-        told = [of_effect(effect, review) for effect in review.effects]
-        return told + [of_interplays(review)] * bool(review.interplays)
+        return of_effects(review) + [of_interplays(review)] * bool(review.interplays)
     return of_cells(review)
 
 
@@ -63,14 +68,34 @@ def alone(cell: Cell) -> str:
     """Of a single cell there is nothing to compare."""
     assert cell.mean is not None
     if cell.interval is None:
+        runs = "one run" if cell.n == 1 else f"each of {cell.n} runs"
         return (
-            f"{cell.label} has a test accuracy of {percent(cell.mean)} in one run; how far seeds scatter is not known."
+            f"{cell.label} has a test accuracy of {percent(cell.mean)} in {runs}; how far seeds scatter is not known."
         )
     low, high = cell.interval
     return (
         f"{cell.label} has a test accuracy of {percent(cell.mean)} (95 % interval {percent(low)} to {percent(high)}, "
         f"{plural(cell.n, 'seed')})."
     )
+
+
+def of_effects(review: Review) -> list[str]:
+    """What each level does; what is certain first, the largest difference first."""
+    effects = sorted(
+        review.effects, key=lambda each: (not is_certain(each.difference, each.p), -abs(each.difference.point))
+    )
+    certain = [each for each in effects if is_certain(each.difference, each.p)]
+    rest = effects[len(certain) :]
+    told = [of_effect(each, review) for each in certain[:NAMED]]
+    if len(certain) > NAMED:
+        told.append(f"{len(certain) - NAMED} more differ, by less: {_seen(certain[NAMED:])}.")
+    if len(rest) > 2:
+        return [*told, f"Undecided, on average over the other factors: {_seen(rest)}."]
+    return told + [of_effect(each, review) for each in rest]
+
+
+def _seen(effects: Sequence[Effect]) -> str:
+    return some([f"{each.label} ({signed(each.difference.point)} points)" for each in effects])
 
 
 def of_effect(effect: Effect, review: Review) -> str:
@@ -90,12 +115,11 @@ def of_cells(review: Review) -> list[str]:
         return [f"Undecided: no two cells have results that can be compared{why}."]
     certain = [cell for cell in compared if is_certain(cell.difference, cell.p)]
     certain.sort(key=lambda cell: -abs(cell.difference.point if cell.difference else 0))
-    rest = [cell for cell in compared if cell not in certain]
+    rest = [cell for cell in compared if not is_certain(cell.difference, cell.p)]
     told = [_of_cell(cell, review) for cell in certain[:NAMED]]
     if len(certain) > NAMED:
-        told.append(
-            f"{plural(len(certain) - NAMED, 'other')} differ by less: {some([cell.label for cell in certain[NAMED:]])}."
-        )
+        others = certain[NAMED:]
+        told.append(f"{len(others)} more differ from the baseline, by less: {some([cell.label for cell in others])}.")
     if len(rest) > 2:
         return [*told, undecided(rest, review)]
     return told + [_of_cell(cell, review) for cell in rest]
@@ -146,9 +170,9 @@ def sentence(
         return f"{ours} {verb} test accuracy by {size} points against {theirs}{over} ({how})."
     if difference.point == 0 and difference.interval == (0.0, 0.0):
         return f"{ours} and {theirs} come to the same test accuracy{over} ({seeds})."
-    more = "more" if difference.point > 0 else "less"
-    start = f"Undecided whether {ours} differs from {theirs} in test accuracy{over}: {size} points {more} ({how})"
-    return f"{start}; {settled(difference, by_seed, review)}."
+    seen = f"{size} points {'more' if difference.point > 0 else 'less'}" if size != "0.0" else "no difference seen"
+    start = f"Undecided whether {ours} differs from {theirs} in test accuracy{over}: {seen} ({how})"
+    return f"{start}; {settled(difference, by_seed, review, paired)}."
 
 
 def _corrected(p: float | None, review: Review) -> str:
@@ -161,37 +185,45 @@ def _corrected(p: float | None, review: Review) -> str:
     )
 
 
-def settled(difference: Difference, by_seed: Sequence[float], review: Review) -> str:
+def settled(difference: Difference, by_seed: Sequence[float], review: Review, paired: bool = True) -> str:
     """What it would take to know."""
     interval = difference.interval
     if interval is None:
         if difference.n > 1:
-            return "all seeds differ by the same, which a few test images can make by chance: run more seeds"
+            same = "all seeds differ by the same" if paired else "no seed differs from another of its cell"
+            return f"{same}, which a few test images can make by chance: run more seeds"
         return "one seed says nothing of chance: run at least three"
     if max(abs(interval[0]), abs(interval[1])) < SETTLE:
-        return "a difference of 1 point is ruled out"
-    needed = review.settling(by_seed, SETTLE)
+        return "the interval holds no difference as large as 1 point"
+    needed = review.settling(by_seed, SETTLE) if paired else None
     if needed is None:
         return "run the same seeds in both"
-    low, high = needed
-    if high == 0:
-        return "there are seeds enough to have met a difference of 1 point"
-    between = f"between {low:,} and {high:,} more seeds" if low != high else plural(high, "more seed")
-    return f"{between} would settle a difference of 1 point"
+    if needed[1] == 0:
+        return "with as many seeds a true difference of 1 point is found four times in five"
+    return f"{more_seeds(*needed)} would settle a difference of 1 point"
+
+
+def more_seeds(low: int, high: int) -> str:
+    """`between 6 and 20 more seeds`, `up to 4 more seeds`, `1 more seed`."""
+    if low == high:
+        return plural(high, "more seed")
+    return f"between {low:,} and {high:,} more seeds" if low else f"up to {plural(high, 'more seed')}"
 
 
 def undecided(rest: Sequence[Cell], review: Review) -> str:
-    """Several comparisons that show nothing, in one sentence."""
-    names = some([cell.label for cell in rest])
-    needed = []
-    for cell in rest:
-        if cell.base is not None and (found := review.settling(differences(cell, review.cells[cell.base]), SETTLE)):
-            needed.append(found)
-    more = ""
-    if needed and max(high for _, high in needed):
-        low, high = min(low for low, _ in needed), max(high for _, high in needed)
-        more = f"; between {low:,} and {high:,} more seeds would settle a difference of 1 point"
-    return f"Undecided whether they differ from the baseline: {names}{more}."
+    """Several comparisons that show nothing, in one sentence: how far they lie apart, and what would settle all of them."""
+    seen = [f"{cell.label} ({signed(cell.difference.point)} points)" for cell in rest if cell.difference]
+    found = [
+        review.settling(differences(cell, review.cells[cell.base]), SETTLE)
+        if cell.base is not None and cell.paired
+        else None
+        for cell in rest
+    ]
+    needed = [pair for pair in found if pair is not None]
+    most = max((low for low, _ in needed), default=0), max((high for _, high in needed), default=0)
+    whole = "" if len(needed) == len(rest) else " where several seeds tell how far they scatter"
+    more = f"; {more_seeds(*most)} would settle a difference of 1 point{whole}" if most[1] else ""
+    return f"Undecided whether they differ from the baseline: {some(seen)}{more}."
 
 
 def of_interplays(review: Review) -> str:
@@ -200,12 +232,15 @@ def of_interplays(review: Review) -> str:
     if certain:
         each = max(certain, key=lambda each: abs(each.difference.point))
         how = f"{interval_of(each.difference.interval)}{_among(len(review.interplays), each.p)}"
-        more = "more" if each.difference.point > 0 else "less"
+        more = f"{points(abs(each.difference.point))} points {'higher' if each.difference.point > 0 else 'lower'}"
         return (
-            f"It depends: {each.first.label} does {points(abs(each.difference.point))} points {more} at {word(each.key, each.level)} "
+            f"The factors interact: the effect of {each.first.label} is {more} at {word(each.key, each.level)} "
             f"than at {word(each.key, each.base)} ({how})."
         )
     widest = max(review.interplays, key=lambda each: abs(each.difference.point))
+    if widest.difference.interval == (0.0, 0.0):
+        seeds = plural(widest.difference.n, "paired seed")
+        return f"In these runs the effect of {widest.first.label} is the same at every {widest.key.rpartition('.')[2]} ({seeds})."
     return (
         f"Whether the effect of {widest.first.label} depends on {widest.key.rpartition('.')[2]} is undecided: "
         f"{points(widest.difference.point)} points between {word(widest.key, widest.base)} and {word(widest.key, widest.level)} "

@@ -81,7 +81,7 @@
         traces.push({
           x, y: band.mean, line: { ...line, width: 2.2 }, type: "scatter", mode: x.length > 1 ? "lines" : "markers",
           marker: { color: arm.color },
-          text: band.epochs.map((epoch, i) => `${plain(arm.label)}, mean of ${runs.length}<br>epoch ${epoch}: ${band.mean[i]}`),
+          text: band.epochs.map((epoch, i) => `${plain(arm.label)}, mean of ${band.count[i]}<br>epoch ${epoch}: ${band.mean[i]}`),
           hovertemplate: "%{text}<extra></extra>",
         });
       }
