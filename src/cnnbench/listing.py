@@ -38,7 +38,7 @@ for instance
   python -m cnnbench -m experiment=demo
   python -m cnnbench resume=runs/lenet5_mnist5k/seed0_1a2b3c4d
 
-exit codes: 0 done, 1 a check said no or a bug, 2 wrong configuration or data (nothing ran), 3 the run failed or diverged, 130/143 Ctrl-C/SIGTERM
+exit codes: 0 done, 1 a check said no or a bug, 2 wrong configuration or data, nothing ran, 3 a run failed, diverged, 130/143 Ctrl-C/SIGTERM
 """
 
 

@@ -142,8 +142,9 @@ def confusion(report: Report) -> Figure:
     arms = [pair.theirs, pair.ours] if pair else report.arms[:1]
     names = mistakes.class_names(report.review.runs.done, max(len(arm.confusion) for arm in arms))
     shares = [_shares(arm) for arm in arms]
+    most_wrong = max(map(_largest, shares))
     panels: list[tuple[str, Any, str, float, float]] = [
-        (short(arm.cell.label), share, "Blues", 0.0, _largest(share)) for arm, share in zip(arms, shares, strict=True)
+        (short(arm.cell.label), share, "Blues", 0.0, most_wrong) for arm, share in zip(arms, shares, strict=True)
     ]
     if len(arms) == 2:
         difference = shares[1] - shares[0]
@@ -177,7 +178,7 @@ def _largest(share: np.ndarray) -> float:
 
 def reliability(report: Report) -> Figure:
     """Accuracy over confidence."""
-    figure = Figure((WIDTH / 2, WIDTH / 2), layout="constrained")
+    figure = Figure((WIDTH / 2, WIDTH / 2 + 0.16 * min(NAMED, len(report.arms))), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], ":", color="0.5", linewidth=1)
     place = {id(cell): number for number, cell in enumerate(report.review.cells)}
@@ -190,5 +191,5 @@ def reliability(report: Report) -> Figure:
         )  # fmt: skip
     axes.set_xlabel("confidence")
     axes.set_ylabel("accuracy")
-    axes.legend(fontsize=7)
+    figure.legend(loc="outside lower center", fontsize=7)
     return figure

@@ -230,10 +230,15 @@
     const figure = document.createElement("figure");
     const picture = Object.assign(new Image(), { src: pictures[image.index], alt: `test image ${image.index}`, loading: "lazy" });
     const caption = document.createElement("figcaption");
-    const lines = [`is ${classes[image.target]}`, ...image.said.map(([arm, said, share]) => `${short(data.arms[arm].label, 16)}: ${classes[said]}, ${Math.round(100 * share)} % right`)];
-    const most = 3;
-    lines.slice(0, most).forEach((line) => caption.append(Object.assign(document.createElement("div"), { textContent: line })));
-    figure.title = [`test image ${image.index}`, ...lines].join("\n");
+    const is = Object.assign(document.createElement("div"), { textContent: `is ${classes[image.target]}` });
+    const told = image.said.slice(0, 3).map(([arm, said, share]) => {
+      const line = document.createElement("div");
+      line.append(swatch(arm), `${classes[said]}, ${Math.round(100 * share)} %`);
+      return line;
+    });
+    caption.append(is, ...told);
+    const whole = image.said.map(([arm, said, share]) => `${data.arms[arm].label}: ${classes[said]}, ${Math.round(100 * share)} % right`);
+    figure.title = [`test image ${image.index}`, `is ${classes[image.target]}`, ...whole].join("\n");
     figure.append(picture, caption);
     return figure;
   };
