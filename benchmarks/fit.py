@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from cnnbench.compose import compose
 from cnnbench.config import Config
+from cnnbench.numerics import arranged
 from cnnbench.prepare import Prepared, build_net, prepare
 from cnnbench.train import run, seed_everything
 
@@ -26,7 +27,7 @@ def plain_loop(prepared: Prepared) -> float:
     """Images per second of the shortest loop that trains the same."""
     config, data = prepared.config, prepared.data
     seed_everything(config.seed)
-    net = build_net(config, data)
+    net = arranged(build_net(config, data), config)
     optimizer = torch.optim.Adam(net.parameters(), lr=config.optimizer.lr)
     loader = data.train_dataloader()
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * len(loader))

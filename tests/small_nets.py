@@ -29,7 +29,7 @@ class Small(nn.Module):
         self.dropout = dropout
 
     def forward(self, x):
-        if self.training:
+        if self.training and not x.is_meta:
             send_signal()
         x = torch.relu(self.norm(self.conv(x))).mean((2, 3))
         logits = self.linear(nn.functional.dropout(x, self.dropout, self.training))

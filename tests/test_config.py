@@ -107,7 +107,7 @@ def test_the_identity_is_the_hash_of_the_config_without_those_keys(finished):
     import yaml
 
     values = yaml.safe_load(finished.config.read_text())
-    for key in ("runs_dir", "name", "resume", "log", "choices", "threads"):
+    for key in ("runs_dir", "name", "resume", "log", "choices", "threads", "channels_last"):
         del values[key]
     for key in ("devices", "num_nodes", "checkpoint_every_s"):
         del values["trainer"][key]

@@ -81,7 +81,7 @@ def test_the_result_has_the_documented_keys(finished):
         "deterministic": True,
         "tf32": False,
         "cudnn_benchmark": False,
-        "channels_last": False,
+        "channels_last": True,
         "compiled": False,
     }
     assert result["numerics"] == expected

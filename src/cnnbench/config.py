@@ -29,7 +29,7 @@ PerChannel = Literal["auto"] | Finite | Annotated[list[Finite], Field(min_length
 INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
 UNDECISIVE = (
     "runs_dir", "name", "resume", "log", "choices", "swept", "threads", "trainer.devices", "trainer.num_nodes", "data.root",
-    "data.pipeline", "trainer.checkpoint_every_s",
+    "data.pipeline", "trainer.checkpoint_every_s", "channels_last",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -149,6 +149,7 @@ class Config(Keys):
     compile: bool = key("true or false", "true")
     deterministic: Literal["auto", "warn"] | bool = key("auto, true, warn or false", "true")
     threads: Literal["auto"] | Count = key("auto or an integer above 0", 2)
+    channels_last: bool = False  # of the weights, in memory; found out when the config is frozen
     name: str = key("at most 80 letters, digits, '.', '_', '-'", "my_run")
     runs_dir: str = key("a folder", "runs", min_length=1)
     resume: str = key("never, auto or a run directory", "auto")
@@ -225,8 +226,8 @@ class Config(Keys):
         """The keys that decide a frozen run's numbers, and those that vary in its sweep.
 
         Left out: names and places (`runs_dir name resume log choices data.root data.pipeline`), how often it is saved
-        (`trainer.checkpoint_every_s`), and what must not change a number beyond its last bits (`threads trainer.devices
-        trainer.num_nodes`). The data enter by their fingerprint.
+        (`trainer.checkpoint_every_s`), and what must not change a number beyond its last bits (`threads channels_last
+        trainer.devices trainer.num_nodes`). The data enter by their fingerprint.
         """
         values = self.as_dict()
         for dotted in UNDECISIVE:

@@ -17,15 +17,14 @@ def numerics(config: Config) -> dict[str, Any]:
     """What a frozen config means for the bits of its numbers; it goes into the result.
 
     `deterministic=true` asks for the same bits each time: no TF32, no search for the fastest kernel, an error where there is
-    only a kernel that adds in any order (`warn`: a warning). `false` is for speed. Nets of half precision on a GPU keep their
-    weights with the channels last, which its tensor cores want; on CPUs that was measured to gain nothing.
+    only a kernel that adds in any order (`warn`: a warning). `false` is for speed.
     """
     on_gpu = config.trainer.accelerator == "gpu"
     return {
         "deterministic": config.deterministic,
         "tf32": on_gpu and not config.deterministic,
         "cudnn_benchmark": on_gpu and not config.deterministic,
-        "channels_last": on_gpu and config.precision in ("bf16", "16"),
+        "channels_last": config.channels_last,
     }
 
 
@@ -55,6 +54,11 @@ def compiled(net: nn.Module, device: str, warn: Callable[[str], None]) -> bool:
     return True
 
 
+def suits_channels_last(config: Config) -> bool:
+    """Convolutions are faster with the channels last here: a CPU's, and those of half precision, by a GPU's tensor cores."""
+    return config.trainer.accelerator == "cpu" or config.precision in ("bf16", "16")
+
+
 def arranged(net: nn.Module, config: Config) -> nn.Module:
-    """The net, its weights in the order of memory that suits the device."""
-    return net.to(memory_format=torch.channels_last) if numerics(config)["channels_last"] else net
+    """The net, its weights in the order of memory that a frozen config says; its maps take it over from them."""
+    return net.to(memory_format=torch.channels_last) if config.channels_last else net

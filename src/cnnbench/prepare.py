@@ -26,8 +26,10 @@ from cnnbench.data.base import ImageData
 from cnnbench.data.fetch import default_root
 from cnnbench.data.mixing import Mixing
 from cnnbench.errors import ConfigError
+from cnnbench.layout import takes_channels_last
 from cnnbench.models.init import initialize
 from cnnbench.notation import as_typed, canonical
+from cnnbench.numerics import suits_channels_last
 from cnnbench.optimizers import parameter_groups
 
 FIRST_DROP = {"cnnbench.schedulers.step": "every_epochs", "cnnbench.schedulers.multistep": "milestones"}
@@ -45,12 +47,21 @@ class Prepared:
     cautions: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class NetFacts:
+    """What running a net once has shown: its size, and whether its channels may come last in memory."""
+
+    params: int
+    macs: int
+    channels_last: bool
+
+
 class Known:
     """What was found out about one config and holds for others: many of a sweep share their images, or their net."""
 
     def __init__(self) -> None:
         self._data: dict[str, ImageData] = {}
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._nets: dict[str, NetFacts] = {}
 
     def data(self, config: Config) -> ImageData:
         """The data of a config, with its train images read; the last that was asked for is kept."""
@@ -63,12 +74,12 @@ class Known:
             self._data[key] = data
         return batched(self._data[key], config)
 
-    def size(self, config: Config, data: ImageData) -> tuple[int, int]:
-        """Parameters and MACs of a net, which is checked."""
+    def net(self, config: Config, data: ImageData) -> NetFacts:
+        """What is known of a net, which is checked."""
         key = canonical([config.model.as_dict(), config.init, config.init_std, data.shape, data.num_classes])
-        if key not in self._sizes:
-            self._sizes[key] = check_net(config, data)
-        return self._sizes[key]
+        if key not in self._nets:
+            self._nets[key] = check_net(config, data)
+        return self._nets[key]
 
 
 def prepare(config: Config, known: Known | None = None) -> Prepared:
@@ -105,9 +116,10 @@ def prepare(config: Config, known: Known | None = None) -> Prepared:
         }
     )
     check_parts(frozen, data)
-    params, macs = known.size(frozen, data)
+    net = known.net(frozen, data)
+    frozen = frozen.model_copy(update={"channels_last": net.channels_last and suits_channels_last(frozen)})
     check_optimizer(frozen, data)
-    return Prepared(frozen, data, params, macs, why, cautions(frozen, data))
+    return Prepared(frozen, data, net.params, net.macs, why, cautions(frozen, data))
 
 
 def resolve_hardware(config: Config) -> dict[str, Any]:
@@ -261,21 +273,21 @@ def build_net(config: Config, data: ImageData) -> nn.Module:
     return net
 
 
-def check_net(config: Config, data: ImageData) -> tuple[int, int]:
-    """Parameters and MACs of the net; it must give one number a class for each image.
+def check_net(config: Config, data: ImageData) -> NetFacts:
+    """The net must give one number a class for each image.
 
     It is built on the meta device, which takes no memory; a net that cannot live there is run on the CPU.
     """
     try:
         with torch.device("meta"):
-            net = build_net(config, data)
-            shape = _output_shape(net, torch.empty(2, *data.shape))
+            net, images = build_net(config, data), torch.empty(2, *data.shape)
+            shape = _output_shape(net, images)
     except ConfigError:
         raise
     except Exception:  # whatever a net of the user's own raises on a device that it does not know
         try:
-            net = build_net(config, data)
-            shape = _output_shape(net, torch.zeros(2, *data.shape))
+            net, images = build_net(config, data), torch.zeros(2, *data.shape)
+            shape = _output_shape(net, images)
         except ConfigError:
             raise
         except Exception as error:
@@ -291,7 +303,8 @@ def check_net(config: Config, data: ImageData) -> tuple[int, int]:
         )
     if not any(p.requires_grad for p in net.parameters()):
         raise ConfigError(f"model: {type(net).__name__} has no trainable parameters")
-    return accounting.parameters(net), accounting.macs(net, data.shape)
+    params, macs = accounting.parameters(net), accounting.macs(net, data.shape)
+    return NetFacts(params, macs, takes_channels_last(net, images))
 
 
 def check_parts(config: Config, data: ImageData) -> None:

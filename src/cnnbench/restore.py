@@ -11,6 +11,7 @@ from torch import nn
 from cnnbench.build import construct
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.numerics import arranged
 from cnnbench.rundir import RunDir
 from cnnbench.trust import require_known
 
@@ -43,6 +44,7 @@ def load_net(directory: Path | str, trust: bool = False, ema: bool = False) -> t
             "image_size": facts["image_size"],
         }
         net = construct(config.model, "model", **shape)
+        net = arranged(net, config)
         net.load_state_dict(weights)
     except (AttributeError, KeyError, IndexError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

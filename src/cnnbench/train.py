@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
         prepared = ranks.first_then_others(lambda: prepare(config))
         torch.set_num_threads(int(prepared.config.threads))
         directory = ranks.by_first(lambda: find_directory(prepared.config, held))
+        prepared = as_begun(prepared, directory)
         if directory.result.is_file():
             return Outcome(directory, directory.outcome(), fresh=False)
         with recorded(directory, ranks) as (signals, pulse):
@@ -186,6 +187,14 @@ def find_directory(config: Config, held: ExitStack) -> RunDir:
     if not earlier.result.is_file():
         earlier.last.parent.mkdir(exist_ok=True)
     return earlier
+
+
+def as_begun(prepared: Prepared, directory: RunDir) -> Prepared:
+    """A run that goes on keeps the order of memory that it began with, which decides the last bits."""
+    if not directory.config.is_file():
+        return prepared
+    kept = prepared.config.channels_last and Config.load(directory.config).channels_last
+    return replace(prepared, config=prepared.config.model_copy(update={"channels_last": kept}))
 
 
 def seed_everything(*seed: int) -> None:
