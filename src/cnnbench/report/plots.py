@@ -52,6 +52,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     FigureCanvasAgg(figure)
     files = [path.with_suffix(".svg"), path.with_suffix(".png")]
     figure.savefig(files[0], metadata={"Date": None})
+    figure.set_layout_engine("none")  # it is laid out by now
     figure.savefig(files[1], dpi=200)
     return files
 
