@@ -126,21 +126,6 @@ def test_the_calibration_error_is_the_gap_of_each_bin_weighted_by_its_images():
     confidence, right = np.array([[0.9, 0.9, 0.55, 0.55]]), np.array([[True, False, True, True]])
     # bins of 0.9 and of 0.55: |1/2 - 0.9| and |1 - 0.55|, half of the images in each
     assert stats.calibration(confidence[0], right[0]).ece == pytest.approx((0.4 + 0.45) / 2)
-    low, high = mistakes.ece_interval(confidence, right)
-    assert 0 <= low <= 0.425 <= high <= 1
-
-
-def test_the_interval_of_one_run_is_that_of_a_plain_bootstrap(tmp_path):
-    found = mistakes.predicted(LOGITS[0].astype(np.float32), TARGETS)
-    wanted = stats.ece_interval(found.confidence, found.right, np.random.default_rng(5), draws=2000)[1]
-    assert mistakes.ece_interval(found.confidence[None], found.right[None]) == pytest.approx(wanted, abs=0.01)
-
-
-def test_runs_that_say_the_same_make_the_calibration_error_no_surer():
-    found = mistakes.predicted(LOGITS[0].astype(np.float32), TARGETS)
-    once, thrice = (np.stack([found.confidence] * runs) for runs in (1, 3))
-    right = np.stack([found.right] * 3)
-    assert mistakes.ece_interval(thrice, right) == pytest.approx(mistakes.ece_interval(once, right[:1]), rel=1e-4)
 
 
 # ---- two arms ----------------------------------------------------------------------------------------------------------------

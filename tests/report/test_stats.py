@@ -33,6 +33,7 @@ from cnnbench.report.stats import (
     pairs_needed,
     pareto,
     power,
+    resampled,
     sign_test,
     welch,
     wilson,
@@ -236,7 +237,7 @@ def test_sides_of_other_lengths_are_no_pairs(function):
         lambda level: welch([1, 2], [2, 4], level),
         lambda level: mcnemar([1, 0], [0, 1], level),
         lambda level: more_pairs([1, 2], 1, level=level),
-        lambda level: ece_interval([0.5], [1], np.random.default_rng(0), level=level),
+        lambda level: ece_interval([0.5], [1], np.ones((1, 1), np.float32), level=level),
     ],
 )
 def test_levels_that_are_no_probability_are_refused(function, level):
@@ -527,19 +528,33 @@ def test_the_calibration_errors_interval_is_scipys_bootstrap():
         (confidence, right), lambda own, hit: calibration(own, hit).ece, paired=True, vectorized=False,
         method="percentile", n_resamples=3000, rng=np.random.default_rng(1),
     ).confidence_interval  # fmt: skip
-    point, interval = ece_interval(confidence, right, np.random.default_rng(2), draws=3000)
+    point, interval = ece_interval(confidence, right, resampled(300, np.random.default_rng(2), 3000))
     assert point == calibration(confidence, right).ece
     assert interval == pytest.approx(tuple(theirs), abs=0.005)
 
 
 def test_the_generator_decides_the_interval():
-    first, again, other = (ece_interval(*overconfident(100), np.random.default_rng(seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        ece_interval(*overconfident(100), resampled(100, np.random.default_rng(seed))) for seed in (0, 0, 1)
+    )
     assert first == again != other
 
 
-def test_an_interval_without_draws_is_refused():
+def test_runs_that_say_the_same_make_the_calibration_error_no_surer():
+    confidence, right = overconfident(100)
+    drawn = resampled(100, np.random.default_rng(0))
+    thrice = ece_interval(np.stack([confidence] * 3), np.stack([right] * 3), drawn)
+    assert thrice[1] == pytest.approx(ece_interval(confidence, right, drawn)[1], rel=1e-4)
+
+
+def test_as_many_images_are_drawn_as_there_are():
+    assert set(resampled(50, np.random.default_rng(0), 20).sum(1)) == {50}
+
+
+@pytest.mark.parametrize(("images", "draws"), [(0, 1), (1, 0)])
+def test_nothing_to_draw_is_refused(images, draws):
     with pytest.raises(ValueError, match="at least 1 draw"):
-        ece_interval([0.5], [1], np.random.default_rng(0), draws=0)
+        resampled(images, np.random.default_rng(0), draws)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))

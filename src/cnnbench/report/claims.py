@@ -65,8 +65,8 @@ def _setting(setting: Mapping[str, Any]) -> str:
 
 
 def outcome(interval: stats.Interval, above: float | None, below: float | None) -> Outcome:
-    """What an interval says of a check."""
-    if interval is None:
+    """What an interval says of a check; one without width, as of equal runs, says nothing of others."""
+    if interval is None or interval[0] == interval[1]:
         return "undecided"
     low, high = interval
     if (above is None or low > above) and (below is None or high < below):

@@ -16,8 +16,7 @@ from cnnbench.report.read import Run, first_line
 from cnnbench.report.review import Cell
 
 SHOWN = 24  # images of a gallery
-BINS = 15  # of confidence, as Guo et al. 2017 have them
-DRAWS, SEED = 400, 0  # of the bootstrap
+SEED = 0  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -123,37 +122,17 @@ def arm_of(cell: Cell, problems: list[str]) -> Arm | None:
     others[rows, targets] = 0
     wrong = np.where(others.any(1), others.argmax(1), -1)
     confidence, right = (np.stack([getattr(each, name) for each in found]) for name in ("confidence", "right"))
-    calibration = stats.calibration(confidence.ravel(), right.ravel(), BINS)
     loss = np.mean([each.loss for each in found], 0)
     return Arm(
         cell, len(found), targets, confusion, share, votes.argmax(1), wrong, loss,
-        calibration, (calibration.ece, ece_interval(confidence, right)),
+        stats.calibration(confidence.ravel(), right.ravel()), stats.ece_interval(confidence, right, drawn(len(targets))),
     )  # fmt: skip
-
-
-def ece_interval(confidence: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the calibration error: images are drawn, each with the answers of all runs.
-
-    Args:
-        confidence: (runs, N).
-        right: (runs, N).
-    """
-    runs, images = confidence.shape
-    bin_of = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
-    gaps = np.zeros((images, BINS), np.float32)
-    for which in range(runs):
-        gaps[np.arange(images), bin_of[which]] += right[which] - confidence[which]
-    errors = np.abs(drawn(images) @ gaps).sum(1) / (runs * images)
-    low, high = np.quantile(errors, [0.025, 0.975])
-    return float(low), float(high)
 
 
 @lru_cache(maxsize=1)
 def drawn(images: int) -> np.ndarray:
-    """(DRAWS, images) how often each is drawn, of as many with replacement; the same for all arms."""
-    rng = np.random.default_rng(SEED)
-    counts = [np.bincount(rng.integers(images, size=images), minlength=images) for _ in range(DRAWS)]
-    return np.stack(counts).astype(np.float32)
+    """The bootstrap's images, the same for all arms."""
+    return stats.resampled(images, np.random.default_rng(SEED))
 
 
 def alike(arms: Sequence[Arm]) -> list[Arm]:

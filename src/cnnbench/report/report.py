@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,10 +73,10 @@ def make_report(path: Path, progress: Callable[[str], None] = lambda what: None,
     problems: list[str] = []
     arms: list[Arm] = []
     if images:
-        for number, cell in enumerate(found.cells):
-            progress(f"predictions, cell {number + 1} of {len(found.cells)}")
-            if (arm := mistakes.arm_of(cell, problems)) is not None:
-                arms.append(arm)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # unzipping and numpy let other threads run
+            for number, arm in enumerate(pool.map(lambda cell: mistakes.arm_of(cell, problems), found.cells)):
+                progress(f"predictions, cell {number + 1} of {len(found.cells)}")
+                arms += [arm] if arm is not None else []
     pictured = [run for arm in mistakes.alike(arms) for run in arm.cell.runs if run.done]
     pictures = mistakes.pictures_of(pictured, problems)
     found = replace(found, runs=with_problems(runs, problems))

@@ -337,44 +337,49 @@ def calibration(confidence: ArrayLike, right: ArrayLike, bins: int = 15) -> Cali
     return Calibration(edges.tolist(), means, shares, count.tolist(), ece)
 
 
+def resampled(images: int, rng: np.random.Generator, draws: int = 400) -> NDArray[np.float32]:
+    """(draws, images) how often each image is drawn, when as many as there are are drawn with replacement (Efron 1979).
+
+    Raises:
+        ValueError: `images` or `draws` is below 1.
+    """
+    import numpy as np
+
+    if images < 1 or draws < 1:
+        raise ValueError(f"expected at least 1 image and at least 1 draw, got {images} and {draws}")
+    counts = (np.bincount(rng.integers(images, size=images), minlength=images) for _ in range(draws))
+    return np.stack(list(counts)).astype(np.float32)
+
+
 def ece_interval(
-    confidence: ArrayLike,
-    right: ArrayLike,
-    rng: np.random.Generator,
-    bins: int = 15,
-    level: float = 0.95,
-    draws: int = 1000,
+    confidence: ArrayLike, right: ArrayLike, drawn: NDArray[np.float32], bins: int = 15, level: float = 0.95
 ) -> tuple[float, tuple[float, float]]:
-    """The expected calibration error and its percentile bootstrap interval over images (Efron 1979).
+    """The expected calibration error and its percentile bootstrap interval: images are drawn, each with the answers of all runs.
 
     The error of few images is too high, since in a bin chance does not cancel, and that of images drawn again more so.
     Of a net that is calibrated well the interval may therefore lie above the point; it tells how far the number moves with
     the images, not whether the net is calibrated.
 
     Args:
-        confidence: as `calibration` takes it, (images,).
-        right: as `calibration` takes it, (images,).
-        rng: draws the images.
+        confidence: as `calibration` takes it, (images,) or (runs, images).
+        right: as `calibration` takes it, of the same shape.
+        drawn: what `resampled` gives for so many images.
         bins: how many, at least 1.
         level: the interval's coverage, between 0 and 1.
-        draws: how often as many images are drawn with replacement, at least 1.
 
     Raises:
-        ValueError: as `calibration` does, or `level` or `draws` is out of its range.
+        ValueError: as `calibration` does, or `level` is out of its range.
     """
     import numpy as np
 
     _require_share("a level", level)
-    if draws < 1:
-        raise ValueError(f"expected at least 1 draw, got {draws}")
-    own, hit, _, bin_of = _binned(confidence, right, bins)
-    gap, n = hit - own, own.size  # a bin's share of the error is |sum of its gaps| / n
-    errors = np.empty(draws)
-    for draw in range(draws):
-        drawn = rng.integers(n, size=n)
-        errors[draw] = np.abs(np.bincount(bin_of[drawn], gap[drawn])).sum() / n
+    runs, images = np.atleast_2d(np.asarray(confidence)).shape
+    own, hit, _, bin_of = _binned(np.ravel(confidence), np.ravel(right), bins)
+    gaps = np.zeros((images, bins), np.float32)  # a bin's share of the error is |the sum of its gaps|
+    np.add.at(gaps, (np.tile(np.arange(images), runs), bin_of), hit - own)
+    errors = np.abs(drawn @ gaps).sum(1) / own.size
     low, high = np.quantile(errors, [(1 - level) / 2, (1 + level) / 2])
-    return calibration(confidence, right, bins).ece, (float(low), float(high))
+    return calibration(np.ravel(confidence), np.ravel(right), bins).ece, (float(low), float(high))
 
 
 def pareto(costs: Sequence[float], values: Sequence[float]) -> list[bool]:

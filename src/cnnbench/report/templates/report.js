@@ -193,7 +193,8 @@
     }), { rootMargin: "600px" });
     all("[data-plot]").forEach((place) => near.observe(place));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
-    window.addEventListener("beforeprint", () => all("[data-plot]:not([data-drawn])").forEach(draw));
+    window.addEventListener("beforeprint", () => { document.documentElement.dataset.print = ""; all("[data-plot]").forEach(draw); });
+    window.addEventListener("afterprint", () => { delete document.documentElement.dataset.print; redraw(); });
   }
 
   // ---- arms ------------------------------------------------------------------------------------------------------------
