@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import torch
@@ -156,6 +157,15 @@ class Normed(nn.Module):
     def forward(self, x):
         x = self.pool(self.norm(self.conv(x)).relu()).flatten(1)
         return self.linear(nn.functional.dropout(x, 0.2, self.training))
+
+
+class Quitting(Linear):
+    """Ends the process in training."""
+
+    def forward(self, x):
+        if self.training and not x.is_meta:
+            sys.exit(7)
+        return super().forward(x)
 
 
 class RaisingOnRank1(Raising):

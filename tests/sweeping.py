@@ -65,7 +65,7 @@ def settings_of(
     swept: dict[str, list[Any]] | None = None, fixed: tuple[str, ...] = (), **policy: Any
 ) -> list[dict[str, Any]]:
     """The settings of an experiment's keys, with values typed besides."""
-    return multiplied(SweepKeys.check(policy), swept or {}, set(fixed))[0]
+    return multiplied(SweepKeys.check(policy), swept or {}, dict.fromkeys(fixed))[0]
 
 
 def experiment(folder: Path, **content: Any) -> Path:

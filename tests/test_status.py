@@ -66,7 +66,8 @@ def test_a_dead_sweep_is_counted_and_says_how_it_goes_on(sweep, capsys):
     lines = status(capsys, "runs/mine")
     assert lines[0] == "does it?"
     assert lines[1] == "runs/mine  1 done, 1 pending, 1 interrupted, 1 failed of 4"
-    assert lines[-1] == "nobody runs it. To go on, type the same again: python -m cnnbench -m seed=0,1,2,3"
+    assert lines[-2] == "nobody runs it. To go on, type the same again: python -m cnnbench -m seed=0,1,2,3"
+    assert lines[-1] == "to run what failed again, too: python -m cnnbench -m seed=0,1,2,3 sweep.retry=failed"
 
 
 def test_a_failure_is_told_with_its_reason(sweep, capsys):
@@ -119,7 +120,7 @@ def test_a_sweep_that_ended_with_failures_says_how_they_are_run_again(sweep, cap
         path = sweep.path / f"a_seed{number}_0123456{number}"
         path.mkdir(exist_ok=True)
         (path / "result.json").write_text(json.dumps(RESULT))
-    told = "to run those again that are not done: python -m cnnbench -m seed=0,1,2,3 sweep.retry="
+    told = "to run what failed again, too: python -m cnnbench -m seed=0,1,2,3 sweep.retry="
     assert status(capsys, "runs/mine")[-1] == f"{told}failed"
     (sweep.path / "a_seed3_01234563" / "result.json").unlink()
     status_of = {**this_process(), "state": "diverged", "reason": "nan"}

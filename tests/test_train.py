@@ -320,6 +320,13 @@ def no_network(name, remote, folder, failed):
     raise Unreachable("no network in a test")
 
 
+def test_a_net_that_ends_the_process_has_failed_and_was_not_stopped(train, tmp_path):
+    with pytest.raises(RunFailed, match=r"failed, something in it called sys.exit\(7\); the traceback is in .*log.txt"):
+        train("model=custom", "model._target_=nets.Quitting", "data.train_size=640")
+    (path,) = (tmp_path / "runs").glob("*/*/status.json")
+    assert json.loads(path.read_text())["state"] == "failed"
+
+
 def test_a_run_that_fails_says_so_and_leaves_no_result(train, tmp_path):
     with pytest.raises(RunFailed, match=r"failed, RuntimeError: out of luck; the traceback is in .*log.txt") as raised:
         train("model=custom", "model._target_=nets.Raising", "data.train_size=640")

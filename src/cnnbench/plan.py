@@ -8,10 +8,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cnnbench.arguments import Parser
 from cnnbench.notation import as_typed, duration, flat
-from cnnbench.report.confounds import FACTS, Arms, confounds
+from cnnbench.report.confounds import FACTS, Arms, confounds, folded
 from cnnbench.sweep.command import counted, plain, planned
 from cnnbench.sweep.estimates import Estimate, from_finished, measured, seen_in, together
 from cnnbench.sweep.executors import dismiss
@@ -84,7 +85,7 @@ def of_jobs(plan: Plan, estimates: dict[str, Estimate]) -> Table:
         state = each.status["state"] + ("" if each.due or each.status["state"] == "done" else ", stays")
         state += ", again" * bool(each.due and each.stale)
         estimate = estimates.get(each.job.name)
-        table.add_row(each.job.label, f"[{STATES[each.status['state']]}]{state}", *numbers(each, estimate))
+        table.add_row(Text(each.job.label), Text(state, STATES[each.status["state"]]), *numbers(each, estimate))
     return table
 
 
@@ -96,7 +97,7 @@ def of_cells(plan: Plan, estimates: dict[str, Estimate]) -> Table:
     )
     for members in by_cell(plan.jobs, lambda each: each.job):
         first = members[0]
-        values = [as_typed(first.job.setting[key]) if key in first.job.setting else "" for key in keys]
+        values = [Text(as_typed(first.job.setting[key])) if key in first.job.setting else "" for key in keys]
         done = sum(each.status["state"] == "done" for each in members)
         table.add_row(*values, str(len(members)), str(done), *numbers(first, estimates.get(first.job.name)))
     return table
@@ -127,7 +128,8 @@ def factors(plan: Plan) -> list[Arms]:
         own = each.job.facts
         known = {name: own[name] for name in FACTS if name in own} | {"train": own["n"]["train"]}
         facts.append({**flat(each.config.deciding()), **known})
-    return confounds(settings, facts, plan.asked.keys)
+    choices = [each.config.choices for each in plan.jobs]
+    return confounds(settings, folded(facts, choices, plan.asked.keys), plan.asked.keys)
 
 
 def tell(arms: Arms, baseline: dict[str, Any], console: Console) -> None:
@@ -136,7 +138,7 @@ def tell(arms: Arms, baseline: dict[str, Any], console: Console) -> None:
     levels = ", ".join(
         as_typed(level) + " (baseline)" * (arms.key in baseline and level == base) for level in arms.levels
     )
-    console.print(f"[bold]{arms.key}[/]: {levels}", soft_wrap=True, highlight=False)
+    console.print(Text.assemble((arms.key, "bold"), f": {levels}"), soft_wrap=True, highlight=False)
     for name, values in arms.differing.items():
         shown = " / ".join(several(listed) for listed in values)
         plain(console, f"  besides, {FACTS.get(name, name)}: {shown}", "yellow")

@@ -57,6 +57,12 @@ def recorded(directory: RunDir, ranks: Ranks) -> Iterator[tuple[Signals, Pulse]]
             record.write("interrupted", str(error))
             raise Interrupted(f"{error}; saved. To go on: {directory.resume_command()}", error.signum) from error
         except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
+            if (
+                isinstance(error, SystemExit)
+                and not signals.received
+                and not isinstance(error.__context__, KeyboardInterrupt)
+            ):
+                raise record.failed(RunFailed(f"something in it called sys.exit({error.code})"), 0) from error
             raise record.interrupted(signals.received or signal.SIGINT) from error
         except Diverged as error:
             record.write("diverged", str(error))
@@ -151,7 +157,7 @@ class Record:
 def explain(error: Exception) -> tuple[str, str]:
     """What went wrong, in one line, and what to try; nothing, where one must read the traceback."""
     if isinstance(error, RunFailed):
-        return str(error), "resume the run, which trains again what it lacks"
+        return str(error), ""
     saving = "inline_container" in str(error)  # PyTorch's writer of files; what ails it is all that can stop it
     if saving and isinstance(error.__context__, OSError):
         error = error.__context__

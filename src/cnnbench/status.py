@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from cnnbench.arguments import Parser
 from cnnbench.rundir import RunDir
 from cnnbench.sweep.ledger import ENDS, SweepDir
 from cnnbench.sweep.tally import SAMPLE, Tally
-from cnnbench.sweep.view import make_console, progress_of, rendered
+from cnnbench.sweep.view import make_console, progress_of, rendered, retry
 
 WATCH_S = 1.0
 
@@ -76,12 +75,6 @@ def of_sweep(sweep: SweepDir) -> tuple[Group, bool]:
     command = record.get("command", f"python -m cnnbench -m name={shlex.quote(record['name'])} ...")
     if not launcher and ended < now.total:
         parts.append(Text(f"nobody runs it. To go on, type the same again: {command}"))
-    elif not launcher and now.bad:
-        parts.append(Text(f"to run those again that are not done: {command} {again(now.counts)}"))
+    if not launcher and now.bad:
+        parts.append(Text(f"to run what failed again, too: {command}{retry(now.counts)}"))
     return Group(*parts), bool(launcher)
-
-
-def again(counts: Mapping[str, int]) -> str:
-    """What is typed besides, for the jobs that failed or diverged to be run again."""
-    states = [state for state in ("failed", "diverged") if counts.get(state)]
-    return f"sweep.retry={states[0] if len(states) == 1 else 'all'}"

@@ -5,7 +5,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.report.confounds import confounds
+from cnnbench.report.confounds import confounds, folded
 
 PARAMS = {"plain18": 11_169_162, "resnet18": 11_181_642}
 
@@ -24,6 +24,18 @@ def arms_of(settings, *keys, facts=None):
         known |= {"params": PARAMS[setting["model"]]} if "model" in setting else {}
         own.append({**known, **facts(setting)})
     return {arms.key: arms for arms in confounds(settings, own, keys)}
+
+
+def test_a_groups_choice_stands_for_what_is_in_its_file():
+    facts = [{"augment.crop.size": 4, "augment": None, "epochs": 1}, {"augment": {}, "epochs": 1}]
+    found = folded(facts, [{"augment": "crop", "data": "mnist"}, {"augment": "none", "data": "mnist"}], ["epochs"])
+    assert found == [{"augment": "crop", "epochs": 1}, {"augment": "none", "epochs": 1}]
+
+
+def test_a_factor_stays_where_its_groups_choices_differ():
+    facts = [{"model.width": 8, "model.depth": 2}, {"model.width": 16, "model.depth": 3}]
+    found = folded(facts, [{"model": "a"}, {"model": "b"}], ["model.width"])
+    assert found == [{"model.width": 8, "model": "a"}, {"model.width": 16, "model": "b"}]
 
 
 def test_the_books_two_arms_differ_in_learning_rate_and_parameters():

@@ -16,6 +16,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.prepare import prepare
 from cnnbench.processes import this_process
 from cnnbench.sweep.launcher import freeze_to_disk
+from cnnbench.sweep.planning import shortened
 from sweeping import SMALL, a_result, leave, leave_in, plan, quickly, tree  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -363,9 +364,31 @@ def test_a_key_that_was_fixed_and_varies_now_is_another_sweep(mine):
         plan("name=mine", "seed=0,1", "epochs=2,3")
 
 
-def test_a_seed_alone_is_another_sweep_than_several(mine):
-    with pytest.raises(ConfigError, match=r"holds another sweep"):
-        plan("name=mine", "seed=0")
+def test_one_value_of_what_varies_is_a_part_of_the_sweep(mine):
+    made = plan("name=mine", "seed=1")
+    assert [each.job for each in made.jobs] == [mine.jobs[1].job]
+    assert [job.setting for job in made.others] == [{"seed": 0}]
+
+
+def test_another_seed_of_one_arm_is_added_to_a_sweep_of_several():
+    both = freeze_to_disk(plan("name=mine", "optimizer=adam,sgd", "seed=0"), "typed")
+    made = plan("name=mine", "optimizer=sgd", "seed=0,1")
+    assert made.jobs[0].job == both.jobs[1].job
+    assert made.jobs[1].job.setting == {"optimizer": "sgd", "seed": 1}
+    assert made.record["keys"] == both.record["keys"]
+
+
+def test_a_group_that_is_another_is_told_by_its_choice(mine):
+    with pytest.raises(ConfigError, match=r"holds another sweep \(optimizer: adam, now sgd\)"):
+        plan("name=mine", "seed=0,1", "optimizer=sgd")
+    with pytest.raises(ConfigError, match=r"holds another sweep \(augment: none, now varied\)"):
+        plan("name=mine", "seed=0,1", "augment=none,basic")
+
+
+@pytest.mark.parametrize("label", ["a_seed3", "x" * 80 + "_seed12", "x" * 200])
+def test_what_is_cut_of_a_long_name_is_in_its_middle(label):
+    assert len(shortened(label)) <= 68
+    assert shortened(label).endswith(label.rpartition("_")[2][-8:])
 
 
 def test_many_differences_are_counted(mine):

@@ -29,7 +29,7 @@ LRS = {"optimizer.lr": [0.1, 0.2]}
 def seen(*overrides):
     """The settings of what is typed, of which nothing is composed."""
     typed = read_overrides(overrides, groups())
-    return multiplied(SweepKeys.check({}), typed.swept, set(typed.fixed))[0]
+    return multiplied(SweepKeys.check({}), typed.swept, dict.fromkeys(typed.fixed))[0]
 
 
 # ---- what is typed -----------------------------------------------------------------------------------------------------
@@ -173,13 +173,30 @@ def test_a_list_of_an_exclusion_that_is_a_value_is_not_also_several():
     assert found == [{"augment": "crop"}, {"augment": "none"}]
 
 
+def test_an_exclusion_holds_where_one_of_its_keys_is_typed():
+    policy = SweepKeys.check({"factors": {"a": [1, 2], "b": [3, 4]}, "exclude": [{"a": 1, "b": 3}]})
+    assert multiplied(policy, {}, {"a": 1})[0] == [{"b": 4}]
+    assert multiplied(policy, {}, {"a": 2})[0] == [{"b": 3}, {"b": 4}]
+
+
+def test_seeds_are_typed_in_one_way():
+    with pytest.raises(ConfigError, match=r"sweep\.seeds: seed is typed, too"):
+        ask(["seed=3", "sweep.seeds=2", "epochs=1,2"])
+
+
+def test_a_list_in_quotes_is_told_to_be_none(tmp_path):
+    folder = experiment(tmp_path, sweep={"factors": {"augment": ["none", "[crop,flip]"]}})
+    with pytest.raises(ConfigError, match=r"in YAML a list has no quotes"):
+        ask(["experiment=mine"], folder)
+
+
 def test_seeds_are_excluded_like_anything():
     found = settings_of(factors={"a": [1, 2]}, seeds=3, exclude=[{"a": 1, "seed": [1, 2]}])
     assert found == [{"a": 1, "seed": 0}, {"a": 2, "seed": 0}, {"a": 2, "seed": 1}, {"a": 2, "seed": 2}]
 
 
 def test_how_many_are_excluded_is_told():
-    _, _, notes = multiplied(SweepKeys.check({"factors": {"a": [1, 2, 3]}, "exclude": [{"a": [1, 3]}]}), {}, set())
+    _, _, notes = multiplied(SweepKeys.check({"factors": {"a": [1, 2, 3]}, "exclude": [{"a": [1, 3]}]}), {}, {})
     assert notes == ["2 of 3 jobs are excluded"]
 
 

@@ -53,6 +53,32 @@ def confounds(
     ]
 
 
+def folded(
+    facts: Sequence[Mapping[str, Any]], choices: Sequence[Mapping[str, Any]], keys: Iterable[str]
+) -> list[dict[str, Any]]:
+    """The facts, with a group's choice in place of all that is in its file, where runs have chosen differently.
+
+    Args:
+        facts: as `confounds` takes them.
+        choices: of the same jobs, by group.
+        keys: the factors, which stay as they are.
+    """
+    kept = set(keys)
+    groups = [
+        group
+        for group in dict.fromkeys(group for chosen in choices for group in chosen)
+        if len({canonical(chosen.get(group)) for chosen in choices}) > 1
+    ]
+    below = tuple(f"{group}." for group in groups)
+    return [
+        {
+            **{key: value for key, value in own.items() if key in kept or not (key in groups or key.startswith(below))},
+            **{group: chosen.get(group) for group in groups},
+        }
+        for own, chosen in zip(facts, choices, strict=True)
+    ]
+
+
 def _arms(factor: str, settings: Sequence[Mapping[str, Any]], facts: Sequence[Mapping[str, Any]]) -> Arms:
     levels: dict[str, Any] = {}
     members: dict[str, list[Mapping[str, Any]]] = {}

@@ -7,7 +7,7 @@ from textwrap import shorten
 from typing import Any
 
 from cnnbench.notation import as_typed, canonical
-from cnnbench.report.confounds import FACTS, Arms, confounds
+from cnnbench.report.confounds import FACTS, Arms, confounds, folded
 from cnnbench.report.read import DETAILS, Run
 from cnnbench.report.review import METRIC, Review, compared_levels, whole_grid, word
 from cnnbench.report.stats import wilson
@@ -94,7 +94,8 @@ def unequal(review: Review) -> Iterator[str]:
 def other_differences(review: Review) -> list[Arms]:
     """The factors, with what else differs between their arms."""
     runs = [run for run in review.runs.done if run.config] or [run for run in review.runs.runs if run.config]
-    return confounds([run.setting for run in runs], [facts(run) for run in runs], review.runs.keys)
+    own = folded([facts(run) for run in runs], [run.choices for run in runs], review.runs.keys)
+    return confounds([run.setting for run in runs], own, review.runs.keys)
 
 
 def facts(run: Run) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from cnnbench import signals
 from cnnbench.errors import ConfigError, Interrupted, SaidElsewhere
 from cnnbench.ranks import placed
 from cnnbench.sweep.executors import dismiss
-from cnnbench.sweep.keys import Setting
+from cnnbench.sweep.keys import Setting, SweepKeys
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
 from cnnbench.sweep.ledger import Job
 from cnnbench.sweep.planning import Plan, make_plan
 from cnnbench.sweep.tally import Tally
-from cnnbench.sweep.view import cells, line, make_console, rendered
+from cnnbench.sweep.view import cells, line, make_console, rendered, retry
 
 
 def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
@@ -66,6 +67,7 @@ def run(plan: Plan, command: str, console: Console) -> int:
             saved = "" if launcher.at_once else "; saved"
             raise Interrupted(f"{error}{saved}. To go on, type the same again: {command}", error.signum) from error
     conclude(plan, console)
+    left_over(Counter(status["state"] for status in launcher.states.values()), plan.policy, command, console)
     if launcher.summary.trouble:
         plain(console, launcher.summary.trouble, "yellow")
     return code
@@ -85,9 +87,10 @@ def counted(plan: Plan) -> str:
     """How many jobs there are and what is left to do, in a line."""
     done = sum(planned.status["state"] == "done" and not planned.due for planned in plan.jobs)
     resumed = sum(planned.status["state"] in ("interrupted", "running") for planned in plan.due)
-    slots, each = plan.slots, f"{plan.slots.threads} thread{'s' * (plan.slots.threads > 1)} each"
+    slots, threads = plan.slots, sorted({int(planned.config.threads) for planned in plan.due})
+    each = f"{' or '.join(map(str, threads))} thread{'s' * (threads != [1])} each"
     where = f"on GPU {', '.join(slots.gpus)}" if slots.gpus else each
-    parts = [f"{len(plan.jobs)} jobs"]
+    parts = [f"{len(plan.jobs)} job{'s' * (len(plan.jobs) > 1)}"]
     parts += [f"{done} done already"] * bool(done) + [f"{resumed} to be resumed"] * bool(resumed)
     parts += [f"{len(plan.due)} to run, {slots.count} at a time, {where}" if plan.due else "nothing to run"]
     return ", ".join(parts)
@@ -147,6 +150,17 @@ def conclude(plan: Plan, console: Console) -> None:
         "watch": f"tensorboard --logdir {path}",
     }.items():
         plain(console, f"{what:<12}{text}")
+
+
+def left_over(counts: Mapping[str, int], policy: SweepKeys, command: str, console: Console) -> None:
+    """What is not done, why, and what to type for it."""
+    named = {"failed": "failed", "diverged": "diverged", "interrupted": "interrupted", "pending": "not started"}
+    told = [f"{counts[state]} {words}" for state, words in named.items() if counts.get(state)]
+    if not told:
+        return
+    limit = "on_failure=stop" if policy.on_failure == "stop" else f"max_failures={policy.max_failures}"
+    why = f" (stopped by sweep.{limit})" if counts.get("pending") else ""
+    plain(console, f"{', '.join(told)}{why}. To go on: {command}{retry(counts)}", "yellow")
 
 
 def plain(console: Console, text: str, style: str | None = None) -> None:

@@ -82,8 +82,12 @@ class Job:
         for rank in self.processes:
             if rank.pid is None:
                 continue
+            elsewhere = _descendants(rank.pid) if rank.exitcode is None else []
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(rank.pid, signal.SIGKILL)
+            for each in elsewhere:
+                with suppress(psutil.Error):
+                    each.kill()
             if rank.exitcode is None:  # it had no group of its own yet
                 rank.kill()
 
@@ -115,6 +119,13 @@ class Job:
             left = 1.0 if self._deadline is None else self._deadline - time.monotonic()
             wait(self.sentinels, timeout=max(0.05, left) if self._deadline else None)
         return code
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    """What a process has started, be it in a session of its own."""
+    with suppress(psutil.Error):
+        return psutil.Process(pid).children(recursive=True)
+    return []
 
 
 class Guard:
@@ -312,9 +323,12 @@ def _work(connection: Connection, work: Callable[..., Any], arguments: tuple[Any
     _begin()
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     sys.argv = sys.argv[:1]
-    try:
-        connection.send(("done", work(*arguments, lambda *said: connection.send(("progress", said)))))
-    except CnnbenchError as error:
-        connection.send(("wrong", str(error)))
-    except Exception:
-        connection.send(("failed", traceback.format_exc()))
+    with suppress(BrokenPipeError):  # nobody waits for it any more
+        try:
+            connection.send(("done", work(*arguments, lambda *said: connection.send(("progress", said)))))
+        except CnnbenchError as error:
+            connection.send(("wrong", str(error)))
+        except BrokenPipeError:
+            raise
+        except Exception:
+            connection.send(("failed", traceback.format_exc()))

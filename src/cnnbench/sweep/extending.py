@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,17 +18,26 @@ NAMED = 4  # so many of a list are told
 ADD = "sweep.extend=true to add to this"
 
 
-def require_same(sweep: SweepDir, record: dict[str, Any], asked: Asked) -> None:
-    """What is fixed in a sweep of this name has not changed."""
+def require_same(sweep: SweepDir, record: dict[str, Any], asked: Asked, earlier: Sequence[Job]) -> None:
+    """What is fixed in a sweep of this name has not changed; what varies in it may be typed in part, one value included."""
     before, now = record["fixed"], plain(asked.fixed)
-    told = [
-        f"{key}: {as_typed(before[key]) if key in before else 'varied'}, now {as_typed(now[key]) if key in now else 'varied'}"
-        for key in unlike(before, now)
-    ]
-    if told or set(record["keys"]) != set(asked.keys):
-        raise ConfigError(
-            f"{sweep.path}: holds another sweep ({some(told) or 'other keys vary'}); type name=... for a new one, or {ADD}"
-        )
+    chosen = _choices_of(earlier[0]) if earlier else {}
+    told: dict[str, str] = {}
+    for key in unlike(before, now):
+        group = key.partition(".")[0]
+        was, is_now = chosen.get(group), asked.configs[0].choices.get(group)
+        if key not in before:  # it varied
+            continue
+        if group in asked.keys and group not in record["keys"]:
+            told[group] = f"{group}: {was}, now varied"
+        elif group not in record["keys"] and was != is_now and "." in key:
+            told[group] = f"{group}: {was}, now {is_now}"
+        elif group not in record["keys"]:
+            told[key] = f"{key}: {as_typed(before[key])}, now {as_typed(now[key]) if key in now else 'varied'}"
+    new = [key for key in asked.keys if key not in record["keys"] and key not in before and key not in told]
+    if told or new:
+        what = some(list(told.values())) or f"{new[0]} did not vary"
+        raise ConfigError(f"{sweep.path}: holds another sweep ({what}); type name=... for a new one, or {ADD}")
 
 
 def another(sweep: SweepDir, before: Job, now: Config) -> ConfigError:
@@ -44,8 +53,12 @@ def another(sweep: SweepDir, before: Job, now: Config) -> ConfigError:
     )
 
 
-def extended(asked: Asked, record: dict[str, Any], earlier: Iterable[Job]) -> tuple[Asked, list[Job]]:
-    """What was fixed and is otherwise now varies: it joins the keys, and the setting of each job, earlier ones included."""
+def together(asked: Asked, record: dict[str, Any], earlier: Iterable[Job]) -> tuple[Asked, list[Job]]:
+    """The settings of what is asked and of what there is, by the keys that vary in either.
+
+    What is typed with one value, and varies in the sweep, joins the settings that are asked for; what was fixed and is otherwise
+    now, where a sweep is extended, joins those of all jobs, earlier ones included.
+    """
     before, now = record["fixed"], plain(asked.fixed)
     swept = dict.fromkeys((*record["keys"], *asked.keys))
     below = tuple(f"{key}." for key in swept)

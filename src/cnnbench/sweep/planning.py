@@ -13,13 +13,14 @@ from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 from cnnbench.notation import canonical, legal
 from cnnbench.rundir import RunDir
-from cnnbench.sweep.extending import another, extended, require_same, some
+from cnnbench.sweep.extending import another, require_same, some, together
 from cnnbench.sweep.freezing import Frozen, freeze
 from cnnbench.sweep.keys import Setting, SweepKeys
 from cnnbench.sweep.ledger import Job, SweepDir
 from cnnbench.sweep.slots import Slots
 from cnnbench.sweep.sweeper import Asked, ask, label
 
+MOST = 68  # letters of a directory's name before its hash
 Progress = Callable[[str, int, int], None]
 
 
@@ -96,10 +97,10 @@ def make_plan(
     asked = replace(asked, settings=[{key.lstrip("+"): setting[key] for key in setting} for setting in asked.settings])
     typed = asked.settings
     record, earlier = sweep.read(), sweep.jobs()
-    if record and asked.policy.extend:
-        asked, earlier = extended(asked, record, earlier)
-    elif record:
-        require_same(sweep, record, asked)
+    if record and not asked.policy.extend:
+        require_same(sweep, record, asked, earlier)
+    if record:
+        asked, earlier = together(asked, record, earlier)
     old = {job.identity: job for job in earlier}
     runs, known = sweep.runs(), groups(config_dir)
     jobs: dict[str, Planned] = {}
@@ -180,9 +181,15 @@ def found(runs: dict[str, list[RunDir]], identity: str) -> RunDir | None:
     return next(reversed(done or same), None)
 
 
+def shortened(label: str) -> str:
+    """A label of at most 68 letters; what is cut is in its middle, for its seed is at its end."""
+    head, line, tail = label.rpartition("_")
+    return label if len(label) <= MOST else f"{head[: max(0, MOST - 2 - len(tail))]}-{line}{tail}"[-MOST:]
+
+
 def unused(sweep: SweepDir, label: str, identity: str, runs: dict[str, list[RunDir]]) -> RunDir:
     """A directory's name that no run has yet."""
-    name = f"{legal(label)[:68]}_{identity[:8]}"
+    name = f"{shortened(legal(label))}_{identity[:8]}"
     taken = {directory.path.name for directory in runs.get(identity[:8], [])}
     names = [name, *(f"{name}-{number}" for number in range(2, len(taken) + 2))]
     return RunDir(sweep.path / next(name for name in names if name not in taken))

@@ -14,7 +14,7 @@ from cnnbench.compose import GLOBAL, UNCHOSEN, Composed, check_choices, compose_
 from cnnbench.config import UNDECISIVE, Config
 from cnnbench.errors import ConfigError
 from cnnbench.notation import as_typed, canonical, flat, legal
-from cnnbench.overrides import as_override, read_overrides
+from cnnbench.overrides import as_override, read_overrides, value_of
 from cnnbench.sweep.composing import Composer
 from cnnbench.sweep.keys import Setting, SweepKeys
 
@@ -76,7 +76,8 @@ def ask(
     policy = SweepKeys.check(_of_experiment(typed.fixed, config_dir).values["sweep"])
     if cells:
         policy = policy.model_copy(update={"cells": list(cells), "factors": {}, "zip": [], "seeds": None})
-    settings, keys, notes = multiplied(policy, typed.swept, set(typed.fixed))
+    mine = {key.lstrip("+"): value_of(text) for key, text in typed.fixed.items() if not key.startswith("~")}
+    settings, keys, notes = multiplied(policy, typed.swept, mine)
     base = _base(typed.fixed, keys, known, config_dir)
     check_settings(settings, known)
     composer = Composer([text for key, text in typed.fixed.items() if key.lstrip("+~") not in keys], config_dir, known)
@@ -92,16 +93,18 @@ def ask(
 
 
 def multiplied(
-    policy: SweepKeys, swept: dict[str, list[Any]], fixed: set[str]
+    policy: SweepKeys, swept: dict[str, list[Any]], fixed: Setting
 ) -> tuple[list[Setting], tuple[str, ...], list[str]]:
     """The settings of an experiment and of what was typed, which wins; their keys; and notes.
 
     Args:
         policy: of the experiment, or an empty one.
         swept: typed values by key.
-        fixed: keys that were typed with one value.
+        fixed: what was typed with one value.
     """
     mine = {key.lstrip("+") for key in (*swept, *fixed)}
+    if "seed" in mine and "sweep.seeds" in fixed:
+        raise ConfigError("sweep.seeds: seed is typed, too; type one of them")
 
     def left(setting: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in setting.items() if key.lstrip("+") not in mine}
@@ -123,7 +126,7 @@ def multiplied(
         grid = []  # what was typed multiplies the cells; there is no grid beside them
     every = grid + cells or [{}]
     every = [{**cell, "seed": seed} for cell in every for seed in seeds] if seeds is not None else every
-    jobs, notes = _without(every, policy.exclude)
+    jobs, notes = _without(every, policy.exclude, fixed)
     distinct = list({canonical(job): job for job in jobs}.values())
     if len(distinct) < len(jobs):
         notes.append(f"{len(jobs) - len(distinct)} of {len(jobs)} jobs were asked for twice, and are run once")
@@ -139,7 +142,7 @@ def _joined(parts: Iterable[Setting]) -> Setting:
     return {key: value for part in parts for key, value in part.items()}
 
 
-def _without(settings: list[Setting], excluded: list[Setting]) -> tuple[list[Setting], list[str]]:
+def _without(settings: list[Setting], excluded: list[Setting], fixed: Setting) -> tuple[list[Setting], list[str]]:
     """The settings that no exclusion covers; a list in an exclusion is one of the key's values, else several of them."""
     lists = {
         canonical([key, value]) for setting in settings for key, value in setting.items() if isinstance(value, list)
@@ -149,10 +152,11 @@ def _without(settings: list[Setting], excluded: list[Setting]) -> tuple[list[Set
         return value if isinstance(value, list) and canonical([key, value]) not in lists else [value]
 
     def covered(setting: Setting, exclusion: Setting) -> bool:
-        return all(key in setting and setting[key] in meant(key, value) for key, value in exclusion.items())
+        whole = {**fixed, **setting}
+        return all(key in whole and whole[key] in meant(key, value) for key, value in exclusion.items())
 
     for exclusion in excluded:
-        unknown = [key for key in exclusion if not any(key in setting for setting in settings)]
+        unknown = [key for key in exclusion if key not in fixed and not any(key in setting for setting in settings)]
         if not exclusion or unknown:
             raise ConfigError(f"sweep.exclude: {unknown[0] if unknown else 'an empty setting'} is none of what varies")
     kept = [setting for setting in settings if not any(covered(setting, exclusion) for exclusion in excluded)]
@@ -167,6 +171,9 @@ def check_settings(settings: list[Setting], known: dict[str, dict[str, Path]]) -
     for key in dict.fromkeys(key for setting in settings for key in setting):
         if key in known:
             values = {canonical(setting[key]): setting[key] for setting in settings if key in setting}
+            quoted = [value for value in values.values() if isinstance(value, str) and value.startswith("[")]
+            if quoted:
+                raise ConfigError(f"{key}: {quoted[0]!r} is a text; in YAML a list has no quotes: [{quoted[0]}]")
             unnamed = [value for value in values.values() if not all(isinstance(name, str) for name in _listed(value))]
             if unnamed:
                 raise ConfigError(

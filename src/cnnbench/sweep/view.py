@@ -41,7 +41,7 @@ def rendered(standing: Standing, name: str, launcher: str | None = None) -> Grou
             left = column == "job"
             table.add_column(column, justify="left" if left else "right", no_wrap=not left, overflow="fold")
         for job, status in standing.running:
-            table.add_row(job.name, *progress_of(status))
+            table.add_row(Text(job.name), *progress_of(status))
         parts.append(table)
     for job, status in standing.bad[-SHOWN:]:
         parts.append(
@@ -62,6 +62,12 @@ def progress_of(status: Mapping[str, Any]) -> tuple[str, str, str, str]:
         "" if accuracy is None else f"{accuracy:.4f}",
         "" if left is None else duration(left),
     )
+
+
+def retry(counts: Mapping[str, int]) -> str:
+    """What is typed besides, for jobs that failed or diverged to be run again; nothing where none did."""
+    states = [state for state in ("failed", "diverged") if counts.get(state)]
+    return f" sweep.retry={states[0] if len(states) == 1 else 'all'}" if states else ""
 
 
 def _counted(counts: Mapping[str, int]) -> Text:
@@ -106,7 +112,7 @@ def cells(jobs: Iterable[Job], keys: Iterable[str]) -> Table | None:
         seconds = [result["time"]["fit_s"] for result in results]
         first = members[0]
         table.add_row(
-            *(as_typed(first.setting[key]) if key in first.setting else "" for key in columns),
+            *(Text(as_typed(first.setting[key])) if key in first.setting else "" for key in columns),
             f"{len(results)}" if len(results) == len(members) else f"{len(results)}/{len(members)}",
             *_mean_sd(test),
             *_mean_sd(val),
