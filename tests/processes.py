@@ -60,9 +60,12 @@ class Typed:
         return marked(self.mark)
 
     def ranks(self) -> list[psutil.Process]:
-        """Its ranks, the first one first: the children of its fork server, or of torchrun."""
-        parents = [p for p in self.family() if "forkserver" in " ".join(p.cmdline()) or p.pid == self.process.pid]
-        ranks = [c for c in self.family() if any(c.ppid() == p.pid and c.cmdline() == p.cmdline() for p in parents)]
+        """Its ranks, the first one first: the children of its fork server, but for the guard, which it has first; or of torchrun."""
+        family = self.family()
+        servers = [p for p in family if "forkserver" in " ".join(p.cmdline())]
+        parents = [*servers, *(p for p in family if p.pid == self.process.pid)]
+        ranks = [c for c in family if any(c.ppid() == p.pid and c.cmdline() == p.cmdline() for p in parents)]
+        ranks = sorted(ranks, key=lambda rank: rank.pid)[1 if servers else 0 :]
         first = RunDir(run_of(self.folder)).status()["pid"]
         return sorted(ranks, key=lambda rank: rank.pid != first)
 
@@ -327,14 +330,17 @@ def assert_same_content(one: Any, other: Any, where: str) -> None:
 
 
 def points(directory: RunDir) -> dict[str, list[tuple[int, float]]]:
-    """TensorBoard's scalars as it shows them, but for rates; each step of each tag once."""
+    """TensorBoard's scalars as it shows them, but for rates, and norms, which after a stop are of the rest; each step of each tag once."""
     events = EventAccumulator(str(directory.path), size_guidance={"scalars": 0})
     events.Reload()
     shown = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     for tag, found in shown.items():
         assert len({step for step, _ in found}) == len(found), f"{tag}: {found}"
-    shown.pop("samples_per_s", None)
-    return shown
+    return {
+        tag: found
+        for tag, found in shown.items()
+        if not tag.startswith(("samples_per_s", "gradient_norm/", "activation_rms/"))
+    }
 
 
 def copy_of(directory: RunDir, folder: Path) -> RunDir:

@@ -137,7 +137,7 @@ def test_when_a_rank_is_killed_the_others_end_and_the_run_has_failed(rank, tmp_p
         assert launcher.poll() is None
         time.sleep(0.05)
     family = psutil.Process(launcher.pid).children(recursive=True)
-    ranks = sorted((child for child in family if child.ppid() != launcher.pid), key=lambda child: child.pid)
+    _guard, *ranks = sorted((child for child in family if child.ppid() != launcher.pid), key=lambda child: child.pid)
     ranks[rank].kill()
     _, said = launcher.communicate(timeout=60)
     assert launcher.returncode == 3

@@ -118,7 +118,7 @@ def test_control_c_at_a_terminal_before_anything_has_begun_ends_all_without_a_tr
     if moment == "it imports torch":
         time.sleep(1.5)
     elif moment == "the ranks prepare":
-        until(lambda: len(run.family()) >= 5, "two ranks")
+        until(lambda: len(run.family()) >= 6, "two ranks")
         time.sleep(0.05)
     os.killpg(run.process.pid, signal.SIGINT)
     assert run.wait(30) == 130

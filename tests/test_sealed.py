@@ -163,7 +163,8 @@ def test_the_test_images_are_scored_once_and_with_the_best_weights(finished, mon
     test_labels = MNIST5k().read("test").labels
     monkeypatch.setattr(Images, "take", take)
     directory = run(compose([*quick, f"runs_dir={tmp_path / 'runs'}"])).directory
-    assert sum(seen) == 500
+    assert sum(seen[:4]) == 500  # and then those that it got wrong, for their pictures
+    assert sum(seen[4:]) < 500 / 2
     saved = [np.load(one.predictions)["logits"] for one in (directory, finished)]
     np.testing.assert_array_equal(*saved)
 

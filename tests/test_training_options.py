@@ -20,6 +20,7 @@ from cnnbench.classifier import with_auxiliary
 from cnnbench.compose import compose
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError, Diverged, RunFailed
+from cnnbench.numerics import arranged
 from cnnbench.prepare import build_net, prepare
 from cnnbench.rundir import RunDir
 from cnnbench.scoring import Score
@@ -68,7 +69,7 @@ class Plain:
         prepared = prepare(composed(keys))
         self.config, self.data = prepared.config, prepared.data
         seed_everything(self.config.seed)
-        self.net = build_net(self.config, self.data)
+        self.net = arranged(build_net(self.config, self.data), self.config)
         self.loader = self.data.train_dataloader()
 
     def batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:

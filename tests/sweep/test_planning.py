@@ -371,10 +371,10 @@ def test_one_value_of_what_varies_is_a_part_of_the_sweep(mine):
 
 
 def test_another_seed_of_one_arm_is_added_to_a_sweep_of_several():
-    both = freeze_to_disk(plan("name=mine", "optimizer=adam,sgd", "seed=0"), "typed")
-    made = plan("name=mine", "optimizer=sgd", "seed=0,1")
-    assert made.jobs[0].job == both.jobs[1].job
-    assert made.jobs[1].job.setting == {"optimizer": "sgd", "seed": 1}
+    both = freeze_to_disk(plan("name=mine", "optimizer=adam,sgd", "seed=0,1"), "typed")
+    made = plan("name=mine", "optimizer=sgd", "seed=1,2")
+    assert made.jobs[0].job == both.jobs[3].job
+    assert made.jobs[1].job.setting == {"optimizer": "sgd", "seed": 2}
     assert made.record["keys"] == both.record["keys"]
 
 

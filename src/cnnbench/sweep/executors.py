@@ -65,6 +65,7 @@ class Job:
     def start(self) -> None:
         """Starts the ranks; the first job's wait until the fork server has imported what it is to share."""
         serve()
+        GUARD.start()
         for rank in self.processes:
             rank.start()
             assert rank.pid is not None
@@ -134,16 +135,21 @@ class Guard:
     def __init__(self) -> None:
         self._pids: Connection | None = None
 
-    def watch(self, pid: int) -> None:
-        """A process's group is to end some seconds after this process has, by itself or by force."""
+    def start(self) -> None:
+        """Starts it, if it is not on."""
         if self._pids is None:
             told, self._pids = multiprocessing.Pipe(duplex=False)
             guard = process(_guard, told)
             guard.daemon = True  # nobody waits for it
-            guard.start()
+            with held_back():
+                guard.start()
             told.close()
+
+    def watch(self, pid: int) -> None:
+        """A process's group is to end some seconds after this process has, by itself or by force."""
         with suppress(OSError):  # it was killed
-            self._pids.send(pid)
+            if self._pids is not None:
+                self._pids.send(pid)
 
     def dismiss(self) -> None:
         """Nothing is left to be watched; it ends."""

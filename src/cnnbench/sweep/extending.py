@@ -25,14 +25,14 @@ def require_same(sweep: SweepDir, record: dict[str, Any], asked: Asked, earlier:
     told: dict[str, str] = {}
     for key in unlike(before, now):
         group = key.partition(".")[0]
-        was, is_now = chosen.get(group), asked.configs[0].choices.get(group)
-        if key not in before:  # it varied
+        if key not in before or group in record["keys"]:  # it varied
             continue
-        if group in asked.keys and group not in record["keys"]:
+        was, is_now = chosen.get(group), asked.configs[0].choices.get(group)
+        if group in asked.keys and group in chosen:
             told[group] = f"{group}: {was}, now varied"
-        elif group not in record["keys"] and was != is_now and "." in key:
+        elif was != is_now:
             told[group] = f"{group}: {was}, now {is_now}"
-        elif group not in record["keys"]:
+        else:
             told[key] = f"{key}: {as_typed(before[key])}, now {as_typed(now[key]) if key in now else 'varied'}"
     new = [key for key in asked.keys if key not in record["keys"] and key not in before and key not in told]
     if told or new:
