@@ -79,7 +79,7 @@ def test_help_names_every_key_and_choice(capsys):
         for choice in choices:
             assert choice in text
     config = compose([]).as_dict()
-    for key in config.keys() - {"choices", *groups()}:
+    for key in config.keys() - {"choices", "channels_last", *groups()}:
         assert f"{key}=" in text
     for key in config["trainer"]:
         assert f"trainer.{key}=" in text

@@ -34,7 +34,7 @@ QUICK = ("lenet_3x3", "vgg11", "resnet20")
 
 
 @pytest.mark.parametrize(
-    "model", [model if model in QUICK else pytest.param(model, marks=pytest.mark.slow) for model in FAMILIES]
+    "model", [model if model in QUICK else pytest.param(model, marks=pytest.mark.soak) for model in FAMILIES]
 )
 def test_a_net_of_each_family_trains_and_is_scored_again_from_the_command_line(model, tiny, tmp_path, capsys):
     overrides = [*tiny, f"model={model}", *FAMILIES[model]]

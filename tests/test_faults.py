@@ -96,7 +96,7 @@ DAMAGES: list[Callable[[Path, random.Random], None]] = [cut, empty, flip, forget
 
 
 @pytest.mark.parametrize(
-    "damage", [pytest.param(damage, marks=() if damage is flip else pytest.mark.slow) for damage in DAMAGES]
+    "damage", [pytest.param(damage, marks=() if damage is flip else pytest.mark.soak) for damage in DAMAGES]
 )
 def test_a_damaged_last_checkpoint_is_told_of_and_the_one_before_leads_to_the_same_bits(
     damage, killed, whole, tmp_path

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -112,7 +113,7 @@ def cells(jobs: Iterable[Job], keys: Iterable[str]) -> Table | None:
         seconds = [result["time"]["fit_s"] for result in results]
         first = members[0]
         table.add_row(
-            *(Text(as_typed(first.setting[key])) if key in first.setting else "" for key in columns),
+            *(escape(as_typed(first.setting[key])) if key in first.setting else "" for key in columns),
             f"{len(results)}" if len(results) == len(members) else f"{len(results)}/{len(members)}",
             *_mean_sd(test),
             *_mean_sd(val),
