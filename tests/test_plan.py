@@ -10,8 +10,9 @@ import pytest
 
 from cnnbench.__main__ import main
 from cnnbench.errors import ConfigError
-from cnnbench.plan import factors, number, several
+from cnnbench.plan import factors
 from cnnbench.plan import main as plan_main
+from cnnbench.report.confounds import number, several
 from cnnbench.sweep.estimates import Estimate
 from cnnbench.sweep.launcher import freeze_to_disk
 from sweeping import SMALL, leave, plan, quickly, tree  # noqa: F401

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 
 from cnnbench.errors import ConfigError
-from cnnbench.notation import as_typed
+from cnnbench.notation import UNDECISIVE, as_typed
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C where PyYAML has it: ten times as fast
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -27,10 +27,6 @@ Size = Count | Range | None
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PerChannel = Literal["auto"] | Finite | Annotated[list[Finite], Field(min_length=1)]
 INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
-UNDECISIVE = (
-    "runs_dir", "name", "resume", "log", "choices", "swept", "threads", "trainer.devices", "trainer.num_nodes", "data.root",
-    "data.pipeline", "trainer.checkpoint_every_s", "channels_last",
-)  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 

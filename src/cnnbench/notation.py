@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
+
+# keys of a run that decide none of its numbers, beyond their last bits
+UNDECISIVE = (
+    "runs_dir", "name", "resume", "log", "choices", "swept", "threads", "trainer.devices", "trainer.num_nodes", "data.root",
+    "data.pipeline", "trainer.checkpoint_every_s", "channels_last",
+)  # fmt: skip
+
+PACKAGES = ("cnnbench", "torch.nn", "torch.optim", "torchvision.models")  # importing a module of theirs does no harm
+OURS = re.compile(rf"({'|'.join(map(re.escape, PACKAGES))})(\.[a-zA-Z]\w*)+")  # private parts lead anywhere
 
 
 def canonical(value: Any) -> str:
@@ -34,6 +44,12 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def legal(text: str) -> str:
     """As a file's name may be."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or "x"
+
+
+def some(texts: Sequence[str], most: int = 4) -> str:
+    """The first of them, and how many more."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,15 @@ from rich.text import Text
 
 from cnnbench.arguments import Parser
 from cnnbench.notation import as_typed, duration, flat
-from cnnbench.report.confounds import FACTS, Arms, confounds, folded
-from cnnbench.sweep.command import counted, plain, planned
+from cnnbench.report.confounds import FACTS, Arms, confounds, folded, several
+from cnnbench.sweep.command import counted, planned
 from cnnbench.sweep.estimates import Estimate, from_finished, measured, seen_in, together
 from cnnbench.sweep.executors import dismiss
 from cnnbench.sweep.ledger import by_cell
 from cnnbench.sweep.planning import Plan, Planned
-from cnnbench.sweep.view import STATES, make_console
+from cnnbench.sweep.view import STATES, make_console, plain
 
 MOST_JOBS = 40  # more are shown as cells
-MOST_VALUES = 3  # of an arm
 
 
 def main(arguments: list[str]) -> None:
@@ -142,21 +140,6 @@ def tell(arms: Arms, baseline: dict[str, Any], console: Console) -> None:
     for name, values in arms.differing.items():
         shown = " / ".join(several(listed) for listed in values)
         plain(console, f"  besides, {FACTS.get(name, name)}: {shown}", "yellow")
-
-
-def several(values: Sequence[Any]) -> str:
-    """The values of an arm; of many numbers the range."""
-    if len(values) > MOST_VALUES and all(isinstance(value, int | float) for value in values):
-        return f"{number(min(values))} to {number(max(values))}"
-    shown = " or ".join(number(value) for value in values[:MOST_VALUES])
-    return shown + (" or others" if len(values) > MOST_VALUES else "")
-
-
-def number(value: Any) -> str:
-    """Large counts with commas, images as C×H×W."""
-    if isinstance(value, list) and len(value) == 3:
-        return "×".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else as_typed(value)
 
 
 def total(plan: Plan, estimates: dict[str, Estimate], console: Console) -> None:

@@ -5,6 +5,7 @@ runs/<name>/<job>/
   status.json      pending | running | done | failed | diverged | interrupted, and who owns the run
   result.json      present only when done; written last
   log.txt  metrics.csv  curves.png  predictions.npz  mistakes.npz  events.out.tfevents.*
+  test_reads.txt   once evaluate has scored the test split again
   checkpoints/     best.ckpt last.ckpt previous.ckpt, with ema=... best_ema.ckpt
 """
 

@@ -6,7 +6,6 @@ checkpoints may be anybody's: whatever they name must be a part of cnnbench, tor
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import FunctionType
@@ -15,9 +14,7 @@ from typing import Any
 from cnnbench.build import locate
 from cnnbench.config import Config, Node
 from cnnbench.errors import Untrusted
-
-PACKAGES = ("cnnbench", "torch.nn", "torch.optim", "torchvision.models")  # importing a module of theirs does no harm
-NAME = re.compile(rf"({'|'.join(map(re.escape, PACKAGES))})(\.[a-zA-Z]\w*)+")  # private parts lead anywhere
+from cnnbench.notation import OURS, PACKAGES
 
 
 def require_known(directory: Path, config: Config, built: Collection[str] | None = None) -> None:
@@ -59,7 +56,7 @@ def require_present(directory: Path, config: Config) -> None:
 
 def foreign_parts(config: Config) -> list[tuple[str, Node]]:
     """Groups and nodes whose names alone say that they are not of cnnbench, torch or torchvision; nothing is imported."""
-    return [(group, node) for group, _, node in _parts(config) if not NAME.fullmatch(node.target)]
+    return [(group, node) for group, _, node in _parts(config) if not OURS.fullmatch(node.target)]
 
 
 def foreign_modules(config: Config) -> list[str]:

@@ -50,6 +50,14 @@ def test_one_seed_decides_no_claim(tmp_path):
     assert verdict_of(tmp_path, CLAIM, two((0.1,), (0.9,))).outcome == "undecided"
 
 
+def test_differences_that_cancel_but_for_rounding_decide_nothing(tmp_path):
+    cells = [
+        ({"model": "plain", "lr": 0.1}, (0.8, 0.7)), ({"model": "plain", "lr": 0.2}, (0.2, 0.3)),
+        ({"model": "res", "lr": 0.1}, (0.9, 0.8)), ({"model": "res", "lr": 0.2}, (0.1, 0.2)),
+    ]  # fmt: skip
+    assert verdict_of(tmp_path, {**CLAIM, "above": -1e-3, "below": 1e-3}, cells).outcome == "undecided"
+
+
 def test_a_claim_of_a_level_is_on_its_mean(tmp_path):
     verdict = verdict_of(tmp_path, {"says": "x", "of": {"model": "res"}, "above": 0.8, "below": 0.95}, two())
     assert verdict.point == pytest.approx(sum(RES) / 3)

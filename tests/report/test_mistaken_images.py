@@ -73,12 +73,6 @@ def test_share_is_how_many_of_the_runs_are_right(tmp_path):
     assert found.share == pytest.approx(np.mean([logits.argmax(1) == TARGETS for logits in LOGITS[:3]], axis=0))
 
 
-def test_wrong_is_what_most_wrong_runs_said_and_none_where_all_are_right(tmp_path):
-    outcomes = {seed: said(made.sayings(says, 3), [0, 0]) for seed, says in enumerate(([1, 0], [2, 0], [2, 0], [0, 0]))}
-    found, _ = arm(tmp_path, outcomes)
-    assert found.wrong.tolist() == [2, -1]
-
-
 def test_a_class_without_images_has_no_accuracy(tmp_path):
     found, _ = arm(tmp_path, {0: said(made.sayings([0, 1], 3), [0, 0])})
     assert found.per_class[0] == 0.5

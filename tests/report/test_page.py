@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 import made_sweeps as made
+from cnnbench.compose import compose
 from cnnbench.report import markdown
-from cnnbench.report.page import differing, plotly, render, run_row
-from cnnbench.report.read import read
+from cnnbench.report.page import differing, plotly, render, repeating, run_row
+from cnnbench.report.read import read, read_run
 from cnnbench.report.report import make_report
+from cnnbench.rundir import RunDir
 
 HOSTILE = """</script><script>alert(1)</script><!--"'&amp;<img src=x onerror=alert(1)>é★ """
 A, B = {"model": "a"}, {"model": HOSTILE}
@@ -158,3 +160,9 @@ def test_markdown_takes_names_for_text(folder):
     assert "\\<script\\>" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows[:3]}) == 1
+
+
+@pytest.mark.parametrize(("model", "flag"), [(["lenet5"], ""), (["custom", "model._target_=nets.Linear"], " --trust")])
+def test_the_command_that_repeats_a_run_trusts_what_is_the_users_own(model, flag, tmp_path):
+    (tmp_path / "config.yaml").write_text(compose([f"model={model[0]}", *model[1:]]).dump())
+    assert repeating(read_run(RunDir(tmp_path), [])) == f"python -m cnnbench reproduce {tmp_path}{flag}"

@@ -378,6 +378,30 @@ def test_another_seed_of_one_arm_is_added_to_a_sweep_of_several():
     assert made.record["keys"] == both.record["keys"]
 
 
+@pytest.fixture
+def nets():
+    """A sweep `nets` of two nets."""
+    return freeze_to_disk(plan("name=nets", "model=lenet5,lenet", "seed=0,1"), "typed")
+
+
+@pytest.mark.parametrize("model", ["model=lenet5,lenet", "model=lenet5"])
+def test_what_is_typed_below_a_group_that_varies_is_another_fixed_part_for_new_seeds_too(nets, model):
+    with pytest.raises(ConfigError, match=r"holds another sweep \(model.activation: not set, now tanh\)"):
+        plan("name=nets", model, "model.activation=tanh", "seed=2,3")
+
+
+def test_a_part_of_a_sweep_of_nets_is_found_again(nets):
+    made = plan("name=nets", "model=lenet", "seed=0,1")
+    assert [each.job for each in made.jobs] == [each.job for each in nets.jobs[2:]]
+
+
+def test_a_sweep_of_nets_is_extended_by_what_is_in_a_nets_file(nets):
+    made = plan("name=nets", "model=lenet5", "model.activation=tanh", "seed=0,1", "sweep.extend=true")
+    assert made.record["keys"] == ["model", "model.activation", "seed"]
+    assert [each.job.setting["model.activation"] for each in made.due[-2:]] == ["tanh", "tanh"]
+    assert len(made.others) == 4
+
+
 def test_a_group_that_is_another_is_told_by_its_choice(mine):
     with pytest.raises(ConfigError, match=r"holds another sweep \(optimizer: adam, now sgd\)"):
         plan("name=mine", "seed=0,1", "optimizer=sgd")

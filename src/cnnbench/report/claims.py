@@ -46,17 +46,17 @@ def verdict(claim: Mapping[str, Any], cells: Iterable[Cell]) -> Verdict:
     )
     over = claim.get("over")
     wants = f"{metric} of {_setting(claim['of'])}" + (f" less that of {_setting(over)}" if over else "") + f" {bounds}"
-    values = list(by_seed(claim["of"], over, metric, list(cells)).values())
-    if not values:
+    ours, theirs = by_seed(claim["of"], over, metric, list(cells))
+    if not ours:
         return Verdict(claim["says"], wants, "undecided")
-    difference = stats.one_sample(values)
+    difference = stats.paired(ours, theirs) if over else stats.one_sample(ours)
     return Verdict(
         claim["says"],
         wants,
         outcome(difference.interval, above, below),
         difference.point,
         difference.interval,
-        len(values),
+        len(ours),
     )
 
 
@@ -76,21 +76,23 @@ def outcome(interval: stats.Interval, above: float | None, below: float | None) 
     return "undecided"
 
 
-def by_seed(of: Mapping[str, Any], over: Mapping[str, Any] | None, metric: str, cells: list[Cell]) -> dict[Any, float]:
-    """The metric's mean over the cells that have a setting, for each seed that all of them have; of pairs, their difference."""
+def by_seed(
+    of: Mapping[str, Any], over: Mapping[str, Any] | None, metric: str, cells: list[Cell]
+) -> tuple[list[float], list[float]]:
+    """The metric's mean over the cells that have a setting, and over their twins, for each seed that all of them have."""
     rows = []
     for cell in cells:
-        if not has(cell, of):
-            continue
-        ours = {run.seed: value for run in cell.runs if (value := run.metric(metric)) is not None}
-        if over is None:
-            rows.append(ours)
-            continue
-        twin = next((other for other in cells if is_twin(other, cell, of, over)), None)
-        theirs = {run.seed: value for run in twin.runs if (value := run.metric(metric)) is not None} if twin else {}
-        rows.append({seed: value - theirs[seed] for seed, value in ours.items() if seed in theirs})
-    seeds = [seed for seed in rows[0] if all(seed in row for row in rows)] if rows else []
-    return {seed: statistics.fmean(row[seed] for row in rows) for seed in seeds}
+        if has(cell, of):
+            twin = next((other for other in cells if is_twin(other, cell, of, over)), None) if over else cell
+            rows.append((values_of(cell, metric), values_of(twin, metric) if twin else {}))
+    seeds = [seed for seed in rows[0][0] if all(seed in side for row in rows for side in row)] if rows else []
+    ours, theirs = ([statistics.fmean(row[side][seed] for row in rows) for seed in seeds] for side in (0, 1))
+    return ours, theirs
+
+
+def values_of(cell: Cell, metric: str) -> dict[Any, float]:
+    """A metric of its finished runs, by seed."""
+    return {run.seed: value for run in cell.runs if (value := run.metric(metric)) is not None}
 
 
 def has(cell: Cell, setting: Mapping[str, Any]) -> bool:

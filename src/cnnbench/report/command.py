@@ -6,12 +6,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from cnnbench.arguments import Parser
 from cnnbench.errors import ConfigError
 from cnnbench.rundir import write_atomic
-from cnnbench.sweep.view import make_console
+from cnnbench.sweep.view import make_console, plain
 
 
 def main(arguments: list[str]) -> None:
@@ -22,7 +20,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; otherwise beside the runs")
     options = parser.parse_args(arguments)
     console = make_console()
-    say(console, f"{options.directory}: reading")
+    plain(console, f"{options.directory}: reading")
     from cnnbench.report.report import make_report
 
     if options.text:
@@ -36,9 +34,9 @@ def main(arguments: list[str]) -> None:
         status.update("drawing")
         files = write(report, out, shlex.join(["python", "-m", "cnnbench", "report", *arguments]))
     for sentence in report.answer:
-        say(console, sentence, "bold")
+        plain(console, sentence, "bold")
     for what, path in files.items():
-        say(console, f"{what:<12}{path}")
+        plain(console, f"{what:<12}{path}")
 
 
 def write(report: Any, out: Path, command: str) -> dict[str, Path]:
@@ -79,8 +77,3 @@ def summary(report: Any) -> str:
         for run in runs.runs
     ]
     return as_csv(rows, [*runs.keys, "seed"])
-
-
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """A line as it is."""
-    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from cnnbench.arguments import Parser
 from cnnbench.errors import CnnbenchError
-from cnnbench.report.command import say
 from cnnbench.report.differing import differing
 from cnnbench.report.matched import Matched, Pair, configured, listed, match, summary
 from cnnbench.report.read import read
@@ -19,7 +18,7 @@ from cnnbench.report.review import METRIC, Cell
 from cnnbench.report.tables import Row, Table, signed
 from cnnbench.report.text import of_table
 from cnnbench.report.words import p_value, percent, plural
-from cnnbench.sweep.view import make_console
+from cnnbench.sweep.view import make_console, plain
 
 STYLES: dict[str, str | None] = {
     "worse": "red",
@@ -62,23 +61,23 @@ def main(arguments: list[str]) -> None:
 
 def show(found: Matched, console: Console) -> None:
     """The answer, a row a cell, what differs."""
-    say(console, f"A  {found.before.path}\nB  {found.after.path}\n")
-    say(console, summary(found), "bold")
+    plain(console, f"A  {found.before.path}\nB  {found.after.path}\n")
+    plain(console, summary(found), "bold")
     counts: Counter[str] = Counter(pair.verdict for pair in found.pairs)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict])
-    say(console, f"{plural(len(found.pairs), 'matched cell')}: {told}\n")
+    plain(console, f"{plural(len(found.pairs), 'matched cell')}: {told}\n")
     console.print(table(found.pairs))
     console.print()
     for name, cells in {"A": found.only_before, "B": found.only_after}.items():
         if cells:
-            say(console, f"only in {name}: {listed([cell.label for cell in cells])}", "yellow")
+            plain(console, f"only in {name}: {listed([cell.label for cell in cells])}", "yellow")
     for name, side in {"A": "before", "B": "after"}.items():
         cells = [getattr(pair, side) for pair in found.pairs]
         undone = [f"{cell.label} {states_of(cell)}" for cell in cells if cell.n < len(cell.runs)]
         if undone:
-            say(console, f"without a result in {name}: {listed(undone)}", "yellow")
+            plain(console, f"without a result in {name}: {listed(undone)}", "yellow")
     for problem in (*found.before.problems, *found.after.problems):
-        say(console, problem, "yellow")
+        plain(console, problem, "yellow")
     show_differences(found, console)
 
 

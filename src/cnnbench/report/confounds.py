@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.notation import canonical
+from cnnbench.notation import as_typed, canonical
 
+MOST_VALUES = 3  # of an arm that are told
 FACTS = {  # what is told in words, whatever key it comes from
     "lr": "learning rate", "params": "parameters", "macs": "multiply-adds", "image": "image", "epochs": "epochs",
     "batch_size": "batch size", "steps": "steps", "train": "training images",
@@ -95,6 +96,21 @@ def _arms(factor: str, settings: Sequence[Mapping[str, Any]], facts: Sequence[Ma
         if any(set(map(canonical, listed)) != set(map(canonical, values[0])) for listed in values):
             differing[name] = values
     return Arms(factor, list(levels.values()), differing)
+
+
+def several(values: Sequence[Any]) -> str:
+    """The values of an arm in words; of many numbers the range."""
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(values) > MOST_VALUES and len(numbers) == len(values):
+        return f"{number(min(numbers))} to {number(max(numbers))}"
+    return " or ".join(map(number, values[:MOST_VALUES])) + (" or others" if len(values) > MOST_VALUES else "")
+
+
+def number(value: Any) -> str:
+    """Large counts with commas, images as C×H×W."""
+    if isinstance(value, list) and len(value) == 3:
+        return "×".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else as_typed(value)
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from cnnbench.notation import as_typed, canonical
-from cnnbench.report.read import GROUPS, Run
-from cnnbench.report.words import some
+from cnnbench.notation import as_typed, canonical, some
+from cnnbench.report.read import DETAILS, GROUPS, Run
 
 ABSENT = "absent"
-ELSEWHERE = (  # keys that are told of by results, that decide nothing, or that are meant to differ
-    "seed", "log", "threads", "precision", "data.root", "data.pipeline", "data.fingerprint", "trainer.devices", "trainer.num_nodes",
-    "trainer.checkpoint_every_s",
-)  # fmt: skip
+ELSEWHERE = (*DETAILS, "seed", "precision", "data.fingerprint")  # told of by results, or meant to differ
 UNTESTED = ("image_size", "mean", "std", "train_size", "val_size", "fraction", "label_noise", "split_seed")  # of data
 Result = Mapping[str, Any]
 

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Iterator
 from textwrap import shorten
 from typing import Any
 
-from cnnbench.notation import as_typed, canonical
-from cnnbench.report.confounds import FACTS, Arms, confounds, folded
+from cnnbench.notation import canonical, some
+from cnnbench.report.confounds import FACTS, Arms, confounds, folded, several
 from cnnbench.report.read import DETAILS, Run
 from cnnbench.report.review import METRIC, Review, compared_levels, whole_grid, word
 from cnnbench.report.stats import wilson
-from cnnbench.report.words import plural, points, some
+from cnnbench.report.words import plural, points
 
 TROUBLE = {
     "failed": "failed", "diverged": "diverged", "interrupted": "stopped before the end", "missing": "left no directory",
 }  # fmt: skip
 WAITING = ("running", "pending")
-MOST_VALUES = 4
+LISTED = 4  # keys, or levels of a factor
 
 
 MADE_WITH = {  # of result.json, and the key that varies it on purpose
@@ -115,26 +115,14 @@ def confounded(arms: Arms) -> Iterator[str]:
     besides = {name: values for name, values in arms.differing.items() if name in FACTS}
     rest = [name for name in arms.differing if name not in FACTS]
     told = [f"{FACTS[name]} ({' / '.join(map(several, values))})" for name, values in besides.items()]
-    if len(rest) > MOST_VALUES:
+    if len(rest) > LISTED:
         told.append(f"{len(rest)} other keys, such as {rest[0]} and {rest[1]}")
     else:
         told += [f"{name} ({' / '.join(map(several, arms.differing[name]))})" for name in rest]
     if told:
-        names = " / ".join(word(arms.key, level) for level in arms.levels[:MOST_VALUES])
-        more = " / ..." if len(arms.levels) > MOST_VALUES else ""
+        names = " / ".join(word(arms.key, level) for level in arms.levels[:LISTED])
+        more = " / ..." if len(arms.levels) > LISTED else ""
         yield f"The arms of {arms.key.rpartition('.')[2]} ({names}{more}) differ in more than that: {'; '.join(told)}."
-
-
-def several(values: list[Any]) -> str:
-    """The values of an arm; of many numbers the range."""
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(values) > MOST_VALUES and len(numbers) == len(values):
-        return f"{_number(min(numbers))} to {_number(max(numbers))}"
-    return " or ".join(map(_number, values[:MOST_VALUES])) + (" or others" if len(values) > MOST_VALUES else "")
-
-
-def _number(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else as_typed(value)
 
 
 def made_otherwise(review: Review) -> Iterator[str]:

@@ -181,13 +181,12 @@ def match(before: Runs, after: Runs) -> Matched:
 
 def profiles(ours: Sequence[Cell], theirs: Sequence[Cell], swept: set[str]) -> list[list[str]]:
     """What each cell is, seeds aside, less the keys that are fixed in either folder and differ between them."""
-    details = tuple(f"{name}." for name in DETAILS)
 
     def profile(cell: Cell) -> dict[str, Any]:
         return {
             key: value
             for key, value in configured(cell.runs).config.items()
-            if key in swept or (key not in (*DETAILS, "seed") and not key.startswith(details))
+            if key in swept or key not in (*DETAILS, "seed")
         }
 
     sides = [[profile(cell) for cell in cells] for cells in (ours, theirs)]

@@ -81,7 +81,6 @@ class Arm:
         confusion: (num_classes, num_classes) counts: what they are × what was said.
         share: (N,) of the runs that were right.
         said: (N,) what most runs said.
-        wrong: (N,) what most of those said that were wrong; -1 where none was.
         loss: (N,) the cross-entropy, mean over the runs.
         calibration: over all runs' answers.
         ece: expected calibration error and its interval.
@@ -93,7 +92,6 @@ class Arm:
     confusion: np.ndarray
     share: np.ndarray
     said: np.ndarray
-    wrong: np.ndarray
     loss: np.ndarray
     calibration: Any
     ece: tuple[float, stats.Interval]
@@ -118,13 +116,10 @@ def arm_of(cell: Cell, problems: list[str]) -> Arm | None:
         confusion += np.bincount(targets * classes + each.said, minlength=classes**2).reshape(classes, classes)
         votes[rows, each.said] += 1
     share = votes[rows, targets] / len(found)
-    others = votes.copy()
-    others[rows, targets] = 0
-    wrong = np.where(others.any(1), others.argmax(1), -1)
     confidence, right = (np.stack([getattr(each, name) for each in found]) for name in ("confidence", "right"))
     loss = np.mean([each.loss for each in found], 0)
     return Arm(
-        cell, len(found), targets, confusion, share, votes.argmax(1), wrong, loss,
+        cell, len(found), targets, confusion, share, votes.argmax(1), loss,
         stats.calibration(confidence.ravel(), right.ravel()), stats.ece_interval(confidence, right, drawn(len(targets))),
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cnnbench
-from cnnbench.notation import as_typed
+from cnnbench.notation import OURS, as_typed
 from cnnbench.report import curves, mistakes, tables
 from cnnbench.report.costs import costs
 from cnnbench.report.limits import facts
@@ -265,12 +265,20 @@ def run_row(run: Run, arm: int, base: Run | None) -> RunRow:
     result = run.result or {}
     fit_s = result.get("time", {}).get("fit_s")
     seconds = f"{fit_s:.1f}" if isinstance(fit_s, int | float) else ""
-    command = f"python -m cnnbench reproduce {shlex.quote(str(run.directory.path))}" if run.config else ""
     return RunRow(
         arm, named(run.cell) or run.name, "" if run.seed is None else str(run.seed), run.state, run.reason or "",
         percent(run.metric(METRIC)), str(result.get("best_epoch") or ""), seconds, differing(run, base) if base else "",
-        command, made_with(result),
+        repeating(run), made_with(result),
     )  # fmt: skip
+
+
+def repeating(run: Run) -> str:
+    """What to type to run it again."""
+    if not run.config:
+        return ""
+    targets = [str(value) for key, value in run.config.items() if key.endswith("_target_")]
+    trust = "" if all(OURS.fullmatch(target) for target in targets) else " --trust"
+    return f"python -m cnnbench reproduce {shlex.quote(str(run.directory.path))}{trust}"
 
 
 def baseline_run(report: Report) -> Run | None:

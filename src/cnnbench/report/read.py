@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from cnnbench.errors import ConfigError
-from cnnbench.notation import canonical, flat
+from cnnbench.notation import UNDECISIVE, canonical, flat
 from cnnbench.rundir import RunDir
 from cnnbench.sweep.ledger import HASHED, Job, SweepDir
 
@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LABELS = ("name", "runs_dir", "resume", "choices", "swept")  # of a config: they say nothing of what was done
-DETAILS = (
-    "log",
-    "threads",
-    "data.root",
-    "data.pipeline",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.checkpoint_every_s",
-)  # that make no cell of their own: they change no number beyond its last bits
+DETAILS = tuple(key for key in UNDECISIVE if key not in LABELS)  # they make no cell of their own
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "recipe")
 
 

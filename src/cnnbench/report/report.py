@@ -96,7 +96,7 @@ def make_report(path: Path, progress: Callable[[str], None] = lambda what: None,
 
 def with_problems(runs: Runs, problems: list[str]) -> Runs:
     """The same, with more files that could not be read."""
-    return replace(runs, problems=[*runs.problems, *problems])
+    return replace(runs, problems=[*runs.problems, *sorted(problems)])
 
 
 def compared(arms: list[Arm], cells: list[Cell]) -> list[Comparison]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cnnbench.notation import some
 from cnnbench.report.review import ALPHA, Cell, Effect, Review, word
 from cnnbench.report.stats import Difference, Interval
 
@@ -31,12 +32,6 @@ def signed(value: float) -> str:
 def interval_of(interval: Interval) -> str:
     """`95 % interval 0.7 to 3.1`, in points."""
     return "no interval" if interval is None else f"95 % interval {points(interval[0])} to {points(interval[1])}"
-
-
-def some(names: Sequence[str], most: int = NAMED) -> str:
-    """The first of them, and how many more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def plural(number: int, noun: str) -> str:

@@ -22,7 +22,7 @@ from cnnbench.sweep.launcher import Launcher, freeze_to_disk
 from cnnbench.sweep.ledger import Job
 from cnnbench.sweep.planning import Plan, make_plan
 from cnnbench.sweep.tally import Tally
-from cnnbench.sweep.view import cells, line, make_console, rendered, retry
+from cnnbench.sweep.view import cells, line, make_console, plain, rendered, retry
 
 
 def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
@@ -161,8 +161,3 @@ def left_over(counts: Mapping[str, int], policy: SweepKeys, command: str, consol
     limit = "on_failure=stop" if policy.on_failure == "stop" else f"max_failures={policy.max_failures}"
     why = f" (stopped by sweep.{limit})" if counts.get("pending") else ""
     plain(console, f"{', '.join(told)}{why}. To go on: {command}{retry(counts)}", "yellow")
-
-
-def plain(console: Console, text: str, style: str | None = None) -> None:
-    """A line as it is."""
-    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)

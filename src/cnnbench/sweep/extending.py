@@ -9,35 +9,38 @@ from typing import Any
 
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
-from cnnbench.notation import as_typed, flat
+from cnnbench.notation import as_typed, flat, some
 from cnnbench.sweep.keys import Setting
 from cnnbench.sweep.ledger import Job, SweepDir
 from cnnbench.sweep.sweeper import Asked
 
-NAMED = 4  # so many of a list are told
 ADD = "sweep.extend=true to add to this"
 
 
 def require_same(sweep: SweepDir, record: dict[str, Any], asked: Asked, earlier: Sequence[Job]) -> None:
     """What is fixed in a sweep of this name has not changed; what varies in it may be typed in part, one value included."""
-    before, now = record["fixed"], plain(asked.fixed)
+    before, now = record["fixed"], fixed_beside(asked, record["keys"])
     chosen = _choices_of(earlier[0]) if earlier else {}
     told: dict[str, str] = {}
     for key in unlike(before, now):
         group = key.partition(".")[0]
-        if key not in before or group in record["keys"]:  # it varied
-            continue
         was, is_now = chosen.get(group), asked.configs[0].choices.get(group)
-        if group in asked.keys and group in chosen:
-            told[group] = f"{group}: {was}, now varied"
-        elif was != is_now:
-            told[group] = f"{group}: {was}, now {is_now}"
+        if group in chosen and group not in record["keys"] and (group in asked.keys or was != is_now):
+            told[group] = f"{group}: {was}, now {'varied' if group in asked.keys else is_now}"
         else:
-            told[key] = f"{key}: {as_typed(before[key])}, now {as_typed(now[key]) if key in now else 'varied'}"
+            old = as_typed(before[key]) if key in before else "not set"
+            told[key] = f"{key}: {old}, now {as_typed(now[key]) if key in now else 'varied'}"
     new = [key for key in asked.keys if key not in record["keys"] and key not in before and key not in told]
     if told or new:
         what = some(list(told.values())) or f"{new[0]} did not vary"
         raise ConfigError(f"{sweep.path}: holds another sweep ({what}); type name=... for a new one, or {ADD}")
+
+
+def fixed_beside(asked: Asked, keys: Iterable[str]) -> dict[str, Any]:
+    """What is asked to be the same in all jobs of a sweep in which these keys vary: of what is in a group's file, what was typed."""
+    below = tuple(f"{key}." for key in keys)
+    fixed = {key: value for key, value in plain(asked.fixed).items() if key not in keys and not key.startswith(below)}
+    return {**fixed, **{key: text for key, text in asked.typed.items() if key.startswith(below) and key not in keys}}
 
 
 def another(sweep: SweepDir, before: Job, now: Config) -> ConfigError:
@@ -62,7 +65,8 @@ def together(asked: Asked, record: dict[str, Any], earlier: Iterable[Job]) -> tu
     before, now = record["fixed"], plain(asked.fixed)
     swept = dict.fromkeys((*record["keys"], *asked.keys))
     below = tuple(f"{key}." for key in swept)
-    keys = dict.fromkeys((*swept, *(key for key in unlike(before, now) if not key.startswith(below))))
+    others = [key for key in unlike(before, now) if key in asked.typed or not key.startswith(below)]
+    keys = dict.fromkeys((*swept, *others))
 
     def complete(setting: Setting, own: Iterable[str], fixed: dict[str, Any], choices: Mapping[str, Any]) -> Setting:
         known = {**choices, **fixed}
@@ -96,9 +100,3 @@ def unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """As JSON gives them back."""
     return json.loads(json.dumps(values))
-
-
-def some(names: list[str]) -> str:
-    """The first of them, and how many more."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

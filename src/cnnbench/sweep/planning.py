@@ -11,9 +11,9 @@ from typing import Any
 from cnnbench.compose import groups
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
-from cnnbench.notation import canonical, legal
+from cnnbench.notation import canonical, legal, some
 from cnnbench.rundir import RunDir
-from cnnbench.sweep.extending import another, require_same, some, together
+from cnnbench.sweep.extending import another, require_same, together
 from cnnbench.sweep.freezing import Frozen, freeze
 from cnnbench.sweep.keys import Setting, SweepKeys
 from cnnbench.sweep.ledger import Job, SweepDir

@@ -31,6 +31,7 @@ class Asked:
             absent.
         configs: of the jobs, composed and checked one by one, not frozen.
         fixed: what is the same in all: dotted keys and values, for one to compare two sweeps of a name.
+        typed: what was typed with one value, as it was.
         policy: the sweep's own keys.
         name: of the sweep's folder, in `runs_dir`.
         notes: what one should know, such as jobs that were asked for twice.
@@ -40,6 +41,7 @@ class Asked:
     settings: list[Setting]
     configs: list[Config]
     fixed: dict[str, Any]
+    typed: dict[str, str]
     policy: SweepKeys
     name: str
     runs_dir: Path
@@ -89,7 +91,8 @@ def ask(
             progress(number + 1, len(settings))
     fixed = _fixed_part(base, typed.fixed, keys, known)
     name = base.values["name"] if base.values["name"] != "auto" else _default_name(keys, fixed)
-    return Asked(keys, settings, configs, fixed, policy, name, Path(base.values["runs_dir"]), tuple(notes))
+    as_it_was = {key.lstrip("+~"): text.partition("=")[2] for key, text in typed.fixed.items()}
+    return Asked(keys, settings, configs, fixed, as_it_was, policy, name, Path(base.values["runs_dir"]), tuple(notes))
 
 
 def multiplied(

@@ -28,6 +28,11 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(width=FILE_WIDTH)
 
 
+def plain(console: Console, text: str, style: str | None = None) -> None:
+    """A line as it is."""
+    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+
+
 def rendered(standing: Standing, name: str, launcher: str | None = None) -> Group:
     """For a terminal."""
     head = Text.assemble((name, "bold"), "  ", _counted(standing.counts), f" of {standing.total}")
