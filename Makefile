@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow soak gpu-check lint format clean
+.PHONY: run test test-slow soak gpu-check answer lint format clean
 
 run: .venv/installed            ## train: make run ARGS="model=simplecnn seed=1"
 	@$(BIN)/python -m cnnbench $(ARGS)
 
-test: .venv/installed-dev       ## the tests, in about eight minutes
+test: .venv/installed-dev       ## the tests, in about four minutes
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-slow: .venv/installed-dev  ## the longer ones, and those that open the pages in chromium, where there is one
@@ -18,6 +18,12 @@ soak: .venv/installed-dev       ## kills at twenty random moments, and before ev
 
 gpu-check: .venv/installed-dev  ## what needs a GPU, on a machine that has one: a table of what holds there
 	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+answer: .venv/installed         ## make answer NAME=demo: runs an experiment, and keeps beside its YAML what it showed
+	$(BIN)/python -m cnnbench -m experiment=$(NAME)
+	$(BIN)/python -m cnnbench report runs/$(NAME)
+	sed -e '/^!\[\(cost\|confusion\|reliability\)/,+1d' -e 's|](figures/|]($(NAME)_|' runs/$(NAME)/report.md > experiments/$(NAME).md
+	for picture in accuracy curves; do cp runs/$(NAME)/figures/$$picture.svg experiments/$(NAME)_$$picture.svg; done
 
 lint: .venv/installed-dev       ## style and types
 	$(BIN)/ruff format --check .

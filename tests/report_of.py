@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnbench.report.read import Run, Runs
+from cnnbench.report.read import Runs
 from cnnbench.report.review import Review, review
+from cnnbench.report.run import Run
 from cnnbench.rundir import RunDir
 
 

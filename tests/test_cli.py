@@ -55,6 +55,7 @@ def test_a_mistake_after_the_imports_is_one_line_too_and_leaves_nothing(tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_hydra_full_error_shows_the_traceback(tmp_path):
     failed = cnnbench("epochs=-1", cwd=tmp_path, HYDRA_FULL_ERROR="1")
     assert failed.returncode == 2
@@ -117,6 +118,7 @@ def test_a_wrong_command_is_told_in_one_line(arguments, line, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )

@@ -81,6 +81,7 @@ def test_a_batch_that_the_devices_do_not_divide_names_the_nearest_that_they_do()
         compose(["batch_size=63", "trainer.devices=2"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", sorted(groups()))
 def test_every_choice_of_every_group_composes(group):
     for choice in groups()[group]:

@@ -64,6 +64,7 @@ def test_two_processes_leave_one_run(on_two):
     assert (on_two.path / "log_rank1.txt").is_file()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curves_and_scores_of_one(on_one, on_two):
     assert losses(on_two) == pytest.approx(losses(on_one), rel=1e-5)
     one, two = result(on_one), result(on_two)

@@ -140,6 +140,7 @@ def test_keys_that_move_trained_images_into_the_scored_split_are_refused(finishe
     assert error.endswith(f"the run's is {key.partition('=')[0]}={was}\n")
 
 
+@pytest.mark.slow
 def test_the_test_split_of_a_folder_may_not_be_drawn_again(tmp_path, capsys):
     random = np.random.default_rng(0)
     for label in ("cat", "dog"):

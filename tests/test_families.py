@@ -33,6 +33,7 @@ FAMILIES = {
 QUICK = ("lenet_3x3", "vgg11", "resnet20")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", [model if model in QUICK else pytest.param(model, marks=pytest.mark.soak) for model in FAMILIES]
 )

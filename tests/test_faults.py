@@ -95,6 +95,7 @@ def spoil(path: Path, at: int, draw: random.Random) -> None:
 DAMAGES: list[Callable[[Path, random.Random], None]] = [cut, empty, flip, forget]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage", [pytest.param(damage, marks=() if damage is flip else pytest.mark.soak) for damage in DAMAGES]
 )
@@ -162,6 +163,7 @@ def assert_never_taken_for_another(checkpoint: Path, folder: Path, seed: int, ti
     assert left_aside > times / 4
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_is_taken_for_another_checkpoint(killed, tmp_path):
     assert_never_taken_for_another(killed.last, tmp_path, seed=1, times=100)
 
@@ -233,6 +235,7 @@ FILES = {  # name: (after how many times that it was touched, checkpoints that a
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=() if name in ("last.ckpt", "events.out") else pytest.mark.slow) for name in FILES],

@@ -185,6 +185,7 @@ def test_invert_undoes_an_inverted_picture(command, finished, digit, figures, pi
     assert not np.allclose(plain[-1], inverted[-1])
 
 
+@pytest.mark.slow
 def test_a_picture_in_colour_is_shown_to_a_net_of_three_channels(command, colour_run, figures, tmp_path):
     Image.new("RGB", (20, 30), (255, 0, 0)).save(tmp_path / "x.png")
     code, out, _ = command(colour_run.path, tmp_path / "x.png")
@@ -363,6 +364,7 @@ def shown(figure: Figure) -> list[np.ndarray]:
     return [np.asarray(axes.get_images()[0].get_array()) for axes in pictured(figure)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("filters", "maps"), [(1, 1), (6, 6), (7, 5), (16, 10), (MOST, MOST)])
 def test_every_filter_and_every_map_has_axes_of_its_own(filters, maps):
     values, kernels = torch.randn(maps, 5, 4), torch.randn(filters, 1, 3, 3)
@@ -372,6 +374,7 @@ def test_every_filter_and_every_map_has_axes_of_its_own(filters, maps):
     assert all(np.array_equal(image, value) for image, value in zip(images[1 + filters :], values, strict=True))
 
 
+@pytest.mark.slow
 def test_of_more_maps_and_filters_than_fit_the_first_are_drawn():
     values = torch.randn(MOST + 6, 2, 2)
     figure = drawn(values, torch.randn(MOST + 1, 1, 3, 3))

@@ -107,6 +107,7 @@ def of_another_net(path: Path) -> None:
     edit(path, lambda content: content["state_dict"].pop("linear.bias"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["best", "best_ema"])
 @pytest.mark.parametrize(
     "spoil", [Path.unlink, cut, of_another_validation, of_another_accuracy, of_another_run, of_another_net]

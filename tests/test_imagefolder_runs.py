@@ -145,6 +145,7 @@ def test_cifars_mean_and_deviation_are_numpys(photos):
     np.testing.assert_allclose(photos.std, pixels.std((0, 2, 3)), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_cifars_validation_is_stratified(photos):
     assert torch.bincount(photos.images["val"].labels).tolist() == [40] * 10
     assert torch.bincount(photos.images["train"].labels).tolist() == [360] * 10

@@ -29,6 +29,7 @@ def takes(keys):
     return check_net(config, data_for_net(config)).channels_last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(groups()["model"].keys() - {"custom"}))
 def test_all_our_nets_but_those_by_hand_take_the_channels_last(model):
     assert takes([f"model={model}"]) == (model not in WITHOUT)
@@ -183,6 +184,7 @@ def test_the_same_weights_in_either_order_answer_alike():
     torch.testing.assert_close(last(images), net(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [["ema=0.9"], ["accumulate=2"], ["compile=true"]], ids=" ".join)
 def test_the_order_goes_with(keys, tmp_path):
     outcome = train_in(tmp_path, "model=lenet5", *keys)

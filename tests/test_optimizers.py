@@ -28,7 +28,8 @@ def read(group: str, name: str) -> dict:
 class Chosen:
     """As much of a config as an optimizer is built from."""
 
-    def __init__(self, name: str, **keys) -> None:
+    def __init__(self, name: str, precision: str = "32", **keys) -> None:
+        self.precision = precision
         self.optimizer = OptimizerKeys.model_validate({**read("optimizer", name), **keys})
 
 
@@ -104,6 +105,16 @@ def test_a_choice_lets_every_key_of_its_file_be_changed(name):
     keys = {key: changed.get(key, not value) for key, value in own.items()}
     group = build_optimizer(Chosen(name, **keys), nn.Linear(1, 1)).param_groups[0]
     assert {key: list(group[key]) if key == "betas" else group[key] for key in keys} == keys
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "adam", "adamw"])
+def test_a_step_is_one_pass_over_the_weights_where_pytorch_has_that(name):
+    assert build_optimizer(Chosen(name), nn.Linear(1, 1)).param_groups[0]["fused"] is True
+
+
+@pytest.mark.parametrize("keys", [{"precision": "16"}, {"fused": False}, {"foreach": True}])
+def test_a_step_is_not_one_pass_where_gradients_could_not_be_clipped_or_something_else_is_typed(keys):
+    assert not build_optimizer(Chosen("adam", **keys), nn.Linear(1, 1)).param_groups[0]["fused"]
 
 
 # ---- weight decay ----------------------------------------------------------------------------------------------------

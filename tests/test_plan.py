@@ -138,6 +138,7 @@ def test_more_than_forty_jobs_are_shown_as_cells(shown):
     assert line_with(lines, "lenet5 ", "61,706").split()[:4] == ["lenet5", "21", "0", "61,706"]
 
 
+@pytest.mark.slow
 def test_all_of_many_jobs_are_shown_when_that_is_asked(shown):
     assert sum("_seed" in line for line in shown("--jobs", "seed=range(41)", "name=x", "init=torch,paddle")) == 82
 

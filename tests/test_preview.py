@@ -290,6 +290,7 @@ def test_label_noise_does_not_change_what_is_measured():
     assert clean["label_hash"] != noisy["label_hash"]
 
 
+@pytest.mark.slow
 def test_the_test_split_is_not_read(monkeypatch, tmp_path):
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "nothing_decoded_yet"))
     for owner, name in ((MNIST5k, "read"), (ImageData, "labels"), (ImageData, "decoder")):

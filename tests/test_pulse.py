@@ -73,6 +73,7 @@ def test_a_beat_for_which_there_is_no_room_is_left_out(directory, pulse, monkeyp
     assert beats_again(directory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["training_step", "validation_step", "test_step"])
 def test_a_run_shows_that_it_lives_within_a_single_long_step(step, tiny, tmp_path, monkeypatch):
     def long(self, batch, number):

@@ -65,6 +65,7 @@ def test_resnets_rate_falls_tenfold_at_32000_and_48000_of_64000_steps():
     assert config.trainer.max_steps == 64_000 <= config.epochs * prepared.data.train_dataloader().steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", sorted(groups()["recipe"]))
 def test_a_recipe_trains(recipe, tmp_path):
     size = ["data.image_size=32"] if recipe.startswith("vgg") else []

@@ -148,6 +148,7 @@ def test_a_run_resumes_from_its_directory_alone(tmp_path, signalled, uninterrupt
     assert directory.config.read_text() == frozen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step", [pytest.param(2, marks=pytest.mark.slow), 14, pytest.param(20, marks=pytest.mark.slow)]
 )
@@ -184,6 +185,7 @@ def test_checkpoints_are_written_beside_where_they_belong_and_nowhere_else(tmp_p
     assert {place.name for place in places} == {".best.ckpt.tmp", ".last.ckpt.tmp"}
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_between_training_and_result_is_only_tested_again(tmp_path, uninterrupted, monkeypatch):
     def fails(*_):
         raise OSError("No space left on device")
@@ -199,6 +201,7 @@ def test_a_run_that_ended_between_training_and_result_is_only_tested_again(tmp_p
     assert directory.last.stat().st_mtime_ns == trained
 
 
+@pytest.mark.slow
 def test_resume_auto_starts_afresh_where_there_is_nothing(tmp_path, uninterrupted):
     assert_same(train(tmp_path, "resume=auto").directory, uninterrupted)
 
@@ -239,6 +242,7 @@ def test_a_result_that_cannot_be_read_is_told_in_a_line_that_leads_to_a_new_one(
     assert json.loads(directory.result.read_text())["metrics"] == json.loads(before)["metrics"]
 
 
+@pytest.mark.slow
 def test_a_live_run_is_not_resumed(tmp_path, signalled):
     signalled(14, "SIGTERM")
     with pytest.raises(Interrupted):
@@ -258,6 +262,7 @@ def test_a_directory_that_holds_no_run_is_named(tmp_path, capsys):
     assert f"{tmp_path}: not a run directory" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_resume_a_second_directory_is_made_beside_an_unfinished_one(tmp_path, signalled):
     signalled(14, "SIGTERM")
     with pytest.raises(Interrupted):
@@ -305,6 +310,7 @@ def slow(*cases):
     return [pytest.param(*case, marks=pytest.mark.slow) for case in cases]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "step"),
     [

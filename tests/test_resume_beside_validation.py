@@ -25,6 +25,7 @@ def cases():
                 yield pytest.param(*case, marks=() if case in QUICK else pytest.mark.soak)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every", "accumulate", "step"), cases())
 def test_a_run_that_is_stopped_before_a_validation_ends_with_the_same_bits(
     every,

@@ -93,6 +93,7 @@ def test_threads_that_claim_at_once_never_share(tmp_path):
     assert sorted(names) == sorted(["job", *(f"job-{number}" for number in range(2, 81))])
 
 
+@pytest.mark.slow
 def test_processes_that_claim_at_once_never_share(tmp_path):
     command = [sys.executable, "-c", CLAIMS, str(tmp_path)]
     processes = [subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(3)]

@@ -180,6 +180,7 @@ def first(tmp_path_factory) -> tuple[RunDir, Path]:
     return trained(folder / "runs", folder), folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", ["both", *(pytest.param(change, marks=pytest.mark.slow) for change in ("images", "labels", "fewer"))]
 )

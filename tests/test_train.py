@@ -186,6 +186,7 @@ def test_the_same_config_gives_the_same_bits_in_a_second_directory(finished, qui
     ]
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights_on_the_same_split(finished, quick):
     runs = finished.path.parents[1]
     other = run(compose([*quick, f"runs_dir={runs}", "seed=1"])).directory
@@ -217,6 +218,7 @@ def test_the_test_split_is_read_once_and_last(train, monkeypatch):
     assert reads == ["fit", "read train", "fit", "test", "read test"]
 
 
+@pytest.mark.slow
 def test_validation_every_n_steps_happens_at_those_and_at_the_end(train):
     outcome = train("epochs=3", "data.train_size=320", "trainer.val_every_steps=4")  # 5 steps an epoch
     state = torch.load(outcome.directory.last, weights_only=True)["callbacks"]["History"]
@@ -232,6 +234,7 @@ def test_max_steps_ends_a_run_in_mid_epoch_with_a_validation(train):
     assert outcome.result["best_epoch"] in (1, 2)
 
 
+@pytest.mark.slow
 def test_bf16_runs_on_a_cpu_and_is_recorded(train):
     assert train("precision=bf16").result["precision"] == "bf16"
 
@@ -255,6 +258,7 @@ def test_a_net_of_the_users_own_gets_the_facts_and_knobs_that_it_names(train):
     assert outcome.directory.path.parent.name == "custom_synthetic"
 
 
+@pytest.mark.slow
 def test_a_net_that_cannot_live_on_the_meta_device_trains_all_the_same(train):
     assert train("model=custom", "model._target_=nets.NoMeta").result["params"] == 784 * 10 + 10
 
@@ -267,6 +271,7 @@ def test_a_compiled_net_has_the_checkpoint_of_a_plain_one(train):
     assert compiled.result["numerics"]["compiled"] is True
 
 
+@pytest.mark.slow
 def test_the_result_says_that_a_net_was_not_compiled_where_nothing_can_be(train, monkeypatch):
     def cannot(*_, **__):
         raise RuntimeError("no C++ compiler")

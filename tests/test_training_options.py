@@ -254,6 +254,7 @@ def test_steps_are_counted_in_batches_whatever_their_parts(train):
     assert [record["epoch"] for record in validations(directory)] == pytest.approx([2 / 3, 4 / 3, 2, 7 / 3], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_weight_decay_for_weights_leaves_biases_and_norms_alone(train):
     keys = "optimizer.weight_decay=0.2 optimizer.decay=weights"
     plain = Plain(keys)
@@ -372,6 +373,7 @@ def test_averaged_weights_follow_their_recursion_and_are_scored_beside_the_raw_o
     assert found == pytest.approx(best, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_average_changes_nothing_of_the_run_beside_it(train):
     keys = "model._target_=small_nets.Small model.dropout=0.5"
     without, beside = train(keys), train(f"{keys} ema=0.9")
@@ -385,6 +387,7 @@ def test_an_average_changes_nothing_of_the_run_beside_it(train):
     assert not without.directory.best_ema.exists()
 
 
+@pytest.mark.slow
 def test_the_best_averaged_weights_are_of_their_own_best_validation(train, monkeypatch):
     scored(
         monkeypatch, 0.5, 0.2, 0.7, 0.9, 0.8, 0.6, 0.1, 0.9, 0.3, 0.4
@@ -402,6 +405,7 @@ def test_the_best_averaged_weights_are_of_their_own_best_validation(train, monke
 # ---- all at once -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_options_together_are_a_loop_of_plain_pytorch(train):
     keys = "augment=light mixup=0.3 cutmix=0.5 label_smoothing=0.1 accumulate=2 clip_grad=0.5 ema=0.7 epochs=3"
     keys += " optimizer=nesterov optimizer.weight_decay=0.01 optimizer.decay=weights scheduler=onecycle"

@@ -345,6 +345,7 @@ def test_a_run_whose_data_need_no_files_goes_on_wherever_their_folder_should_be(
     assert not (tmp_path / "absent").exists()
 
 
+@pytest.mark.slow
 def test_a_run_with_hostile_best_weights_is_begun_anew(command, copied, canary):
     make_hostile(copied.best, "archive", canary)
     code, said, _ = command("resume", copied)

@@ -283,6 +283,7 @@ def calibration_error(probabilities: np.ndarray, targets: np.ndarray, bins: int 
     return sum(abs(right[at == b].mean() - confidence[at == b].mean()) * (at == b).mean() for b in set(at))
 
 
+@pytest.mark.slow
 def test_without_tta_scores_are_the_results(photographs, outputs):
     scores, _, _ = outputs(photographs)
     metrics = json.loads(photographs.result.read_text())["metrics"]
@@ -290,6 +291,7 @@ def test_without_tta_scores_are_the_results(photographs, outputs):
     assert scores["tta"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["flips", "scales=24,28,flips"])
 def test_the_json_says_which_views_there_were(photographs, capsys, text):
     assert main(["evaluate", str(photographs.path), "--tta", text, "--json"]) == 0

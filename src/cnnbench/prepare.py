@@ -14,7 +14,7 @@ import psutil
 import torch
 import yaml
 from torch import nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import LBFGS, SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from cnnbench import accounting
@@ -355,10 +355,17 @@ def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
     if not keys.weight_decay and not takes(target, "weight_decay"):
         kept = {key: value for key, value in node.arguments.items() if key != "weight_decay"}
         node = Node.model_validate({"_target_": node.target, **kept})
-    optimizer = construct(node, "optimizer", parameter_groups(net, keys.decay))
+    fused = {"fused": True} if in_one_pass(target, node, net) and config.precision != "16" else {}
+    optimizer = construct(node, "optimizer", parameter_groups(net, keys.decay), **fused)
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer._target_={config.optimizer.target}: expected a torch.optim.Optimizer")
     return optimizer
+
+
+def in_one_pass(target: Any, node: Node, net: nn.Module) -> bool:
+    """Whether PyTorch has the step in one kernel, which reads the weights once; half precision cannot clip gradients then."""
+    known = target in (Adam, AdamW, SGD) and not {"fused", "foreach", "differentiable"} & set(node.arguments)
+    return known and all(parameter.is_floating_point() for parameter in net.parameters())
 
 
 def build_scheduler(config: Config, data: ImageData, optimizer: Optimizer) -> LRScheduler:

@@ -28,7 +28,7 @@ from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 from cnnbench.figures import figures
 from cnnbench.mistakes import save_mistakes
-from cnnbench.numerics import apply_numerics, arranged, compiled
+from cnnbench.numerics import apply_numerics, arranged, compiled, keep_memory
 from cnnbench.prepare import Prepared, build_net, build_optimizer, build_scheduler, prepare
 from cnnbench.ranks import Ranks, cluster, joined
 from cnnbench.recording import Pulse, caution, log, recorded
@@ -88,6 +88,7 @@ def fit_and_test(
 ) -> dict[str, Any]:
     """The run itself; its files but for result.json and status.json."""
     config, data = prepared.config, prepared.data
+    keep_memory()
     seed_everything(config.seed)
     net = arranged(build_net(config, data), config)
     if not ranks.first:

@@ -31,6 +31,7 @@ def events(finished):
     return events_of(finished.path)
 
 
+@pytest.mark.slow
 def test_there_is_a_point_an_epoch_equal_to_metrics_csv(events, finished):
     with finished.metrics.open() as file:
         rows = list(csv.DictReader(file))
@@ -107,6 +108,7 @@ def test_there_is_one_event_file_and_no_run_directory_besides(finished):
     assert [path.name for path in finished.path.iterdir() if path.is_dir()] == ["checkpoints"]
 
 
+@pytest.mark.slow
 def test_log_full_adds_histograms_of_the_weights(tiny, tmp_path):
     outcome = run(compose([*tiny, f"runs_dir={tmp_path}", "log=full"]))
     histograms = events_of(outcome.directory.path).Tags()["histograms"]

@@ -53,6 +53,7 @@ def test_a_gradients_norm_is_that_of_the_step_that_it_makes_over_the_learning_ra
         assert shown[f"gradient_norm/{name}"] == pytest.approx([np.linalg.norm(gradient)], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_gradients_norm_is_of_the_whole_batch_before_it_is_clipped(trained):
     _, plain = trained("data.train_size=64")
     _, parted = trained("data.train_size=64", "accumulate=2", "clip_grad=0.001")

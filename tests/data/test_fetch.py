@@ -163,6 +163,7 @@ def dying(*args, **keys):
     assert not list(tmp_path.rglob("*.unpacking"))
 
 
+@pytest.mark.slow
 def test_four_processes_at_once_download_each_file_once_and_all_have_it(tmp_path, server):
     contents = {name: gzip.compress(PLAIN[n:], mtime=0) for n, name in enumerate(("one", "two", "three", "four"))}
     remotes = [

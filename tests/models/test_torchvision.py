@@ -118,6 +118,7 @@ def assert_equal_logits(theirs: nn.Module, ours: nn.Module, images: Tensor) -> N
     torch.testing.assert_close(given, expected, rtol=0, atol=1e-5 * max(1.0, expected.abs().max().item()))
 
 
+@pytest.mark.slow
 def test_alexnet_with_torchvisions_weights_has_its_logits_at_any_size():
     nets = pair(torchvisions("alexnet"), AlexNet, image_size=224)
     for side in (224, 160, 256):
@@ -130,6 +131,7 @@ def test_vgg_with_torchvisions_weights_has_its_logits(name, configuration, norm)
     assert_equal_logits(*pair(torchvisions(name, init_weights=False), VGG, configuration, norm), images_of(224, 1))
 
 
+@pytest.mark.slow
 def test_googlenet_of_3x3_branches_with_torchvisions_weights_has_its_logits():
     theirs = torchvisions("googlenet", init_weights=False, aux_logits=False)
     assert_equal_logits(*pair(theirs, GoogLeNet, branch5x5=3), images_of(224))

@@ -188,6 +188,7 @@ def test_the_two_nets_are_told_to_answer_alike(printed):
     assert float(difference[1]) < 1e-5
 
 
+@pytest.mark.slow
 def test_measured_times_are_what_the_nets_took(few, undrawn, command, monkeypatch):
     def measured(nets, batch, gradients, rounds):
         return median_times(nets, batch, gradients, rounds=3, warm_up=1)
@@ -205,6 +206,7 @@ def test_measured_times_are_what_the_nets_took(few, undrawn, command, monkeypatc
     assert 0 < theirs[0] < theirs[1]
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_left_as_it_was(few, undrawn, command):
     before = torch.get_num_threads()
     try:

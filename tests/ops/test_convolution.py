@@ -87,6 +87,7 @@ def test_one_channel_and_its_gradients_are_pytorchs(case, images, dtype, seed):
     )
 
 
+@pytest.mark.slow
 def test_gradients_of_the_layer_are_its_slopes():
     torch.manual_seed(0)
     layer = Conv2d(2, 3, 3, stride=2, padding=1).double()
@@ -274,6 +275,7 @@ def test_three_to_six_channels_have_168_parameters():
 # ---- as a layer ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 7), SEEDS)
 def test_the_same_seed_draws_the_very_weights_of_pytorchs_layer(channels, kernels, window, seed):

@@ -12,9 +12,11 @@ import pytest
 import made_sweeps as made
 from cnnbench.compose import compose
 from cnnbench.report import markdown
-from cnnbench.report.page import differing, plotly, render, repeating, run_row
-from cnnbench.report.read import read, read_run
+from cnnbench.report.listed import differing, repeating, run_row
+from cnnbench.report.page import plotly, render
+from cnnbench.report.read import read
 from cnnbench.report.report import make_report
+from cnnbench.report.run import read_run
 from cnnbench.rundir import RunDir
 
 HOSTILE = """</script><script>alert(1)</script><!--"'&amp;<img src=x onerror=alert(1)>é★ """

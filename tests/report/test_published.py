@@ -10,7 +10,7 @@ import pytest
 from cnnbench.compose import compose
 from cnnbench.notation import flat
 from cnnbench.report.published import FIGURES, figures_for
-from cnnbench.report.read import Run, read_config
+from cnnbench.report.run import Run, read_config
 from cnnbench.rundir import RunDir
 
 BOOK = ("experiment=residual_vs_plain",)

@@ -194,6 +194,22 @@ def test_a_broken_sweep_json_is_named_and_the_runs_tell_what_varies(sweep):
 
 
 @pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("jobs", 3), ("jobs", [3]), ("jobs", [{"directory": 1}]), ("keys", "model"), ("keys", [1]), ("baseline", "model"),
+        ("claims", {}), ("claims", [{"says": "it is good"}]), ("question", []), ("name", None), ("fixed", None),
+    ],
+)  # fmt: skip
+def test_a_sweep_json_of_another_shape_is_named_with_the_part_and_the_runs_tell_what_varies(sweep, part, value):
+    path = sweep / "sweep.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), part: value}))
+    runs = read(sweep)
+    assert runs.keys == ("model",)
+    assert len(runs.done) == 4
+    assert runs.problems[0].startswith(f"{path}: its {part}")
+
+
+@pytest.mark.parametrize(
     "status", ["{", "[]", '{"state": "running", "pid": "x", "host": 1, "pid_started": null, "heartbeat": "y"}']
 )
 def test_a_broken_status_stops_nothing(sweep, status):
@@ -249,7 +265,7 @@ def test_a_run_whose_config_cannot_be_read_is_refused(tmp_path):
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=10))
 def test_each_seed_is_kept_once_and_a_done_one_where_there_is_one(of_runs):
-    from cnnbench.report.read import Run
+    from cnnbench.report.run import Run
     from cnnbench.rundir import RunDir
 
     runs = [

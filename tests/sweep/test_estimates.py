@@ -55,11 +55,13 @@ def test_more_images_take_longer(finished):
     assert estimate("data.train_size=300").seconds == pytest.approx(2 * (300 / 200 + 1.0) + OVERHEAD_S)
 
 
+@pytest.mark.slow
 def test_the_last_batch_of_an_epoch_may_be_short_or_longer(finished):
     # 100 images are 4 batches of 32, the last of 4 images; 65 images are 2, the last of 33
     assert estimate("data.train_size=65").seconds == pytest.approx(2 * (65 / 200 + 1.0) + OVERHEAD_S)
 
 
+@pytest.mark.slow
 def test_max_steps_may_end_a_job_in_an_epoch(finished):
     cut = ("trainer.max_steps=2", "data.train_size=128")
     (planned,) = freeze_to_disk(plan("name=cut", "seed=0", *cut), "typed").jobs

@@ -60,12 +60,14 @@ def edited(tmp_path_factory):
     return SimpleNamespace(sweep=sweep, changed=changed, again=again, folder=folder)
 
 
+@pytest.mark.slow
 def test_a_yaml_edited_in_mid_sweep_changes_no_later_job(edited):
     first, second, third, _ = edited.sweep.runs().values()
     assert [json.loads(run.result.read_text())["params"] for run in (first, second, third)] == [170] * 3
     assert all(yaml.safe_load(run.config.read_text())["model"]["hidden"] == 8 for run in (first, second, third))
 
 
+@pytest.mark.slow
 def test_a_config_planted_in_a_pending_jobs_directory_runs_no_code_of_its_own(edited):
     assert not (edited.folder / "was").exists()
 

@@ -110,7 +110,7 @@ def test_the_cell_of_a_job_is_its_setting_without_the_seed(job):
 
 
 def test_jobs_are_read_as_they_were_written(sweep, job):
-    sweep.write({"keys": ["model", "seed"]}, [job])
+    sweep.write({"name": "mine", "keys": ["model", "seed"], "fixed": {}}, [job])
     assert sweep.jobs() == [job]
     assert sweep.read()["keys"] == ["model", "seed"]
 

@@ -90,6 +90,7 @@ def test_the_same_command_when_all_is_done_runs_nothing(seeded):
     assert files_below(last.folder) == seeded.after
 
 
+@pytest.mark.slow
 def test_what_was_killed_when_all_was_done_and_not_yet_said_is_put_right(seeded):
     summary, first = seeded.second.directory.summary, next(iter(seeded.second.runs().values()))
     before = summary.read_text()
@@ -104,6 +105,7 @@ def test_what_was_killed_when_all_was_done_and_not_yet_said_is_put_right(seeded)
 # ---- policy ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_on_failure_stop_starts_no_further_job(launch):
     sweep = launch(*FATED, "+model.fate=raises,fine,well", "sweep.slots=1", "sweep.on_failure=stop")
     assert sweep.wait() == 3
@@ -195,10 +197,12 @@ def unequal(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_a_free_slot_is_refilled_at_once_however_long_others_take(unequal):
     assert set(unequal.sweep.states().values()) == {"done"}  # had they waited for the first, it would have failed
 
 
+@pytest.mark.slow
 def test_no_more_jobs_are_on_than_there_are_slots(unequal):
     times: dict[int, list[float]] = {}
     for note in unequal.notes:
@@ -261,6 +265,7 @@ def status(folder: Path) -> SimpleNamespace:
     return SimpleNamespace(shown="\n".join(lines), torch=torch == "True")
 
 
+@pytest.mark.slow
 def test_a_second_launch_of_a_live_sweep_is_refused_naming_process_and_host(looked_at):
     who = f"pid {looked_at.sweep.pid} on {socket.gethostname()}"
     assert looked_at.second.code == 2
@@ -271,6 +276,7 @@ def test_a_second_launch_of_a_live_sweep_is_refused_naming_process_and_host(look
     assert looked_at.before == looked_at.after
 
 
+@pytest.mark.slow
 def test_status_from_another_process_shows_it_running_with_its_progress(looked_at):
     assert looked_at.on.shown.startswith("runs/swept  1 running, 2 pending of 3")
     assert f"(pid {looked_at.sweep.pid} on {socket.gethostname()})" in looked_at.on.shown

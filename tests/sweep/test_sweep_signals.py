@@ -93,6 +93,7 @@ def test_a_signal_to_all_processes_counts_once(launch, whole):
     assert_same_sweep(swept(sweep.folder, *STOPPABLE), whole)
 
 
+@pytest.mark.slow
 def test_the_second_signal_ends_all_at_once(launch):
     sweep = launch(*FATED, "+model.fate=hangs,deaf,fine", "sweep.slots=2")
     until(lambda: sum("sleep" in process.name() for process in sweep.family()) == 1, "they hang")
@@ -110,6 +111,7 @@ def test_the_second_signal_ends_all_at_once(launch):
     assert sweep.err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_while_jobs_are_being_checked_ends_it_before_anything_is_written(name, launch, tmp_path):
     sweep = launch(*FATED, "seed=range(400)")

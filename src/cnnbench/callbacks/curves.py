@@ -12,12 +12,12 @@ from cnnbench.callbacks.history import History
 from cnnbench.classifier import Classifier
 from cnnbench.rundir import RunDir, write_atomic
 
-EVERY_S = 5.0
+EVERY_S = 30.0
 TRAIN, VAL = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermillion, told apart by colour-blind eyes
 
 
 class Curves(Callback):
-    """Draws at an epoch's end, at most every five seconds, and at most a twentieth of the time; `draw` when all is done."""
+    """Draws at an epoch's end, at most every thirty seconds, and at most a fiftieth of the time; `draw` when all is done."""
 
     def __init__(self, directory: RunDir, history: History, title: str) -> None:
         self.directory, self.history, self.title = directory, history, title
@@ -25,7 +25,7 @@ class Curves(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Draws when it is time."""
-        if time.monotonic() - self._drawn_at > max(EVERY_S, 20 * self._cost_s):
+        if time.monotonic() - self._drawn_at > max(EVERY_S, 50 * self._cost_s):
             self.draw()
 
     def draw(self) -> None:

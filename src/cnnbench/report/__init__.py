@@ -9,7 +9,7 @@ __all__ = ["load"]
 
 def __getattr__(name: str) -> Any:  # `load` brings numpy and pandas along only where it is used
     if name == "load":
-        from cnnbench.report.read import load
+        from cnnbench.report.frame import load
 
         return load
     raise AttributeError(name)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cnnbench.report import stats
-from cnnbench.report.read import Run
-from cnnbench.report.review import Cell, Review
+from cnnbench.report.cell import Cell
+from cnnbench.report.review import Review
+from cnnbench.report.run import Run
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
 

@@ -62,7 +62,7 @@ def write(report: Any, out: Path, command: str) -> dict[str, Path]:
 
 def summary(report: Any) -> str:
     """A row a run, as the sweep writes it, of what is there now."""
-    from cnnbench.report.read import final
+    from cnnbench.report.run import final
     from cnnbench.sweep.ledger import as_cell, as_csv
 
     runs = report.review.runs

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from cnnbench.arguments import Parser
 from cnnbench.errors import CnnbenchError
+from cnnbench.report.cell import METRIC, Cell
 from cnnbench.report.differing import differing
 from cnnbench.report.matched import Matched, Pair, configured, listed, match, summary
 from cnnbench.report.read import read
-from cnnbench.report.review import METRIC, Cell
 from cnnbench.report.tables import Row, Table, signed
 from cnnbench.report.text import of_table
 from cnnbench.report.words import p_value, percent, plural

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnbench.report import stats
-from cnnbench.report.review import Cell
+from cnnbench.report.cell import Cell
 
 COSTS = {"parameters": ("params",), "multiply-accumulates": ("macs",), "seconds of training": ("time", "fit_s")}
 

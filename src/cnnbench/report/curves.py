@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import fsum, isfinite, sqrt
 
-from cnnbench.report.read import Run
+from cnnbench.report.run import Run
 
 SHOWN = {
     "train/loss": "training loss",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnbench.notation import as_typed, canonical, some
-from cnnbench.report.read import DETAILS, GROUPS, Run
+from cnnbench.report.run import DETAILS, GROUPS, Run
 
 ABSENT = "absent"
 ELSEWHERE = (*DETAILS, "seed", "precision", "data.fingerprint")  # told of by results, or meant to differ

@@ -7,9 +7,11 @@ from textwrap import shorten
 from typing import Any
 
 from cnnbench.notation import canonical, some
+from cnnbench.report.cell import METRIC, word
 from cnnbench.report.confounds import FACTS, Arms, confounds, folded, several
-from cnnbench.report.read import DETAILS, Run
-from cnnbench.report.review import METRIC, Review, compared_levels, whole_grid, word
+from cnnbench.report.effects import compared_levels, whole_grid
+from cnnbench.report.review import Review
+from cnnbench.report.run import DETAILS, Run
 from cnnbench.report.stats import wilson
 from cnnbench.report.words import plural, points
 

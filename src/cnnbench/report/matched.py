@@ -10,8 +10,9 @@ from typing import Any, Literal
 from cnnbench.errors import ConfigError
 from cnnbench.notation import canonical
 from cnnbench.report import stats
-from cnnbench.report.read import DETAILS, Run, Runs, by_cell
-from cnnbench.report.review import ALPHA, METRIC, Cell, difference_of, of_cell
+from cnnbench.report.cell import ALPHA, METRIC, Cell, difference_of, of_cell
+from cnnbench.report.read import Runs, by_cell
+from cnnbench.report.run import DETAILS, Run
 from cnnbench.report.tables import signed
 from cnnbench.report.words import NAMED, p_value, plural, points
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from cnnbench.report import stats
-from cnnbench.report.read import Run, first_line
-from cnnbench.report.review import Cell
+from cnnbench.report.cell import Cell
+from cnnbench.report.run import Run, first_line
 
 SHOWN = 24  # images of a gallery
 SEED = 0  # of the bootstrap

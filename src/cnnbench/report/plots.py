@@ -13,11 +13,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cnnbench.report import curves, mistakes
+from cnnbench.report.cell import Cell
 from cnnbench.report.costs import costs
 from cnnbench.report.looks import MARKERS, look
 from cnnbench.report.mistakes import Arm
 from cnnbench.report.report import Report
-from cnnbench.report.review import Cell
 
 WIDTH = 6.4  # inches: a text column of most papers' two
 NAMED = 12  # with more arms a legend would hide the picture

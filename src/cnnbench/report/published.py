@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnbench.report.read import Run
+from cnnbench.report.run import Run
 
 NOTHING_ADDED = {
     "choices.augment": "none", "accumulate": 1, "clip_grad": None, "label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "ema": 0.0,

@@ -2,83 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import Any
 
 from cnnbench.errors import ConfigError
-from cnnbench.notation import UNDECISIVE, canonical, flat
+from cnnbench.notation import canonical
+from cnnbench.report.run import DETAILS, GROUPS, Run, read_run
 from cnnbench.rundir import RunDir
 from cnnbench.sweep.ledger import HASHED, Job, SweepDir
-
-if TYPE_CHECKING:
-    import pandas
-
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-LABELS = ("name", "runs_dir", "resume", "choices", "swept")  # of a config: they say nothing of what was done
-DETAILS = tuple(key for key in UNDECISIVE if key not in LABELS)  # they make no cell of their own
-GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "recipe")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run, as its directory tells of it.
-
-    Attributes:
-        directory: where it lies.
-        setting: the keys that vary and their values here, the seed among them.
-        state: done, running, pending, interrupted, failed, diverged; `missing` where a sweep lists it and nothing is there.
-        reason: why it failed, where it did.
-        config: frozen, by dotted keys.
-        choices: of groups, as `{"model": "lenet5"}`.
-        swept: keys that would make no cell of their own, but that its sweep varied.
-        result: what result.json holds, if the run is done.
-        epochs: rows of metrics.csv, by column; what is not known is None.
-    """
-
-    directory: RunDir
-    setting: dict[str, Any]
-    state: str
-    reason: str | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    choices: dict[str, str] = field(default_factory=dict)
-    swept: tuple[str, ...] = ()
-    result: dict[str, Any] | None = None
-    epochs: list[dict[str, float | None]] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """Of its directory."""
-        return self.directory.path.name
-
-    @property
-    def done(self) -> bool:
-        """It has a result."""
-        return self.result is not None
-
-    @property
-    def seed(self) -> Any:
-        """Its seed; None where nothing is known of it."""
-        return self.setting.get("seed", self.config.get("seed"))
-
-    @property
-    def cell(self) -> dict[str, Any]:
-        """The setting without its seed."""
-        return {key: value for key, value in self.setting.items() if key != "seed"}
-
-    def metric(self, name: str) -> float | None:
-        """A final metric, as `test/acc`; None where there is none, or it is not finite."""
-        return finite((self.result or {}).get("metrics", {}).get(name))
-
-
-def finite(value: Any) -> float | None:
-    """A finite number as a float; None for anything else."""
-    return float(value) if isinstance(value, int | float) and -1e300 < value < 1e300 else None  # nan is neither
 
 
 @dataclass(frozen=True)
@@ -123,10 +56,8 @@ def read(path: Path) -> Runs:
     sweep = SweepDir(path)
     try:
         asked, jobs = sweep.read(), sweep.jobs()
-    except (ConfigError, KeyError, TypeError, AttributeError) as error:
-        problems.append(
-            str(error) if isinstance(error, ConfigError) else f"{sweep.record}: a part is missing ({error!r})"
-        )
+    except ConfigError as error:
+        problems.append(str(error))
         asked, jobs = {}, []
     folders = sorted(found.parent for found in path.glob("*/config.yaml")) if path.is_dir() else []
     if not jobs:
@@ -162,87 +93,6 @@ def copy(folder: Path, jobs: Iterable[Job]) -> bool:
     """Whether a directory is of an earlier go at a job that the sweep lists, as `..._0123abcd` beside `..._0123abcd-2`."""
     ending = HASHED.search(folder.name)
     return ending is not None and any(job.identity.startswith(ending[1]) for job in jobs)
-
-
-def read_run(directory: RunDir, problems: list[str]) -> Run:
-    """One run's files; what cannot be read is named, and counts as absent."""
-    values = read_config(directory.config, problems)
-    choices, swept = values.get("choices"), values.get("swept")
-    config = flat({str(key): value for key, value in values.items() if key not in LABELS})
-    status, result = standing(directory), None
-    if status["state"] == "done":
-        result = read_result(directory.result, problems)
-        if result is None:
-            status = {**status, "state": "interrupted", "reason": "its result.json cannot be read"}
-    epochs = read_epochs(directory.metrics, problems)
-    setting = {"seed": config.get("seed")}
-    reason = status.get("reason")
-    return Run(
-        directory, setting, str(status["state"]), str(reason) if reason else None, config,
-        choices if isinstance(choices, dict) else {}, tuple(map(str, swept)) if isinstance(swept, list) else (), result, epochs,
-    )  # fmt: skip
-
-
-def standing(directory: RunDir) -> dict[str, Any]:
-    """How a run stands; one whose status.json makes no sense is as one that has none."""
-    try:
-        return directory.found()
-    except (TypeError, ValueError):
-        return {"state": "done" if directory.result.is_file() else "interrupted"}
-
-
-def read_config(path: Path, problems: list[str]) -> dict[str, Any]:
-    """A run's config.yaml."""
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        if not isinstance(error, FileNotFoundError):
-            problems.append(f"{path}: cannot be read ({first_line(error)})")
-        return {}
-    if not isinstance(values, dict):
-        problems.append(f"{path}: is no config")
-        return {}
-    return values
-
-
-def read_result(path: Path, problems: list[str]) -> dict[str, Any] | None:
-    """A run's result.json."""
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        problems.append(f"{path}: cannot be read ({first_line(error)})")
-        return None
-    if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
-        problems.append(f"{path}: is no result, it has no metrics")
-        return None
-    wrong = [name for name in ("n", "time") if not isinstance(result.get(name, {}), dict)]
-    if wrong:
-        problems.append(f"{path}: {' and '.join(wrong)} cannot be understood")
-    return {key: value for key, value in result.items() if key not in wrong}
-
-
-def read_epochs(path: Path, problems: list[str]) -> list[dict[str, float | None]]:
-    """The rows of a run's metrics.csv."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [{name: _number(text) for name, text in row.items() if name} for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, csv.Error) as error:
-        problems.append(f"{path}: cannot be read ({first_line(error)})")
-        return []
-
-
-def _number(text: Any) -> float | None:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return None
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, short."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def inferred(path: Path, folders: Iterable[Path], problems: list[str]) -> Runs:
@@ -306,39 +156,3 @@ def by_cell(runs: Iterable[Run]) -> list[list[Run]]:
     for run in runs:
         cells.setdefault(canonical(run.cell), []).append(run)
     return list(cells.values())
-
-
-def load(path: Path | str, epochs: bool = False) -> pandas.DataFrame:
-    """A sweep as a tidy pandas frame: a row a run, or with `epochs` a row an epoch.
-
-    Columns: `run state`, the keys that vary, `seed`; of runs the final metrics, `best_epoch params macs fit_s samples_per_s`; of
-    epochs those of metrics.csv. A run that is not done has a row, too.
-
-    Args:
-        path: of a sweep, of a run, or of a folder with runs.
-        epochs: give the epochs instead of the runs.
-
-    Raises:
-        ConfigError: there is no run.
-    """
-    import pandas
-
-    found = read(Path(path))
-    rows: list[Mapping[str, Any]] = []
-    for run in found.runs:
-        head = {"run": run.name, "state": run.state, **run.cell, "seed": run.seed}
-        if epochs:
-            rows += [{**head, **row} for row in run.epochs]
-        else:
-            rows.append({**head, **final(run)})
-    heads = ["run", "state", *found.keys, "seed"]
-    columns = dict.fromkeys([*heads, *(key for row in rows for key in row)])
-    return pandas.DataFrame(rows, columns=list(columns))
-
-
-def final(run: Run) -> dict[str, Any]:
-    """What a run came to, by column."""
-    if run.result is None:
-        return {}
-    whole = {name: run.result.get(name) for name in ("best_epoch", "params", "macs", "samples_per_s")}
-    return {**run.result["metrics"], **whole, "fit_s": run.result.get("time", {}).get("fit_s")}

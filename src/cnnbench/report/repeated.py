@@ -15,9 +15,9 @@ import numpy as np
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 from cnnbench.report import stats
+from cnnbench.report.cell import METRIC
 from cnnbench.report.differing import of_results
-from cnnbench.report.read import Run, read_result, read_run
-from cnnbench.report.review import METRIC
+from cnnbench.report.run import Run, read_result, read_run
 from cnnbench.report.words import plural
 from cnnbench.rundir import RunDir
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from cnnbench.report import claims, limits, mistakes, stats, words
+from cnnbench.report.cell import Cell
 from cnnbench.report.mistakes import Arm
 from cnnbench.report.published import Published, figures_for
 from cnnbench.report.read import Runs, read
-from cnnbench.report.review import Cell, Review, review
+from cnnbench.report.review import Review, review
 
 
 @dataclass(frozen=True)

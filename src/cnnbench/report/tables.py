@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cnnbench.report.cell import Cell, word
 from cnnbench.report.claims import Verdict
 from cnnbench.report.published import Published
-from cnnbench.report.review import Cell, Review, word
+from cnnbench.report.report import Comparison
+from cnnbench.report.review import Review
 from cnnbench.report.stats import Difference, Interval
 from cnnbench.report.words import p_value, percent, signed
 
@@ -144,3 +146,21 @@ def _count(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def of_comparisons(comparisons: Sequence[Comparison], cells: Sequence[Cell]) -> Table:
+    """A row a pair of arms, on the same images."""
+    place = {id(cell): number for number, cell in enumerate(cells)}
+    columns = ["A", "B", "only A right", "only B right", "A less B", "95 % interval", "p"]
+    rows = []
+    for each in comparisons:
+        ours, theirs = each.only
+        interval = each.difference.interval
+        texts = [
+            each.ours.cell.label, each.theirs.cell.label, f"{ours:,}", f"{theirs:,}", signed(each.difference.point),
+            f"{signed(interval[0])} to {signed(interval[1])}" if interval else "", p_value(each.p),
+        ]  # fmt: skip
+        low = interval[0] if interval else None
+        sort = [None, None, float(ours), float(theirs), each.difference.point, low, each.p]
+        rows.append(Row(texts, sort, place[id(each.ours.cell)]))
+    return Table(columns, frozenset({2, 3, 4, 5, 6}), rows)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnnbench.notation import some
-from cnnbench.report.review import ALPHA, Cell, Effect, Review, word
+from cnnbench.report.cell import ALPHA, Cell, word
+from cnnbench.report.effects import Effect
+from cnnbench.report.review import Review
 from cnnbench.report.stats import Difference, Interval
 
 SETTLE = 0.01  # the difference that one would like to have settled: 1 point

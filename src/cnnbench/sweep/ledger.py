@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
@@ -89,6 +90,34 @@ def by_cell(items: Iterable[T], job_of: Callable[[T], Job]) -> list[list[T]]:
     return list(cells.values())
 
 
+Shape = dict[str, type | UnionType]
+RECORD: Shape = {
+    "name": str, "question": str | None, "baseline": dict | None, "claims": list | None, "keys": list, "fixed": dict, "jobs": list
+}  # fmt: skip
+JOB: Shape = {"directory": str, "identity": str, "setting": dict, "facts": dict}
+CLAIM: Shape = {
+    "says": str, "of": dict, "over": dict | None, "metric": str | None, "above": float | int | None, "below": float | int | None
+}  # fmt: skip
+
+
+def misshapen(record: dict[str, Any]) -> str | None:
+    """The part of a sweep.json that is absent, or not of its kind; None where all are as `write` writes them."""
+
+    def wrong(values: Any, shape: Shape) -> str | None:
+        if not isinstance(values, dict):
+            return "entry"
+        return next((key for key, kind in shape.items() if not isinstance(values.get(key), kind)), None)
+
+    if part := wrong(record, RECORD):
+        return part
+    if not all(isinstance(key, str) for key in record["keys"]):
+        return "keys"
+    listed = [("jobs", each, JOB) for each in record["jobs"]] + [
+        ("claims", each, CLAIM) for each in record.get("claims") or []
+    ]
+    return next((f"{name} ({part})" for name, each, shape in listed if (part := wrong(each, shape))), None)
+
+
 @dataclass(frozen=True)
 class SweepDir:
     """The files of one sweep."""
@@ -134,6 +163,8 @@ class SweepDir:
             ) from error
         if not isinstance(record, dict) or record.get("schema") != SCHEMA:
             raise ConfigError(f"{self.record}: not the sweep.json of this version of cnnbench")
+        if wrong := misshapen(record):
+            raise ConfigError(f"{self.record}: its {wrong} cannot be understood; delete it, and type the sweep again")
         return record
 
     def write(self, record: dict[str, Any], jobs: Iterable[Job]) -> None:

@@ -1,0 +1,164 @@
+"""One run directory as its files tell of it. Fails on no broken file: what cannot be read is named, and counts as absent."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cnnbench.notation import UNDECISIVE, flat
+from cnnbench.rundir import RunDir
+
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LABELS = ("name", "runs_dir", "resume", "choices", "swept")  # of a config: they say nothing of what was done
+DETAILS = tuple(key for key in UNDECISIVE if key not in LABELS)  # they make no cell of their own
+GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "recipe")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as its directory tells of it.
+
+    Attributes:
+        directory: where it lies.
+        setting: the keys that vary and their values here, the seed among them.
+        state: done, running, pending, interrupted, failed, diverged; `missing` where a sweep lists it and nothing is there.
+        reason: why it failed, where it did.
+        config: frozen, by dotted keys.
+        choices: of groups, as `{"model": "lenet5"}`.
+        swept: keys that would make no cell of their own, but that its sweep varied.
+        result: what result.json holds, if the run is done.
+        epochs: rows of metrics.csv, by column; what is not known is None.
+    """
+
+    directory: RunDir
+    setting: dict[str, Any]
+    state: str
+    reason: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
+    swept: tuple[str, ...] = ()
+    result: dict[str, Any] | None = None
+    epochs: list[dict[str, float | None]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Of its directory."""
+        return self.directory.path.name
+
+    @property
+    def done(self) -> bool:
+        """It has a result."""
+        return self.result is not None
+
+    @property
+    def seed(self) -> Any:
+        """Its seed; None where nothing is known of it."""
+        return self.setting.get("seed", self.config.get("seed"))
+
+    @property
+    def cell(self) -> dict[str, Any]:
+        """The setting without its seed."""
+        return {key: value for key, value in self.setting.items() if key != "seed"}
+
+    def metric(self, name: str) -> float | None:
+        """A final metric, as `test/acc`; None where there is none, or it is not finite."""
+        return finite((self.result or {}).get("metrics", {}).get(name))
+
+
+def finite(value: Any) -> float | None:
+    """A finite number as a float; None for anything else."""
+    return float(value) if isinstance(value, int | float) and -1e300 < value < 1e300 else None  # nan is neither
+
+
+def read_run(directory: RunDir, problems: list[str]) -> Run:
+    """One run's files; what cannot be read is named, and counts as absent."""
+    values = read_config(directory.config, problems)
+    choices, swept = values.get("choices"), values.get("swept")
+    config = flat({str(key): value for key, value in values.items() if key not in LABELS})
+    status, result = standing(directory), None
+    if status["state"] == "done":
+        result = read_result(directory.result, problems)
+        if result is None:
+            status = {**status, "state": "interrupted", "reason": "its result.json cannot be read"}
+    epochs = read_epochs(directory.metrics, problems)
+    setting = {"seed": config.get("seed")}
+    reason = status.get("reason")
+    return Run(
+        directory, setting, str(status["state"]), str(reason) if reason else None, config,
+        choices if isinstance(choices, dict) else {}, tuple(map(str, swept)) if isinstance(swept, list) else (), result, epochs,
+    )  # fmt: skip
+
+
+def standing(directory: RunDir) -> dict[str, Any]:
+    """How a run stands; one whose status.json makes no sense is as one that has none."""
+    try:
+        return directory.found()
+    except (TypeError, ValueError):
+        return {"state": "done" if directory.result.is_file() else "interrupted"}
+
+
+def read_config(path: Path, problems: list[str]) -> dict[str, Any]:
+    """A run's config.yaml."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        if not isinstance(error, FileNotFoundError):
+            problems.append(f"{path}: cannot be read ({first_line(error)})")
+        return {}
+    if not isinstance(values, dict):
+        problems.append(f"{path}: is no config")
+        return {}
+    return values
+
+
+def read_result(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    """A run's result.json."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: cannot be read ({first_line(error)})")
+        return None
+    if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
+        problems.append(f"{path}: is no result, it has no metrics")
+        return None
+    wrong = [name for name in ("n", "time") if not isinstance(result.get(name, {}), dict)]
+    if wrong:
+        problems.append(f"{path}: {' and '.join(wrong)} cannot be understood")
+    return {key: value for key, value in result.items() if key not in wrong}
+
+
+def read_epochs(path: Path, problems: list[str]) -> list[dict[str, float | None]]:
+    """The rows of a run's metrics.csv."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{name: _number(text) for name, text in row.items() if name} for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error) as error:
+        problems.append(f"{path}: cannot be read ({first_line(error)})")
+        return []
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, short."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def final(run: Run) -> dict[str, Any]:
+    """What a run came to, by column."""
+    if run.result is None:
+        return {}
+    whole = {name: run.result.get(name) for name in ("best_epoch", "params", "macs", "samples_per_s")}
+    return {**run.result["metrics"], **whole, "fit_s": run.result.get("time", {}).get("fit_s")}
