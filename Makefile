@@ -11,7 +11,7 @@ test: .venv/installed-dev       ## the tests, in about four minutes
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-slow: .venv/installed-dev  ## the longer ones, and those that open the pages in chromium, where there is one
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or browser" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "(slow or browser) and not soak" $(ARGS)
 
 soak: .venv/installed-dev       ## kills at twenty random moments, and before everything that a run does to its files
 	$(BIN)/python -m pytest -m soak $(ARGS)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from cnnbench.compose import compose
 from cnnbench.config import Config
 from cnnbench.numerics import arranged
-from cnnbench.prepare import Prepared, build_net, prepare
+from cnnbench.prepare import Prepared, build_net, build_optimizer, prepare
 from cnnbench.train import run, seed_everything
 
 
@@ -28,7 +28,7 @@ def plain_loop(prepared: Prepared) -> float:
     config, data = prepared.config, prepared.data
     seed_everything(config.seed)
     net = arranged(build_net(config, data), config)
-    optimizer = torch.optim.Adam(net.parameters(), lr=config.optimizer.lr)
+    optimizer = build_optimizer(config, net)
     loader = data.train_dataloader()
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * len(loader))
     begun, images = time.perf_counter(), 0
