@@ -41,6 +41,13 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return dotted
 
 
+def numeric(values: Any, *path: str) -> float | None:
+    """The finite number at a place of nested values; None where there is none."""
+    for name in path:
+        values = values.get(name) if isinstance(values, dict) else None
+    return float(values) if isinstance(values, int | float) and -1e300 < values < 1e300 else None  # nan is neither
+
+
 def legal(text: str) -> str:
     """As a file's name may be."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or "x"

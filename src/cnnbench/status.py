@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cnnbench.arguments import Parser
+from cnnbench.notation import numeric
 from cnnbench.rundir import RunDir
 from cnnbench.sweep.ledger import ENDS, SweepDir
 from cnnbench.sweep.tally import SAMPLE, Tally
@@ -66,13 +67,13 @@ def of_sweep(sweep: SweepDir) -> tuple[Group, bool]:
     states = {job.name: job.status() for job in jobs}
     launcher = sweep.launcher()
     done = [job for job in jobs if states[job.name]["state"] == "done"][-SAMPLE:]
-    took = {job.name: float(result["time"]["fit_s"]) for job in done if (result := job.result())}
-    now = Tally(jobs, states, int(record.get("slots", 1)), took).standing()
+    took = {job.name: s for job in done if (s := numeric(job.result(), "time", "fit_s")) is not None}
+    now = Tally(jobs, states, record.get("slots") or 1, took).standing()
     parts: list[Any] = [rendered(now, str(sweep.path), launcher)]
     if record.get("question"):
         parts.insert(0, Text(record["question"], "italic"))
     ended = sum(now.counts[state] for state in ENDS)
-    command = record.get("command", f"python -m cnnbench -m name={shlex.quote(record['name'])} ...")
+    command = record.get("command") or f"python -m cnnbench -m name={shlex.quote(record['name'])} ..."
     if not launcher and ended < now.total:
         parts.append(Text(f"nobody runs it. To go on, type the same again: {command}"))
     if not launcher and now.bad:

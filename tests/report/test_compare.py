@@ -327,6 +327,11 @@ def test_where_nothing_differs_it_says_so(folder, capsys):
     assert kinds(told) == {kind: ["the same"] for kind in ("config", "code", "packages", "machine", "images")}
 
 
+def test_what_has_no_result_is_of_no_other_images(folder, capsys):
+    _, told, _ = compare(capsys, folder("a", {0.1: [0.9], 0.2: [0.8]}), folder("b", {0.1: [0.9], 0.2: ["failed"]}))
+    assert kinds(told)["images"] == ["the same"]
+
+
 def test_keys_that_differ_in_all_cells_are_told_once(folder, capsys):
     came = {0.1: [0.9], 0.2: [0.8]}
     _, told, _ = compare(capsys, folder("a", came, epochs=5), folder("b", came, epochs=10))

@@ -97,7 +97,17 @@ def test_a_main_effect_that_no_seed_tells_is_named():
     cells = [
         ({"model": m, "lr": lr}, {0: 0.5} if m == "a" or lr == 0.1 else {1: 0.6}) for m in "ab" for lr in (0.1, 0.2)
     ]
-    assert len(about(limits(reviewed(cells)), "their main effect is not known: b, lr 0.2")) == 1
+    assert "No seed is done in all cells, so main effects are not known." in limits(reviewed(cells))
+
+
+def test_with_several_factors_it_is_told_which_seeds_a_main_effect_uses():
+    cells = [({"model": m, "lr": lr}, [0.5] if m == "b" else [0.6, 0.7]) for m in "ab" for lr in (0.1, 0.2)]
+    assert len(about(limits(reviewed(cells)), "that both cells have, a main effect those that all have.")) == 1
+
+
+def test_a_stated_baseline_that_has_no_result_is_told():
+    found = limits(reviewed([(A, [None]), (B, [0.5, 0.6]), ({"model": "c"}, [0.5, 0.6])], baseline=A))
+    assert "The stated baseline has no result; the others are compared with the first that has results, b." in found
 
 
 # ---- confounds ---------------------------------------------------------------------------------------------------------------
@@ -183,10 +193,14 @@ def test_every_reading_of_test_is_counted(tmp_path):
 
 
 def test_other_test_images_are_told(tmp_path):
-    assert (
-        about(told(tmp_path, (A, GOOD), (B, {0: {"result": {"label_hash": "bb"}}})), "not tested on the same images")
-        != []
-    )
+    other = {0: {"config": {"data.fingerprint": "bb"}}}
+    assert about(told(tmp_path, (A, GOOD), (B, other)), "not tested on the same images") != []
+
+
+@pytest.mark.parametrize("config", [{"data.label_noise": 0.2}, {"data.train_size": 100}, {"data.root": "/elsewhere"}])
+def test_other_training_images_or_labels_are_no_other_test_images(tmp_path, config):
+    other = {0: {"config": config, "result": {"label_hash": "bb", "split_hash": "cc"}}}
+    assert about(told(tmp_path, (A, GOOD), (B, other)), "not tested on the same images") == []
 
 
 def test_a_result_that_names_no_images_is_not_of_others(tmp_path):

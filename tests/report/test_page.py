@@ -167,4 +167,18 @@ def test_markdown_takes_names_for_text(folder):
 @pytest.mark.parametrize(("model", "flag"), [(["lenet5"], ""), (["custom", "model._target_=nets.Linear"], " --trust")])
 def test_the_command_that_repeats_a_run_trusts_what_is_the_users_own(model, flag, tmp_path):
     (tmp_path / "config.yaml").write_text(compose([f"model={model[0]}", *model[1:]]).dump())
+    (tmp_path / "status.json").write_text('{"state": "done"}')
+    (tmp_path / "result.json").write_text('{"metrics": {}}')
     assert repeating(read_run(RunDir(tmp_path), [])) == f"python -m cnnbench reproduce {tmp_path}{flag}"
+
+
+@pytest.mark.parametrize("state", ["failed", "diverged", "interrupted", "pending"])
+def test_the_command_beside_a_run_without_a_result_is_the_one_that_ends_it(state, tmp_path):
+    folder = made.run(tmp_path / "run", {"model": "lenet5"}, state=state)
+    assert repeating(read_run(RunDir(folder), [])).startswith(f"python -m cnnbench resume={folder}")
+
+
+def test_markdown_explains_a_mark_only_where_there_is_one(tmp_path):
+    for outcomes, there in (({0: 0.5}, True), ({0: "failed"}, False)):
+        folder = made.sweep(tmp_path / str(there), [({"model": model}, outcomes) for model in "ab"])
+        assert ("★ the highest" in markdown.render(make_report(folder), [], folder, "")) is there

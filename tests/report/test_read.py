@@ -169,6 +169,34 @@ def test_a_broken_result_is_named_and_the_run_is_not_done(sweep, text):
     assert runs.problems[0].startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("time", [1]), ("versions", "x"), ("hardware", 5), ("git", []), ("label_hash", ["a"]), ("classes", "abc")],
+)
+def test_a_part_of_a_result_that_is_of_another_kind_is_named_and_left_out(sweep, part, value):
+    path = folder_of(sweep, PLAIN, 1) / "result.json"
+    path.write_text(json.dumps({"metrics": {"test/acc": 0.5}, part: value}))
+    runs = read(sweep)
+    assert (runs.runs[1].metric("test/acc"), part in runs.runs[1].result) == (0.5, False)
+    assert runs.problems == [f"{path}: {part} cannot be understood"]
+
+
+@pytest.mark.parametrize("accuracy", [1.5, -3, 95])
+def test_what_is_no_accuracy_is_named_and_left_out(sweep, accuracy):
+    path = folder_of(sweep, PLAIN, 1) / "result.json"
+    path.write_text(json.dumps({"metrics": {"test/acc": accuracy}}))
+    runs = read(sweep)
+    assert runs.runs[1].metric("test/acc") is None
+    assert runs.problems == [f"{path}: test/acc {accuracy} is no accuracy"]
+
+
+def test_a_seed_that_is_a_list_is_a_seed_of_its_own(sweep):
+    record = json.loads((sweep / "sweep.json").read_text())
+    record["jobs"][0]["setting"]["seed"] = [1]
+    (sweep / "sweep.json").write_text(json.dumps(record))
+    assert read(sweep).runs[0].seed == "[1]"
+
+
 @pytest.mark.parametrize("accuracy", ["high", None, float("nan"), float("inf"), [], 10**400])
 def test_an_accuracy_that_is_no_finite_number_is_none(sweep, accuracy):
     path = folder_of(sweep, PLAIN, 1) / "result.json"
@@ -300,3 +328,15 @@ def test_load_of_epochs_gives_a_row_an_epoch(tmp_path):
 def test_what_was_not_measured_is_missing_in_the_frame(tmp_path):
     folder = made.sweep(tmp_path / "s", [(PLAIN, {0: {"epochs": made.epochs([None])}})])
     assert pandas.isna(cnnbench.report.load(folder, epochs=True)["val/loss"][0])
+
+
+def test_a_factor_of_lists_can_be_grouped_by(tmp_path):
+    cells = [({"augment": steps, "epochs": [1, 2]}, {0: 0.5, 1: 0.7}) for steps in ("none", ["crop", "flip"])]
+    frame = cnnbench.report.load(made.sweep(tmp_path / "s", cells))
+    assert dict(frame.groupby("augment")["test/acc"].mean()) == pytest.approx({"none": 0.6, "crop+flip": 0.6})
+    assert set(frame["epochs"]) == {"[1,2]"}
+
+
+def test_a_file_instead_of_a_folder_is_told_with_its_folder(sweep):
+    with pytest.raises(ConfigError, match=f"it is a file, did you mean {sweep}"):
+        read(sweep / "sweep.json")

@@ -177,9 +177,33 @@ def test_what_settles_several_settles_the_widest_of_them():
     assert f"between {low:,} and {high:,} more seeds" in answer(found)[0]
 
 
-def test_a_baseline_without_results_leaves_all_undecided():
+def test_a_baseline_without_results_leaves_nothing_to_compare_one_cell_with():
     told = answer(reviewed([(A, [None]), (B, BASE)], baseline=A))
-    assert told == ["Undecided: no two cells have results that can be compared; nothing is done of a."]
+    assert told == ["Undecided: no two cells have results that can be compared; no result of a."]
+
+
+def test_where_the_stated_baseline_has_no_result_the_others_are_compared_all_the_same():
+    (told,) = answer(reviewed([(A, [None]), (B, BASE), (C, BETTER)], baseline=A))
+    assert told.startswith("c raises test accuracy by 5.2 points against b (95 % interval")
+
+
+@pytest.mark.parametrize("last", [None, 0.9])
+def test_three_factors_are_answered_whether_all_is_done_or_not(last):
+    cells = [({"model": m, "lr": lr, "epochs": e}, [0.5, 0.6, 0.72]) for m, lr, e in product("ab", (1, 2), (3, 4))]
+    cells[-1] = (cells[-1][0], [last] * 3)
+    assert answer(reviewed(cells))
+
+
+def test_a_grid_with_a_hole_is_answered_cell_by_cell():
+    cells = [({"model": m, "lr": lr}, BASE if m == "a" else BETTER) for m, lr in product("ab", (1, 2))]
+    cells[-1] = (cells[-1][0], [None] * 5)
+    assert answer(reviewed(cells))[0].startswith("b raises test accuracy by 5.2 points against a (")
+
+
+def test_where_all_cells_have_but_one_seed_in_common_the_missing_runs_are_asked_for():
+    seeds = ({0: 0.5, 1: 0.6}, {0: 0.6, 2: 0.7}, {0: 0.7, 1: 0.6}, {0: 0.6, 2: 0.8})
+    cells = [({"model": m, "lr": lr}, found) for (m, lr), found in zip(product("ab", (1, 2)), seeds, strict=True)]
+    assert all("run what is missing" in sentence for sentence in answer(reviewed(cells))[:2])
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cnnbench.notation import as_typed
+from cnnbench.notation import as_typed, numeric
 from cnnbench.report import stats
-from cnnbench.report.run import GROUPS, Run, finite
+from cnnbench.report.run import GROUPS, Run
 
 METRIC = "test/acc"
 ALPHA = 0.05
@@ -56,12 +56,7 @@ class Cell:
 
     def fact(self, *path: str) -> float | None:
         """The mean over its finished runs of a number in result.json."""
-        found = []
-        for run in self.runs:
-            value: Any = run.result or {}
-            for name in path:
-                value = value.get(name) if isinstance(value, dict) else None
-            found += [] if finite(value) is None else [float(value)]
+        found = [value for run in self.runs if (value := numeric(run.result, *path)) is not None]
         return statistics.fmean(found) if found else None
 
 
@@ -88,9 +83,16 @@ def difference_of(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> tup
     return stats.paired([ours[seed] for seed in common], [theirs[seed] for seed in common]), True
 
 
+def as_level(key: str, value: Any) -> Any:
+    """A factor's value as it can be grouped by: `crop+rotate` for steps of a group, `[1,2]` for another list."""
+    if not isinstance(value, list | dict):
+        return value
+    return "+".join(map(as_typed, value)) if isinstance(value, list) and key in GROUPS else as_typed(value)
+
+
 def word(key: str, value: Any) -> str:
     """A factor's value in words: `resnet18`, `lr 0.01`, `activation relu`."""
-    text = "+".join(map(as_typed, value)) if isinstance(value, list) and key in GROUPS else as_typed(value)
+    text = as_typed(as_level(key, value))
     return text if key in GROUPS and key in ("model", "data") else f"{key.rpartition('.')[2]} {text}"
 
 

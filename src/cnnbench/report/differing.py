@@ -28,7 +28,7 @@ def differing(
     return {
         "config": of_configs([(label, told(one), told(other)) for label, one, other in pairs]),
         **(of_results(before, after) if before and after else {}),
-        "images": of_images(pairs, before, after),
+        "images": of_images(pairs),
     }
 
 
@@ -75,15 +75,16 @@ def of_results(before: Sequence[Result], after: Sequence[Result]) -> dict[str, l
     }
 
 
-def of_images(pairs: Sequence[tuple[str, Run, Run]], before: Sequence[Result], after: Sequence[Result]) -> list[str]:
-    """Whether trained and tested on the same."""
+def of_images(pairs: Sequence[tuple[str, Run, Run]]) -> list[str]:
+    """Whether trained and tested on the same, where both have been."""
     texts = []
     if any(tested(one) != tested(other) for _, one, other in pairs):
         texts.append(
             "the test images: seeds are not paired on the same images, and differences include that of the images"
         )
+    both = [(one.result, other.result) for _, one, other in pairs if one.result and other.result]
     for name, what in {"split_hash": "the split", "label_hash": "the training labels"}.items():
-        if {result.get(name) for result in before} != {result.get(name) for result in after}:
+        if any(one.get(name) != other.get(name) for one, other in both):
             texts.append(what)
     return texts
 

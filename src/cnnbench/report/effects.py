@@ -77,7 +77,10 @@ def base_level(cells: Sequence[Cell], runs: Runs, key: str) -> Any:
 
 
 def main_effects(cells: Sequence[Cell], runs: Runs) -> list[Effect]:
-    """Of each level of each factor against the baseline's, else the first; seeds that lack one of the cells are left out."""
+    """Of each level of each factor against the baseline's, else the first; seeds that lack one of the cells are left out.
+
+    None where one of the levels has no such seed: what is told of the others would hide it.
+    """
     place = {canonical(cell.setting): cell for cell in cells}
     effects = []
     for key, level in compared_levels(cells, runs):
@@ -88,8 +91,10 @@ def main_effects(cells: Sequence[Cell], runs: Runs) -> list[Effect]:
             if canonical(cell.setting[key]) == canonical(level)
         ]
         others = [other for other in runs.keys if other != key and len(levels(cells, other)) > 1]
-        if effect := _effect(key, level, base, others, pairs):
-            effects.append(effect)
+        effect = _effect(key, level, base, others, pairs)
+        if effect is None:
+            return []
+        effects.append(effect)
     corrected = stats.holm([effect.difference.p for effect in effects])
     return [replace(effect, p=p) for effect, p in zip(effects, corrected, strict=True)]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.report.cell import as_level
 from cnnbench.report.read import read
 from cnnbench.report.run import final
 
@@ -31,7 +32,8 @@ def load(path: Path | str, epochs: bool = False) -> pandas.DataFrame:
     found = read(Path(path))
     rows: list[Mapping[str, Any]] = []
     for run in found.runs:
-        head = {"run": run.name, "state": run.state, **run.cell, "seed": run.seed}
+        cell = {key: as_level(key, value) for key, value in run.cell.items()}
+        head = {"run": run.name, "state": run.state, **cell, "seed": run.seed}
         if epochs:
             rows += [{**head, **row} for row in run.epochs]
         else:

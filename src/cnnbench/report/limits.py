@@ -9,7 +9,8 @@ from typing import Any
 from cnnbench.notation import canonical, some
 from cnnbench.report.cell import METRIC, word
 from cnnbench.report.confounds import FACTS, Arms, confounds, folded, several
-from cnnbench.report.effects import compared_levels, whole_grid
+from cnnbench.report.differing import tested
+from cnnbench.report.effects import whole_grid
 from cnnbench.report.review import Review
 from cnnbench.report.run import DETAILS, Run
 from cnnbench.report.stats import wilson
@@ -70,27 +71,20 @@ def unequal(review: Review) -> Iterator[str]:
         yield "One seed a cell: how far seeds scatter is not known, and no difference can be told from chance."
     elif counts and min(counts) < max(counts):
         few = [f"{cell.label} has {cell.n}" for cell in review.cells if cell.n < max(counts)]
-        yield f"Not every cell has {max(counts)} seeds: {some(few)}. A difference uses the seeds that both cells have."
+        main = ", a main effect those that all have" if review.effects else ""
+        yield f"Not every cell has {max(counts)} seeds: {some(few)}. A difference uses the seeds that both cells have{main}."
     unpaired = [cell.label for cell in review.cells if cell.difference is not None and not cell.paired]
     if unpaired:
         yield f"These share too few seeds with their baseline and are compared unpaired (Welch): {some(unpaired)}."
     if not review.stated and sum(cell.n > 0 for cell in review.cells) > 1:
         base = next((review.cells[cell.base].label for cell in review.cells if cell.base is not None), "")
-        why = (
-            "The stated baseline is none of the cells"
-            if review.runs.asked.get("baseline")
-            else "No baseline was stated"
-        )
+        why = "No baseline was stated"
+        if stated := review.runs.asked.get("baseline"):
+            there = any(stated.items() <= cell.setting.items() for cell in review.cells)
+            why = f"The stated baseline {'has no result' if there else 'is none of the cells'}"
         yield f"{why}; the others are compared with the first that has results, {base}."
-    if whole_grid(review.cells, review.runs.keys):
-        judged = {(each.key, canonical(each.level)) for each in review.effects}
-        lost = [
-            word(key, level)
-            for key, level in compared_levels(review.cells, review.runs)
-            if (key, canonical(level)) not in judged
-        ]
-        if lost:
-            yield f"No seed is done in all cells that these need, so their main effect is not known: {some(lost)}."
+    if whole_grid(review.cells, review.runs.keys) and not review.effects and any(counts):
+        yield "No seed is done in all cells, so main effects are not known."
 
 
 def other_differences(review: Review) -> list[Arms]:
@@ -153,8 +147,8 @@ def of_test(review: Review) -> Iterator[str]:
     if not done:
         return
     sizes = {size for run in done if isinstance(size := (run.result or {}).get("n", {}).get("test"), int) and size > 0}
-    labels = {canonical(label) for run in done if (label := (run.result or {}).get("label_hash")) is not None}
-    if len(sizes) > 1 or len(labels) > 1:
+    images = {tested(run) for run in done if run.config}
+    if len(sizes) > 1 or len(images) > 1:
         yield "The runs were not tested on the same images; their differences include that of the images."
     size = min(sizes, default=None)
     best = max((cell.mean for cell in review.cells if cell.mean is not None), default=None)
@@ -167,8 +161,8 @@ def of_test(review: Review) -> Iterator[str]:
         )
     reads = sum(1 + test_reads(run) for run in done)
     besides = f", {reads - len(done)} of them by evaluate" if reads > len(done) else ", once a run"
-    tested = sum(cell.n > 0 for cell in review.cells)
-    best_of = f"; chosen by it, the best of {tested} cells looks better than it is" if tested > 1 else ""
+    known = sum(cell.n > 0 for cell in review.cells)
+    best_of = f"; chosen by it, the best of {known} cells looks better than it is" if known > 1 else ""
     yield f"Test was read {plural(reads, 'time')}{besides}{best_of}."
 
 

@@ -47,12 +47,13 @@ def run_row(run: Run, arm: int, base: Run | None) -> RunRow:
 
 
 def repeating(run: Run) -> str:
-    """What to type to run it again."""
+    """What to type to run it again; where it has no result, to run it to its end."""
     if not run.config:
         return ""
     targets = [str(value) for key, value in run.config.items() if key.endswith("_target_")]
     trust = "" if all(OURS.fullmatch(target) for target in targets) else " --trust"
-    return f"python -m cnnbench reproduce {shlex.quote(str(run.directory.path))}{trust}"
+    path = shlex.quote(str(run.directory.path))
+    return f"python -m cnnbench {'reproduce ' if run.done else 'resume='}{path}{trust}"
 
 
 def baseline_run(report: Report) -> Run | None:

@@ -23,7 +23,9 @@ def render(report: Report, figures: Sequence[Path], folder: Path, command: str) 
     parts = [f"# {plain(review.question or name)}", " ".join(map(plain, report.answer))]
     if report.limits:
         parts.append("What limits it:\n\n" + "\n".join(f"- {plain(sentence)}" for sentence in report.limits))
-    parts += ["## Cells", of_table(tables.of_cells(review)), "★ the highest mean, ≈ not to be told from it."]
+    parts += ["## Cells", of_table(tables.of_cells(review))]
+    if any(cell.best for cell in review.cells):
+        parts.append("★ the highest mean, ≈ not to be told from it.")
     if review.effects:
         parts += ["## Main effects", of_table(tables.of_effects(review))]
     if report.verdicts:

@@ -239,6 +239,8 @@ def summary(matched: Matched) -> str:
         return "The matched cells have no seed in common; each is compared by itself."
     over = "" if alone else f"Over {plural(sum(pair.shared for pair in pairs), 'cell')} "
     seeds = plural(found.n, "paired seed") if pairs[0].paired or not alone else "seeds not paired"
+    if not alone and found.n < max(pair.difference.n for pair in pairs if pair.difference):
+        seeds += " that all cells have"
     if all(pair.verdict == "equal" for pair in pairs):
         return f"{over or 'For one cell '}A and B have the same test accuracy for every seed ({seeds})."
     more = "higher" if found.point > 0 else "lower"

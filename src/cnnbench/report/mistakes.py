@@ -179,12 +179,13 @@ def pictures_of(runs: Sequence[Run], problems: list[str]) -> dict[int, np.ndarra
                 or index.shape != images.shape[:1]
             ):
                 raise ValueError("index and images do not go together")
+            places = [int(place) for place in index]
         except FileNotFoundError:
             continue
         except Exception as error:  # of a damaged archive numpy raises nearly anything
             problems.append(f"{run.directory.mistakes}: cannot be read ({first_line(error)})")
             continue
-        found |= {int(place): image for place, image in zip(index, images, strict=True) if int(place) not in found}
+        found |= {place: image for place, image in zip(places, images, strict=True) if place not in found}
     return found
 
 

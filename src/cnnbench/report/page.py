@@ -39,6 +39,7 @@ def render(report: Report, command: str) -> str:
         "answer": report.answer,
         "limits": report.limits,
         "cells": tables.of_cells(review),
+        "interplays": review.interplays,
         "effects": tables.of_effects(review),
         "comparisons": tables.of_comparisons(report.comparisons, review.cells),
         "claims": tables.of_claims(report.verdicts),

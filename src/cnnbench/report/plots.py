@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def draw(report: Report, folder: Path) -> list[Path]:
         "reliability": lambda: reliability(report) if report.arms else None,
     }
     made = []
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # an SVG has the text all the same
         for name, drawing in drawings.items():
             if (figure := drawing()) is not None:
                 made += save(figure, folder / name)

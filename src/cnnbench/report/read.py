@@ -78,6 +78,8 @@ def near(path: Path) -> str:
     inside = sorted(path.glob("*/sweep.json")) + sorted(path.glob("*/*/config.yaml")) if path.is_dir() else []
     if inside:
         return f"; did you mean {inside[-1].parent if inside[-1].name == 'sweep.json' else inside[-1].parent.parent}?"
+    if path.is_file():
+        return f"; it is a file, did you mean {path.parent}?"
     return "; python -m cnnbench -m key=a,b ... makes some" if path.is_dir() else "; there is no such folder"
 
 

@@ -60,7 +60,9 @@ def compared(cells: list[Cell], runs: Runs) -> tuple[list[Cell], bool]:
     stated = {key: value for key, value in (runs.asked.get("baseline") or {}).items() if key in runs.keys}
     place = {canonical(cell.setting): number for number, cell in enumerate(cells)}
     bases = [place.get(canonical({**cell.setting, **stated})) for cell in cells]
-    if not stated or all(base is None for base in bases):  # it is none of the cells
+    if not stated or not any(
+        base is not None and cells[base].n for base in bases
+    ):  # it has no result, or is none of the cells
         first = next((number for number, cell in enumerate(cells) if cell.n), 0)
         stated, bases = {}, [first] * len(cells)
     made = []

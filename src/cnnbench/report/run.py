@@ -10,12 +10,16 @@ from typing import Any
 
 import yaml
 
-from cnnbench.notation import UNDECISIVE, flat
+from cnnbench.notation import UNDECISIVE, as_typed, flat, numeric
 from cnnbench.rundir import RunDir
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LABELS = ("name", "runs_dir", "resume", "choices", "swept")  # of a config: they say nothing of what was done
 DETAILS = tuple(key for key in UNDECISIVE if key not in LABELS)  # they make no cell of their own
+PARTS = {  # of result.json, and what each is where it is there
+    **dict.fromkeys(("n", "time", "versions", "hardware", "numerics", "git"), dict | None),
+    **dict.fromkeys(("code", "split_hash", "label_hash", "precision"), str | None), "classes": list | None,
+}  # fmt: skip
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "recipe")
 
 
@@ -58,7 +62,8 @@ class Run:
     @property
     def seed(self) -> Any:
         """Its seed; None where nothing is known of it."""
-        return self.setting.get("seed", self.config.get("seed"))
+        seed = self.setting.get("seed", self.config.get("seed"))
+        return as_typed(seed) if isinstance(seed, list | dict) else seed
 
     @property
     def cell(self) -> dict[str, Any]:
@@ -67,12 +72,7 @@ class Run:
 
     def metric(self, name: str) -> float | None:
         """A final metric, as `test/acc`; None where there is none, or it is not finite."""
-        return finite((self.result or {}).get("metrics", {}).get(name))
-
-
-def finite(value: Any) -> float | None:
-    """A finite number as a float; None for anything else."""
-    return float(value) if isinstance(value, int | float) and -1e300 < value < 1e300 else None  # nan is neither
+        return numeric(self.result, "metrics", name)
 
 
 def read_run(directory: RunDir, problems: list[str]) -> Run:
@@ -126,10 +126,14 @@ def read_result(path: Path, problems: list[str]) -> dict[str, Any] | None:
     if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
         problems.append(f"{path}: is no result, it has no metrics")
         return None
-    wrong = [name for name in ("n", "time") if not isinstance(result.get(name, {}), dict)]
+    wrong = [name for name, kind in PARTS.items() if not isinstance(result.get(name), kind)]
     if wrong:
         problems.append(f"{path}: {' and '.join(wrong)} cannot be understood")
-    return {key: value for key, value in result.items() if key not in wrong}
+    accuracy = numeric(result, "metrics", "test/acc")
+    if accuracy is not None and not 0 <= accuracy <= 1:
+        problems.append(f"{path}: test/acc {accuracy:g} is no accuracy")
+        result["metrics"].pop("test/acc")
+    return {key: value for key, value in result.items() if key not in wrong and (value is not None or key not in PARTS)}
 
 
 def read_epochs(path: Path, problems: list[str]) -> list[dict[str, float | None]]:

@@ -57,7 +57,7 @@ def answer(review: Review) -> list[str]:
     if len(review.cells) == 1:
         return [alone(done[0])]
     if review.effects:
-        return of_effects(review) + [of_interplays(review)] * bool(review.interplays)
+        return of_effects(review) + ([of_interplays(review)] if review.interplays else [])
     return of_cells(review)
 
 
@@ -108,7 +108,7 @@ def of_cells(review: Review) -> list[str]:
     compared = [cell for cell in review.cells if cell.difference is not None]
     if not compared:
         missing = [cell.label for cell in review.cells if not cell.n]
-        why = f"; nothing is done of {some(missing)}" if missing else ""
+        why = f"; no result of {some(missing)}" if missing else ""
         return [f"Undecided: no two cells have results that can be compared{why}."]
     certain = [cell for cell in compared if is_certain(cell.difference, cell.p)]
     certain.sort(key=lambda cell: -abs(cell.difference.point if cell.difference else 0))
@@ -188,7 +188,9 @@ def settled(difference: Difference, by_seed: Sequence[float], review: Review, pa
     if interval is None:
         if difference.n > 1:
             same = "all seeds differ by the same" if paired else "no seed differs from another of its cell"
-            return f"{same}, which a few test images can make by chance: run more seeds"
+            return f"{same}, which does not tell how far others scatter: run more seeds"
+        if max(cell.n for cell in review.cells) > 1:
+            return "only one seed is done in all that is compared: run what is missing"
         return "one seed says nothing of chance: run at least three"
     if max(abs(interval[0]), abs(interval[1])) < SETTLE:
         return "the interval holds no difference as large as 1 point"

@@ -92,7 +92,8 @@ def by_cell(items: Iterable[T], job_of: Callable[[T], Job]) -> list[list[T]]:
 
 Shape = dict[str, type | UnionType]
 RECORD: Shape = {
-    "name": str, "question": str | None, "baseline": dict | None, "claims": list | None, "keys": list, "fixed": dict, "jobs": list
+    "name": str, "question": str | None, "baseline": dict | None, "claims": list | None, "keys": list, "fixed": dict, "jobs": list,
+    "slots": int | None, "command": str | None
 }  # fmt: skip
 JOB: Shape = {"directory": str, "identity": str, "setting": dict, "facts": dict}
 CLAIM: Shape = {

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cnnbench.notation import as_typed, duration
+from cnnbench.notation import as_typed, duration, numeric
 from cnnbench.sweep.ledger import Job, by_cell
 from cnnbench.sweep.tally import Standing
 
@@ -114,8 +114,10 @@ def cells(jobs: Iterable[Job], keys: Iterable[str]) -> Table | None:
     for members in by_cell(jobs, lambda job: job):
         results = [result for result in (job.result() for job in members) if result]
         any_done = any_done or bool(results)
-        test, val = ([result["metrics"][key] for result in results] for key in ("test/acc", "best/val/acc"))
-        seconds = [result["time"]["fit_s"] for result in results]
+        test, val, seconds = (
+            [number for result in results if (number := numeric(result, *path)) is not None]
+            for path in (("metrics", "test/acc"), ("metrics", "best/val/acc"), ("time", "fit_s"))
+        )
         first = members[0]
         table.add_row(
             *(escape(as_typed(first.setting[key])) if key in first.setting else "" for key in columns),

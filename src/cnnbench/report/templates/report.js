@@ -80,7 +80,7 @@
         }
         traces.push({
           x, y: band.mean, line: { ...line, width: 2.2 }, type: "scatter", mode: x.length > 1 ? "lines" : "markers",
-          marker: { color: arm.color },
+          marker: { color: arm.color, symbol: arm.symbol, size: 9 },
           text: band.epochs.map((epoch, i) => `${plain(arm.label)}, mean of ${band.count[i]}<br>epoch ${epoch}: ${band.mean[i]}`),
           hovertemplate: "%{text}<extra></extra>",
         });
@@ -199,8 +199,13 @@
 
   // ---- arms ------------------------------------------------------------------------------------------------------------
 
-  const swatch = (number) => Object.assign(document.createElement("span"), { className: "swatch", style: `background:${data.arms[number].color}` });
-  all("[data-swatch]").forEach((place) => { place.style.background = data.arms[Number(place.dataset.swatch)]?.color ?? ""; });
+  const paint = (place, arm) => {
+    if (arm) place.classList.add(arm.symbol);
+    place.style.background = arm?.color ?? "";
+    return place;
+  };
+  const swatch = (number) => paint(Object.assign(document.createElement("span"), { className: "swatch" }), data.arms[number]);
+  all("[data-swatch]").forEach((place) => paint(place, data.arms[Number(place.dataset.swatch)]));
   for (const place of all("[data-legend]")) {
     for (const arm of data.arms) {
       const button = document.createElement("button");
@@ -257,7 +262,7 @@
   const compare = () => {
     const { arms, pairs } = data.errors;
     const [a, b] = [arms[shown.a].arm, arms[shown.b].arm];
-    one("[data-mcnemar]").textContent = pairs[`${a} ${b}`] ?? pairs[`${b} ${a}`] ?? "";
+    one("[data-mcnemar]").textContent = pairs[`${a} ${b}`] ?? pairs[`${b} ${a}`] ?? (a === b ? "A and B are the same." : "Of pairs with the baseline only it is told how they differ on the same images.");
     gallery();
     redraw(["confusion", "classes", "reliability"]);
   };
