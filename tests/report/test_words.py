@@ -46,8 +46,11 @@ def test_a_difference_in_a_table_has_its_sign(value, text):
     assert signed(value) == text
 
 
-@pytest.mark.parametrize(("p", "text"), [(None, ""), (0.0004, "< 0.001"), (0.0123, "0.012"), (1.0, "1.000")])
-def test_p_values_have_three_digits(p, text):
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(None, ""), (0.0004, "< 0.001"), (0.0123, "0.012"), (1.0, "1.000"), (0.0497, "0.0497"), (0.0502, "0.050")],
+)
+def test_p_values_have_three_digits_and_four_where_those_would_hide_on_which_side_they_are(p, text):
     assert p_value(p) == text
 
 

@@ -42,8 +42,12 @@ def plural(number: int, noun: str) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """`0.012`, `< 0.001`."""
-    return "" if p is None else ("< 0.001" if p < 0.001 else f"{p:.3f}")
+    """`0.012`, `< 0.001`; never rounded up to the line that it is judged by."""
+    if p is None:
+        return ""
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.4f}" if p < ALPHA <= round(p, 3) else f"{p:.3f}"
 
 
 # ---- the answer ------------------------------------------------------------------------------------------------------
