@@ -48,9 +48,17 @@ def test_a_difference_in_a_table_has_its_sign(value, text):
 
 @pytest.mark.parametrize(
     ("p", "text"),
-    [(None, ""), (0.0004, "< 0.001"), (0.0123, "0.012"), (1.0, "1.000"), (0.0497, "0.0497"), (0.0502, "0.050")],
+    [
+        (None, ""),
+        (0.0004, "< 0.001"),
+        (0.0123, "0.012"),
+        (1.0, "1.000"),
+        (0.0497, "0.0497"),
+        (0.049998, "0.049998"),
+        (0.0502, "0.050"),
+    ],
 )
-def test_p_values_have_three_digits_and_four_where_those_would_hide_on_which_side_they_are(p, text):
+def test_p_values_have_three_digits_and_more_where_those_would_hide_on_which_side_they_are(p, text):
     assert p_value(p) == text
 
 

@@ -47,7 +47,7 @@ def p_value(p: float | None) -> str:
         return ""
     if p < 0.001:
         return "< 0.001"
-    return f"{p:.4f}" if p < ALPHA <= round(p, 3) else f"{p:.3f}"
+    return next(text for digits in range(3, 18) if float(text := f"{p:.{digits}f}") < ALPHA or p >= ALPHA)
 
 
 # ---- the answer ------------------------------------------------------------------------------------------------------
