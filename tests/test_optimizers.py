@@ -28,8 +28,8 @@ def read(group: str, name: str) -> dict:
 class Chosen:
     """As much of a config as an optimizer is built from."""
 
-    def __init__(self, name: str, precision: str = "32", **keys) -> None:
-        self.precision = precision
+    def __init__(self, name: str, precision: str = "32", clip_grad: float | None = None, **keys) -> None:
+        self.precision, self.clip_grad = precision, clip_grad
         self.optimizer = OptimizerKeys.model_validate({**read("optimizer", name), **keys})
 
 
@@ -112,7 +112,9 @@ def test_a_step_is_one_pass_over_the_weights_where_pytorch_has_that(name):
     assert build_optimizer(Chosen(name), nn.Linear(1, 1)).param_groups[0]["fused"] is True
 
 
-@pytest.mark.parametrize("keys", [{"precision": "16"}, {"fused": False}, {"foreach": True}])
+@pytest.mark.parametrize(
+    "keys", [{"precision": "16"}, {"precision": "bf16", "clip_grad": 0.5}, {"fused": False}, {"foreach": True}]
+)
 def test_a_step_is_not_one_pass_where_gradients_could_not_be_clipped_or_something_else_is_typed(keys):
     assert not build_optimizer(Chosen("adam", **keys), nn.Linear(1, 1)).param_groups[0]["fused"]
 

@@ -417,5 +417,6 @@ def test_bf16_is_as_accurate_as_32_bits_within_the_noise_of_the_seeds(tmp_path):
     assert abs(differences.mean()) <= 2.776 * np.std(differences, ddof=1) / np.sqrt(5) + 0.002, scores  # t, 4 degrees
 
 
-def test_bf16_runs_on_a_cpu_and_is_in_the_result(train):
-    assert train("precision=bf16").result["precision"] == "bf16"
+@pytest.mark.parametrize("optimizer", ["adam", "momentum", "rmsprop"])
+def test_bf16_clips_gradients(train, optimizer):
+    assert train("precision=bf16", "clip_grad=0.5", f"optimizer={optimizer}").result["precision"] == "bf16"

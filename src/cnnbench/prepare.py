@@ -355,7 +355,10 @@ def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
     if not keys.weight_decay and not takes(target, "weight_decay"):
         kept = {key: value for key, value in node.arguments.items() if key != "weight_decay"}
         node = Node.model_validate({"_target_": node.target, **kept})
-    fused = {"fused": True} if in_one_pass(target, node, net) and config.precision != "16" else {}
+    clips = config.precision == "16" or (
+        config.precision == "bf16" and config.clip_grad
+    )  # Lightning refuses both at once
+    fused = {"fused": True} if in_one_pass(target, node, net) and not clips else {}
     optimizer = construct(node, "optimizer", parameter_groups(net, keys.decay), **fused)
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optimizer._target_={config.optimizer.target}: expected a torch.optim.Optimizer")
@@ -363,7 +366,7 @@ def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
 
 
 def in_one_pass(target: Any, node: Node, net: nn.Module) -> bool:
-    """Whether PyTorch has the step in one kernel, which reads the weights once; half precision cannot clip gradients then."""
+    """Whether PyTorch has the step in one kernel, which reads the weights once."""
     known = target in (Adam, AdamW, SGD) and not {"fused", "foreach", "differentiable"} & set(node.arguments)
     return known and all(parameter.is_floating_point() for parameter in net.parameters())
 
