@@ -47,7 +47,7 @@ def assert_kills_do_not_show(seed: int, whole: Sweep, launch) -> None:
         alive = sweep.code is None
         if alive:
             kill(sweep, how)
-            assert sweep.wait() == -signal.SIGKILL
+            assert sweep.wait() in (-signal.SIGKILL, 0)  # it may have ended by itself just then
         if not at_once:
             sweep.assert_nobody_left()
         for name, run in sweep.runs().items():
