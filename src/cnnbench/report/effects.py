@@ -79,7 +79,7 @@ def base_level(cells: Sequence[Cell], runs: Runs, key: str) -> Any:
 def main_effects(cells: Sequence[Cell], runs: Runs) -> list[Effect]:
     """Of each level of each factor against the baseline's, else the first; seeds that lack one of the cells are left out.
 
-    None where one of the levels has no such seed: what is told of the others would hide it.
+    Nothing where one of the levels has no such seed: what is told of the others would hide it.
     """
     place = {canonical(cell.setting): cell for cell in cells}
     effects = []
