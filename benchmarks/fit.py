@@ -18,28 +18,41 @@ import torch.nn.functional as F
 
 from cnnbench.compose import compose
 from cnnbench.config import Config
+from cnnbench.data.store import Loader
 from cnnbench.numerics import arranged
 from cnnbench.prepare import Prepared, build_net, build_optimizer, prepare
 from cnnbench.train import run, seed_everything
 
 
 def plain_loop(prepared: Prepared) -> float:
-    """Images per second of the shortest loop that trains the same."""
+    """Images per second of the shortest loop that trains the same, at 32 bits or in bf16."""
     config, data = prepared.config, prepared.data
+    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
     seed_everything(config.seed)
-    net = arranged(build_net(config, data), config)
+    net = arranged(build_net(config, data), config).to(device)
     optimizer = build_optimizer(config, net)
-    loader = data.train_dataloader()
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * len(loader))
+    batches = on_device(data.train_dataloader(), device)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * len(batches))
     begun, images = time.perf_counter(), 0
     for _ in range(config.epochs):
-        for x, y in loader:
+        for x, y in batches:
             optimizer.zero_grad()
-            F.cross_entropy(net(x), y).backward()
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+                loss = F.cross_entropy(net(x), y)
+            loss.backward()
             optimizer.step()
             schedule.step()
             images += len(y)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     return images / (time.perf_counter() - begun)
+
+
+def on_device(loader: Loader, device: torch.device) -> Loader:
+    """A loader as a run has it: its images and its batches are where the net is."""
+    loader.images, loader.device = loader.images.to(device), device
+    loader.scale, loader.shift = loader.scale.to(device), loader.shift.to(device)
+    return loader
 
 
 def ours(config: Config) -> float:

@@ -67,6 +67,12 @@ def real_data() -> Path:
     return folder
 
 
+def pytest_configure(config):
+    """Only the tests that are about a GPU see one: all others hold on every machine."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """After `make gpu-check`: the machine, and what held on it, with the figures that tests noted by `record_property`."""
     if config.option.markexpr != "gpu":
@@ -78,7 +84,9 @@ def pytest_terminal_summary(terminalreporter, config):
     table = Table("holds", "s", "figures", "what", title=f"PyTorch {torch.__version__}; {', '.join(gpus) or 'no GPU'}")
     for outcome, word in {"passed": "yes", "failed": "no", "error": "no", "skipped": "skipped"}.items():
         for report in terminalreporter.stats.get(outcome, []):
-            figures = ", ".join(f"{name} {value}" for name, value in report.user_properties)
+            figures = ", ".join(f"{name} {value}" for name, value in getattr(report, "user_properties", ()))
             reason = f" ({report.longrepr[2]})" if outcome == "skipped" else ""
-            table.add_row(word, f"{report.duration:.1f}", figures, report.nodeid.partition("::")[2] + reason)
+            table.add_row(
+                word, f"{getattr(report, 'duration', 0):.1f}", figures, report.nodeid.partition("::")[2] + reason
+            )
     Console(file=terminalreporter._tw._file, width=160).print(table, markup=False)

@@ -113,7 +113,7 @@ def test_a_state_says_what_becomes_of_the_job(shown):
     states = ["done", "failed, stays", "interrupted", "interrupted", "pending"]
     for planned, state in zip(jobs, states, strict=True):
         assert line_with(lines, f"{planned.job.label} ").split("  ")[1].strip() == state
-    assert lines[0].startswith("runs/mine: 5 jobs, 1 done already, 2 to be resumed, 3 to run, ")
+    assert lines[0].startswith("runs/mine: 5 jobs, 1 done already, 3 to run, 2 of them resumed, ")
 
 
 def test_a_job_that_is_run_again_says_so(shown):

@@ -131,9 +131,9 @@ def resolve_hardware(config: Config) -> dict[str, Any]:
     if accelerator == "auto":
         accelerator = "gpu" if cuda else "cpu"
     devices = config.trainer.devices
-    if accelerator == "gpu" and devices > torch.cuda.device_count():
+    if accelerator == "gpu" and devices > (seen := torch.cuda.device_count()):
         raise ConfigError(
-            f"trainer.devices={devices}: PyTorch sees {torch.cuda.device_count()} GPUs here; type a smaller number, or trainer=cpu"
+            f"trainer.devices={devices}: PyTorch sees {seen} GPU{'s' * (seen > 1)} here; type trainer.devices={seen}, or trainer=cpu"
         )
     if accelerator == "cpu" and config.trainer.sync_batchnorm:
         raise ConfigError(

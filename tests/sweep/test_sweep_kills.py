@@ -86,7 +86,7 @@ def test_jobs_whose_launcher_is_killed_save_and_end_and_the_same_command_goes_on
     sweep.assert_nobody_left()
     assert list(sweep.states().values()) == ["interrupted", "interrupted", "pending", "pending"]
     resumed = swept(sweep.folder, *STOPPABLE)
-    assert "4 jobs, 2 to be resumed, 4 to run" in resumed.out
+    assert "4 jobs, 4 to run, 2 of them resumed" in resumed.out
     assert_same_sweep(resumed, whole)
 
 
@@ -141,6 +141,6 @@ def test_a_result_that_cannot_be_read_any_more_is_made_again(launch, whole):
     first.result.write_text('{"metrics": ')
     before = [changed(run) for run in others]
     again = swept(sweep.folder, *STOPPABLE)
-    assert "4 jobs, 3 done already, 1 to be resumed, 1 to run" in again.out
+    assert "4 jobs, 3 done already, 1 to run, 1 of them resumed" in again.out
     assert [changed(run) for run in others] == before
     assert_same_sweep(again, whole)

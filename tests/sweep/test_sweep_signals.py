@@ -48,7 +48,7 @@ def test_sigterm_saves_what_runs_begins_nothing_more_and_the_same_command_goes_o
     sweep.assert_nobody_left()
     assert_stopped_in_good_order(sweep, "SIGTERM")
     resumed = swept(sweep.folder, *STOPPABLE)
-    assert "4 jobs, 2 to be resumed, 4 to run" in resumed.out
+    assert "4 jobs, 4 to run, 2 of them resumed" in resumed.out
     assert_same_sweep(resumed, whole)
 
 

@@ -38,4 +38,4 @@ class Mixing:
 
 def _one_seed(*parts: int) -> int:
     """One seed for PyTorch's generator out of several numbers."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1

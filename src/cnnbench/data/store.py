@@ -203,7 +203,7 @@ class Loader:
     def _fetch(self, at: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Pixels and labels on the loader's device."""
         pixels, labels = self.images.take(at)
-        if pixels.device != self.device:
+        if pixels.device.type != self.device.type:
             pixels, labels = pixels.pin_memory(), labels.pin_memory()
             pixels = pixels.to(self.device, non_blocking=True)
             labels = labels.to(self.device, non_blocking=True)

@@ -89,10 +89,11 @@ def counted(plan: Plan) -> str:
     resumed = sum(planned.status["state"] in ("interrupted", "running") for planned in plan.due)
     slots, threads = plan.slots, sorted({int(planned.config.threads) for planned in plan.due})
     each = f"{' or '.join(map(str, threads))} thread{'s' * (threads != [1])} each"
-    where = f"on GPU {', '.join(slots.gpus)}" if slots.gpus else each
+    gpus = list(dict.fromkeys(slots.gpus))
+    where = f"on GPU{'s' * (len(gpus) > 1)} {', '.join(gpus)}" if gpus else each
     parts = [f"{len(plan.jobs)} job{'s' * (len(plan.jobs) > 1)}"]
-    parts += [f"{done} done already"] * bool(done) + [f"{resumed} to be resumed"] * bool(resumed)
-    parts += [f"{len(plan.due)} to run, {slots.count} at a time, {where}" if plan.due else "nothing to run"]
+    parts += [f"{done} done already"] * bool(done) + [f"{len(plan.due)} to run" if plan.due else "nothing to run"]
+    parts += [f"{resumed} of them resumed"] * bool(resumed) + [f"{slots.count} at a time, {where}"] * bool(plan.due)
     return ", ".join(parts)
 
 
