@@ -1,17 +1,24 @@
 """What needs a GPU: `make gpu-check` runs it, and prints a table."""
 
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 import torch
 
-from cnnbench.compose import compose, conf_dir
+from cnnbench.callbacks.lifecycle import Lifecycle
+from cnnbench.compose import compose, conf_dir, groups
 from cnnbench.config import Config
 from cnnbench.data.store import Images, Loader
-from cnnbench.errors import Diverged, RunFailed
+from cnnbench.errors import Diverged, Interrupted, RunFailed
 from cnnbench.prepare import build_augment
 from cnnbench.restore import load_checkpoint
+from cnnbench.rundir import RunDir
 from cnnbench.train import run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")]
@@ -124,3 +131,112 @@ def test_augmented_batches_are_the_same_on_the_gpu_and_on_the_cpu(choice):
         assert x.is_cuda
         assert torch.equal(y.cpu(), batches[0][1])
         torch.testing.assert_close(x.cpu(), batches[0][0], rtol=0, atol=2e-3)
+
+
+# ---- steps as a CUDA graph -------------------------------------------------------------------------------------------
+
+STEPS = [
+    "data=synthetic",
+    "data.train_size=100",
+    "data.val_size=16",
+    "data.test_size=16",
+    "batch_size=8",
+    "epochs=2",
+]  # 12.5
+
+
+def weights_of(directory):
+    return load_checkpoint(directory.last)["state_dict"]
+
+
+def assert_same_bits(one, other):
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.mark.parametrize("model", sorted(groups()["model"].keys() - {"custom"}))
+def test_a_step_of_each_of_our_nets_is_replayed(model, tmp_path):
+    result = run(compose([*STEPS, f"model={model}", f"runs_dir={tmp_path}"])).result
+    assert result["numerics"]["cuda_graph"]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "model=lenet5",
+        "model=resnet20 precision=32",
+        "model=vgg11 model.width=0.125",  # drops out
+        "model=googlenet ema=0.9",  # drops out, with two heads
+        "model=lenet5 mixup=0.2 label_smoothing=0.1 clip_grad=0.01",
+        "model=resnet20 augment=basic optimizer=momentum",
+    ],
+)
+def test_a_replayed_step_gives_the_same_bits(keys, tmp_path):
+    base = [*STEPS, *keys.split(), "deterministic=true", f"runs_dir={tmp_path}"]
+    replayed, plain = (run(compose([*base, f"trainer.cuda_graph={graph}"])) for graph in ("true", "false"))
+    assert (replayed.result["numerics"]["cuda_graph"], plain.result["numerics"]["cuda_graph"]) == (True, False)
+    assert_same_bits(weights_of(replayed.directory), weights_of(plain.directory))
+    assert replayed.result["metrics"] == plain.result["metrics"]
+
+
+def test_a_run_of_replayed_steps_that_is_stopped_and_resumed_has_the_same_bits(tmp_path, monkeypatch):
+    base = [*STEPS, "model=vgg11", "model.width=0.125", "deterministic=true"]
+    whole = run(compose([*base, f"runs_dir={tmp_path / 'whole'}"])).directory
+    told = Lifecycle.on_train_batch_end
+
+    def stop(self, trainer, *others):
+        if trainer.global_step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+        told(self, trainer, *others)
+
+    base.append(f"runs_dir={tmp_path / 'stopped'}")
+    monkeypatch.setattr(Lifecycle, "on_train_batch_end", stop)
+    with pytest.raises(Interrupted):
+        run(compose(base))
+    monkeypatch.undo()
+    directory = RunDir(next((tmp_path / "stopped").glob("*/*")))
+    assert load_checkpoint(directory.last)["global_step"] == 8
+    assert run(compose([*base, "resume=auto"])).directory.path == directory.path
+    assert_same_bits(weights_of(directory), weights_of(whole))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    ["precision=16", "accumulate=2", "compile=true", "log=full", "model=custom model._target_=small_nets.Small"],
+)
+def test_what_a_graph_does_not_suit_runs_without(keys, tmp_path):
+    result = run(compose([*STEPS, "model=lenet5", *keys.split(), f"runs_dir={tmp_path}"])).result
+    assert not result["numerics"]["cuda_graph"]
+
+
+def test_replayed_steps_that_diverge_are_told(tmp_path):
+    with pytest.raises(Diverged, match=r"in step \d+, lr"):
+        run(compose([*STEPS, "model=lenet5", "epochs=20", "optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant",
+                     f"runs_dir={tmp_path}"]))  # fmt: skip
+
+
+# ---- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_of_two_slots_on_one_gpu_is_killed_and_goes_on_to_the_same_bits(tmp_path):
+    typed = [*(sys.executable, "-m", "cnnbench", "-m"), "seed=0,1,2,3", "model=lenet5", "deterministic=true", "epochs=6",
+             "sweep.slots=2", "name=swept"]  # fmt: skip
+    whole, killed = (tmp_path / name for name in ("whole", "killed"))
+    whole.mkdir(), killed.mkdir()
+    done = subprocess.run(typed, cwd=whole, capture_output=True, text=True, check=True)
+    assert "4 jobs, 4 to run, 2 at a time, on GPU 0\n" in done.stdout
+    sweep = subprocess.Popen(typed, cwd=killed, start_new_session=True)
+    while len(list(killed.glob("runs/*/*/checkpoints/last.ckpt"))) < 2:
+        time.sleep(0.05)
+        assert sweep.poll() is None
+    family = [sweep.pid, *(process.pid for process in psutil.Process(sweep.pid).children(recursive=True))]
+    os.killpg(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+    _, left = psutil.wait_procs([psutil.Process(pid) for pid in family if psutil.pid_exists(pid)], 30)
+    assert not left
+    again = subprocess.run(typed, cwd=killed, capture_output=True, text=True, check=True)
+    assert "of them resumed" in again.stdout
+    for result in sorted(whole.glob("runs/swept/*/result.json")):
+        same = killed / result.relative_to(whole)
+        assert json.loads(same.read_text())["metrics"] == json.loads(result.read_text())["metrics"]
+        assert_same_bits(weights_of(RunDir(same.parent)), weights_of(RunDir(result.parent)))

@@ -9,6 +9,7 @@ import torch
 import yaml
 from torch import nn
 
+from cnnbench.callbacks.checkpoints import arrange_state
 from cnnbench.compose import compose, groups
 from cnnbench.config import Config
 from cnnbench.errors import Interrupted
@@ -159,6 +160,20 @@ def test_a_run_that_goes_on_keeps_the_order_that_it_began_with(before, tmp_path,
     assert outcome.directory.path == directory.path
     assert outcome.result["numerics"]["channels_last"] is not before
     assert Config.check(load_checkpoint(directory.best)["config"]).channels_last is not before
+
+
+def test_what_an_optimizer_has_kept_is_put_into_the_order_of_its_weights():
+    saved, kernel = (nn.Parameter(torch.randn(4, 3, 2, 2)) for _ in range(2))
+    saved.data = saved.data.contiguous(memory_format=torch.channels_last)
+    before, after = (torch.optim.Adam([parameter]) for parameter in (saved, kernel))
+    saved.square().sum().backward()
+    before.step()
+    after.load_state_dict(before.state_dict())
+    assert after.state[kernel]["exp_avg"].stride() != kernel.stride()
+    arrange_state(after)
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert after.state[kernel][name].stride() == kernel.stride()
+        assert torch.equal(after.state[kernel][name], before.state[saved][name])
 
 
 @pytest.mark.slow

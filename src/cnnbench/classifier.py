@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from cnnbench.cuda_graph import Replay
 from cnnbench.data.store import Batch, Loader
 from cnnbench.ranks import every_rank
 from cnnbench.scoring import Score
@@ -39,8 +40,10 @@ class Classifier(LightningModule):
         scheduler: optimizer -> learning rate schedule, stepped per batch; needed for fitting only.
         label_smoothing: share of the target that is spread over all classes, in training.
         ema: decay of an average of the weights (and of batch norm's statistics), scored beside them; 0: none.
+        replays: steps may be recorded as a CUDA graph.
 
     Attributes:
+        replay: what does so, once training has begun; None without.
         train_sums: (2,) since the epoch's begin: loss × images, correct answers. Of a mixed image the class with the larger
             share is the right one.
         train_images: since then.
@@ -58,6 +61,7 @@ class Classifier(LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         label_smoothing: float = 0.0,
         ema: float = 0.0,
+        replays: bool = False,
     ) -> None:
         super().__init__()
         self.net = net
@@ -75,6 +79,9 @@ class Classifier(LightningModule):
         self.outputs: tuple[Tensor, Tensor] | None = None
         self._collected: list[tuple[Tensor, Tensor]] = []
         self._weight: Callable[[int], float] = lambda number: 1.0
+        self.replays = replays
+        self.replay: Replay | None = None
+        self._has_gradients = False  # of this step, before its backward pass
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch of normalised images."""
@@ -83,26 +90,46 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a part of a batch, with those of auxiliary heads, times its share of the batch."""
         x, y = batch
+        self.train_images += len(y)
+        replayed = self.replay(x, y) if self.replay else None
+        self._has_gradients = replayed is not None
+        if replayed is not None:
+            return replayed
+        loss, weight = self._loss(x, y), self._weight(batch_idx)
+        return loss if weight == 1 else loss * weight
+
+    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """The mean loss of images, which are added to the sums."""
         logits, auxiliary = with_auxiliary(self.net(x))
         loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
         with torch.no_grad():
             correct = (logits.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum()
             self.train_sums += torch.stack([loss.detach() * len(y), correct])
-        self.train_images += len(y)
         for output in auxiliary:
             loss = loss + self.aux_weight * F.cross_entropy(output, y, label_smoothing=self.label_smoothing)
-        weight = self._weight(batch_idx)
-        return loss if weight == 1 else loss * weight
+        return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Makes the gradients, unless a replayed step has."""
+        if not self._has_gradients:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_zero_grad(self, *args: Any) -> None:
+        """Forgets the gradients before, unless a replayed step has."""
+        if not self._has_gradients:
+            super().optimizer_zero_grad(*args)
 
     def on_train_start(self) -> None:
-        """Asks the loader how much of a batch its parts are."""
+        """Asks the loader how much of a batch its parts are, and how large a batch is."""
         loader = self.trainer.train_dataloader
         if isinstance(loader, Loader):
             self._weight = loader.weight
+            if self.replays:
+                self.replay = Replay(self._loss, self.net, loader.batch_size)
 
     def on_train_epoch_start(self) -> None:
-        """Begins the sums."""
-        self.train_sums, self.train_images = torch.zeros(2, device=self.device), 0
+        """Begins the sums, where they lie: a replayed step adds to them there."""
+        self.train_sums, self.train_images = self.train_sums.to(self.device).zero_(), 0
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Takes the step, and it into the average."""

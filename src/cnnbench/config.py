@@ -115,6 +115,7 @@ class TrainerKeys(Keys):
     devices: int = key("an integer above 0", 1, gt=0)
     num_nodes: int = key("an integer above 0", 1, gt=0)
     sync_batchnorm: bool = key("true or false", "true", default=False)
+    cuda_graph: bool = key("true or false", "false", default=True)
     max_steps: Count | None = key("an integer above 0, or null", 100)
     val_every_steps: Count | None = key("an integer above 0, or null", 15)
     checkpoint_every_s: float = key("seconds, a number above 0", 30, gt=0)
@@ -223,7 +224,7 @@ class Config(Keys):
 
         Left out: names and places (`runs_dir name resume log choices data.root data.pipeline`), how often it is saved
         (`trainer.checkpoint_every_s`), and what must not change a number beyond its last bits (`threads channels_last
-        trainer.devices trainer.num_nodes`). The data enter by their fingerprint.
+        trainer.cuda_graph trainer.devices trainer.num_nodes`). The data enter by their fingerprint.
         """
         values = self.as_dict()
         for dotted in UNDECISIVE:

@@ -10,7 +10,7 @@ from typing import Any
 # keys of a run that decide none of its numbers, beyond their last bits
 UNDECISIVE = (
     "runs_dir", "name", "resume", "log", "choices", "swept", "threads", "trainer.devices", "trainer.num_nodes", "data.root",
-    "data.pipeline", "trainer.checkpoint_every_s", "channels_last",
+    "data.pipeline", "trainer.checkpoint_every_s", "trainer.cuda_graph", "channels_last",
 )  # fmt: skip
 
 PACKAGES = ("cnnbench", "torch.nn", "torch.optim", "torchvision.models")  # importing a module of theirs does no harm

@@ -23,7 +23,7 @@ from cnnbench.trust import foreign_modules
 
 def summarize(prepared: Prepared, history: History, classifier: Classifier, compiled: bool) -> dict[str, Any]:
     """`result.json`, but for the command; `compiled` is what became of `compile`."""
-    config, data = prepared.config, prepared.data
+    config, data, replay = prepared.config, prepared.data, classifier.replay
     last = history.validations[-1]
     for scores, whose in ((classifier.scores, ""), (classifier.ema_scores, " of the averaged weights")):
         if scores and not math.isfinite(scores["loss"]):
@@ -53,7 +53,7 @@ def summarize(prepared: Prepared, history: History, classifier: Classifier, comp
         "precision": config.precision,
         "devices": config.trainer.devices * config.trainer.num_nodes,
         "threads": config.threads,
-        "numerics": {**numerics(config), "compiled": compiled},
+        "numerics": {**numerics(config), "compiled": compiled, "cuda_graph": bool(replay and replay.recorded)},
         "versions": versions(),
         "code": code_version(foreign_modules(config)),
         "git": git_state(),

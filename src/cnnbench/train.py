@@ -25,6 +25,7 @@ from cnnbench.callbacks.norms import Norms
 from cnnbench.callbacks.progress import RunProgress
 from cnnbench.classifier import Classifier
 from cnnbench.config import Config
+from cnnbench.cuda_graph import suits_cuda_graph
 from cnnbench.errors import ConfigError
 from cnnbench.figures import figures
 from cnnbench.mistakes import save_mistakes
@@ -100,6 +101,7 @@ def fit_and_test(
         scheduler=partial(build_scheduler, config, data),
         label_smoothing=config.label_smoothing,
         ema=config.ema,
+        replays=suits_cuda_graph(config),
     )
     device = "cuda" if config.trainer.accelerator == "gpu" else "cpu"
     is_compiled = config.compile and compiled(net, device, partial(caution, console))

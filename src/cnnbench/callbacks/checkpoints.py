@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
 from torch import nn
+from torch.optim import Optimizer
 
 from cnnbench.callbacks.divergence import Divergence
 from cnnbench.callbacks.history import History
@@ -62,6 +63,8 @@ class Checkpoints(Callback):
         if self._resumed is not None:
             loader: Any = trainer.train_dataloader
             loader.seek(**self._resumed["position"])
+            for optimizer in trainer.optimizers:
+                arrange_state(optimizer)
             own = self._own(self._resumed["ranks"])
             pl_module.train_sums = torch.tensor(own["train_sums"], device=pl_module.device)
             pl_module.train_images = own["train_images"]
@@ -156,6 +159,14 @@ def save_atomic(path: Path, content: dict[str, Any], keep: Path | None = None) -
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def arrange_state(optimizer: Optimizer) -> None:
+    """Puts what an optimizer keeps of its weights into their order of memory, for a fused step: it may have been saved in another."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def random_state() -> dict[str, Any]:

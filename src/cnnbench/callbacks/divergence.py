@@ -20,39 +20,35 @@ PATIENCE = 20  # steps in a row that half precision may leave out; each halves i
 class Divergence(Callback):
     """Raises `Diverged` with the step and its learning rate.
 
-    On a CPU it does so before the step is taken; on a GPU, which is not waited for in every step, some steps later. Half
-    precision scales its loss until gradients overflow, and leaves such steps out: there the loss counts, and that not too
-    many steps in a row are left out.
+    On a CPU it does so before the step is taken. A GPU is not waited for in every step: it is looked at some steps later, and
+    at the losses alone, since a gradient that is no number makes a loss that is none. Half precision scales its loss until
+    gradients overflow, and leaves such steps out: there the loss counts, and that not too many steps in a row are left out.
     """
 
     def __init__(self) -> None:
         self._scale: torch.Tensor | None = None  # of half precision's loss, at the step before
         self._left_out: torch.Tensor | None = None  # steps in a row
         self._lr = math.nan  # of the last step
-        self._bad: torch.Tensor | None = None  # [step, learning rate, loss, norm of the gradient] of the first bad one
+        self._losses: torch.Tensor | None = None  # on a GPU, since the last look
+        self._steps: list[tuple[int, float]] = []  # theirs, with the learning rates
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Classifier, optimizer: Optimizer) -> None:
         """Looks at the loss so far and at the gradient."""
-        loss = pl_module.train_sums[0]
-        norm = torch.zeros_like(loss)
-        if trainer.precision == "16-mixed":
-            self._count(trainer.precision_plugin.scaler._scale)  # type: ignore[attr-defined]
-        else:
-            norm = get_total_norm(
-                [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            )
+        loss, step = pl_module.train_sums[0], trainer.global_step + 1
         self._lr = float(optimizer.param_groups[0]["lr"])
-        step = trainer.global_step + 1
+        half = trainer.precision == "16-mixed"
+        if half:
+            self._count(trainer.precision_plugin.scaler._scale)  # type: ignore[attr-defined]
         if loss.device.type == "cpu":  # plain numbers are at hand, and several times as quick
-            require_finite(step, self._lr, float(loss), float(norm))
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            require_finite(step, self._lr, float(loss), 0.0 if half else float(get_total_norm(gradients)))
             self.check()
             return
-        now = torch.stack([torch.full_like(loss, step), torch.full_like(loss, self._lr), loss, norm])
-        if self._bad is None:
-            self._bad = torch.zeros_like(now)
-        first = (self._bad[0] == 0) & ~torch.isfinite(now).all()
-        self._bad = torch.where(first, now, self._bad)
-        if trainer.global_step % EVERY == 0:
+        if self._losses is None:
+            self._losses = torch.zeros(EVERY, device=loss.device)
+        self._losses[len(self._steps)].copy_(loss)
+        self._steps.append((step, self._lr))
+        if len(self._steps) == EVERY:
             self.check()
 
     def on_validation_start(self, trainer: Trainer, pl_module: Classifier) -> None:
@@ -79,13 +75,15 @@ class Divergence(Callback):
             raise Diverged(
                 f"the gradient of half precision overflows, {int(self._left_out)} steps in a row, lr {self._lr:g}"
             )
-        if self._bad is not None and self._bad[0]:
-            require_finite(*self._bad.tolist())
+        if self._losses is not None:
+            steps, self._steps = self._steps, []
+            for (step, lr), loss in zip(steps, self._losses.tolist(), strict=False):
+                require_finite(step, lr, loss)
 
 
-def require_finite(step: float, lr: float, loss: float, norm: float) -> None:
+def require_finite(step: int, lr: float, loss: float, norm: float = 0.0) -> None:
     """Raises `Diverged` where a loss or a gradient's norm is no finite number."""
     if not math.isfinite(loss):
-        raise Diverged(f"the training loss is {loss} in step {step:.0f}, lr {lr:g}")
+        raise Diverged(f"the training loss is {loss} in step {step}, lr {lr:g}")
     if not math.isfinite(norm):
-        raise Diverged(f"the gradient's norm is {norm} in step {step:.0f}, lr {lr:g}")
+        raise Diverged(f"the gradient's norm is {norm} in step {step}, lr {lr:g}")
