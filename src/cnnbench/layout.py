@@ -10,10 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
-CONVOLUTIONS = (aten.convolution, aten.convolution_backward)
+# their maps come out with the channels last; older versions have put those of a group norm in another order before we see them
+ARRANGING = (aten.convolution, aten.convolution_backward, aten.native_group_norm)
 # operations that keep the order of their maps on a CPU; on the meta device they forget it
 KEEPING = (
-    aten.native_group_norm, aten.channel_shuffle, aten.pixel_shuffle, aten.pixel_unshuffle, aten.reflection_pad2d,
+    aten.channel_shuffle, aten.pixel_shuffle, aten.pixel_unshuffle, aten.reflection_pad2d,
     aten.replication_pad2d, aten.roll,
 )  # fmt: skip
 
@@ -34,7 +35,7 @@ class ChannelsLast(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         packet = func._overloadpacket
         self.found |= packet is aten.convolution and result.ndim == 4
-        if packet in CONVOLUTIONS or (packet in KEEPING and any(map(_is_last, tree_leaves(args)))):
+        if packet in ARRANGING or (packet in KEEPING and any(map(_is_last, tree_leaves(args)))):
             return tree_map(_arranged, result)
         return result
 

@@ -215,6 +215,9 @@ def side_by_side(seen: Seen, output: Tensor, tensors: Sequence[Tensor], dim: int
     return pointwise(seen, output, tensors)
 
 
+ACTIVATIONS = (  # which older versions do not say are pointwise
+    aten.leaky_relu, aten.hardswish, aten.prelu, aten._prelu_kernel, aten.log_sigmoid_forward, aten.rrelu_with_noise,
+)  # fmt: skip
 RULES: dict[Any, Rule] = {
     aten.convolution: convolution,
     aten.max_pool2d_with_indices: max_pool,
@@ -243,4 +246,5 @@ RULES: dict[Any, Rule] = {
         ),
         pointwise,
     ),
+    **dict.fromkeys(ACTIVATIONS, pointwise),
 }

@@ -526,7 +526,7 @@ def test_the_calibration_errors_interval_is_scipys_bootstrap():
     confidence, right = overconfident(300)
     theirs = stats.bootstrap(
         (confidence, right), lambda own, hit: calibration(own, hit).ece, paired=True, vectorized=False,
-        method="percentile", n_resamples=3000, rng=np.random.default_rng(1),
+        method="percentile", n_resamples=3000, random_state=np.random.default_rng(1),
     ).confidence_interval  # fmt: skip
     point, interval = ece_interval(confidence, right, resampled(300, np.random.default_rng(2), 3000))
     assert point == calibration(confidence, right).ece
