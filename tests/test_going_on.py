@@ -25,7 +25,9 @@ from small_nets import Signalled
 KEYS = (
     "threads=1 trainer=cpu epochs=3 batch_size=32 data=synthetic data.image_size=8 data.train_size=96 data.val_size=60"
 )
-KEYS += " data.test_size=40 data.noise=0.1 model=custom model._target_=small_nets.Small ema=0.5 optimizer.lr=0.03 seed=2"
+KEYS += (
+    " data.test_size=40 data.noise=0.1 model=custom model._target_=small_nets.Small ema=0.5 optimizer.lr=0.03 seed=2"
+)
 ANEW = "has no checkpoint to go on from; begins anew"
 
 

@@ -25,7 +25,7 @@ def suits_cuda_graph(config: Config) -> bool:
     trainer = config.trainer
     alone = trainer.accelerator == "gpu" and trainer.devices * trainer.num_nodes * config.accumulate == 1
     plain = config.precision != "16" and not config.compile and config.log != "full"
-    return trainer.cuda_graph and alone and plain and config.model.target.startswith("cnnbench.models.")
+    return trainer.cuda_graph and alone and plain and config.model.target.startswith("cnnbench.")
 
 
 class Replay:
