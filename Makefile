@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow soak gpu-check answer lint format clean
+.PHONY: run test test-slow test-oldest soak gpu-check answer lint format clean
 
 run: .venv/installed            ## train: make run ARGS="model=simplecnn seed=1"
 	@$(BIN)/python -m cnnbench $(ARGS)
@@ -12,6 +12,11 @@ test: .venv/installed-dev       ## the tests, in about five minutes
 
 test-slow: .venv/installed-dev  ## the longer ones, and those that open the pages in chromium, where there is one
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "(slow or browser) and not soak" $(ARGS)
+
+test-oldest: .venv/installed-dev  ## the tests, with the oldest packages that pyproject.toml names
+	$(BIN)/uv venv --quiet --clear .venv-oldest
+	$(BIN)/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable ".[test]"
+	.venv-oldest/bin/python -m pytest -n 2 $(ARGS)
 
 soak: .venv/installed-dev       ## kills at twenty random moments, and before everything that a run does to its files
 	$(BIN)/python -m pytest -m soak $(ARGS)
