@@ -83,6 +83,7 @@ def test_the_result_has_the_documented_keys(finished):
         "cudnn_benchmark": False,
         "channels_last": True,
         "compiled": False,
+        "cuda_graph": False,
     }
     assert result["numerics"] == expected
 
