@@ -120,7 +120,7 @@ def test_a_wrong_command_is_told_in_one_line(arguments, line, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak)]
 )
 def test_a_stopped_command_exits_with_the_signals_code_and_says_how_to_go_on(number, code, tmp_path):
     command = [sys.executable, "-m", "cnnbench", "threads=1", "epochs=500"]

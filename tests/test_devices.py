@@ -128,7 +128,8 @@ def test_a_signal_to_the_launcher_stops_all_and_the_run_goes_on_to_the_same_bits
     assert result(resumed)["metrics"] == result(whole)["metrics"]
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.soak), pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.soak
+@pytest.mark.parametrize("rank", [0, 1])
 def test_when_a_rank_is_killed_the_others_end_and_the_run_has_failed(rank, tmp_path):
     launcher = subprocess.Popen(
         command(f"runs_dir={tmp_path}", "trainer.devices=2", "epochs=500"), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,

@@ -356,7 +356,10 @@ def on_a_small_disk(disk: str, screens: str, room: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", [0, 150_000], ids=["nothing left", "room for small files"])
+@pytest.mark.parametrize(
+    "room",
+    [pytest.param(0, id="nothing left"), pytest.param(150_000, id="room for small files", marks=pytest.mark.soak)],
+)
 def test_a_disk_that_fills_up_while_a_run_is_on_it(room, whole, tmp_path):
     trial = subprocess.run(["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"], capture_output=True, text=True)
     if trial.returncode:

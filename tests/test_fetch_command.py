@@ -202,7 +202,7 @@ def scored(text: str) -> bool:
     return any(line.startswith("test ") for line in text.splitlines())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_first_runs_at_once_share_one_download(tmp_path, digits, server):
     for path, content in digits.packed.items():
         server.paths[f"/mnist/{path}"] = slow(content, 20_000)
@@ -226,7 +226,10 @@ def test_a_run_whose_set_cannot_be_fetched_ends_with_one_message_and_leaves_noth
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [["fetch", "mnist"], TRAINING], ids=["fetch", "training"])
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param(["fetch", "mnist"], id="fetch"), pytest.param(TRAINING, id="training", marks=pytest.mark.soak)],
+)
 def test_ctrl_c_in_a_download_is_one_line_and_the_next_one_goes_on(tmp_path, digits, server, arguments):
     largest = f"{FILES[0]}.gz"
     server.paths[f"/mnist/{largest}"] = [slow(digits.packed[largest], 20_000), good(digits.packed[largest])]

@@ -141,7 +141,7 @@ def test_ranks_whose_launcher_is_killed_save_and_end_by_themselves(started, whol
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.soak), 1])
 def test_where_a_rank_is_killed_the_run_has_failed_nobody_is_left_and_it_goes_on_to_the_same_bits(rank, started, whole):
     run = started()
     ranks = run.ranks()

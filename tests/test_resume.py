@@ -150,7 +150,7 @@ def test_a_run_resumes_from_its_directory_alone(tmp_path, signalled, uninterrupt
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "step", [pytest.param(2, marks=pytest.mark.slow), 14, pytest.param(20, marks=pytest.mark.slow)]
+    "step", [pytest.param(2, marks=pytest.mark.soak), 14, pytest.param(20, marks=pytest.mark.soak)]
 )
 def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(step, tmp_path, uninterrupted):
     environment = {

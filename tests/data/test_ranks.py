@@ -263,7 +263,7 @@ def test_one_process_scores_the_images_in_their_stored_order(alone, finished):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [3, 7])
+@pytest.mark.parametrize("ranks", [3, pytest.param(7, marks=pytest.mark.soak)])
 def test_processes_score_as_one_does_and_every_one_has_the_result(alone, finished, tmp_path, ranks):
     for together in scored_together(finished.path, ranks, tmp_path):
         for key in ("n", "acc", "confusion", "labels"):

@@ -311,7 +311,7 @@ for split in ("train", "val", "test"):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_that_decode_for_themselves_get_the_same_bits(small, tmp_path):
     code = TWICE.format(tests=str(Path(__file__).parents[1]), root=str(small))
     answers = {

@@ -146,7 +146,7 @@ def test_steps_of_training_take_both_to_the_same_weights():
         torch.testing.assert_close(value, nets[1].state_dict()[name], rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_books_training_on_it_takes_under_a_minute_and_comes_out_as_on_pytorchs(real_data, tmp_path):
     by_hand = books_training("lenet5_by_hand", real_data, tmp_path)
     theirs = books_training("lenet5", real_data, tmp_path)

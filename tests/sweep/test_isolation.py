@@ -11,6 +11,8 @@ import yaml
 from processes import until
 from sweeps import FATED, TINY, Sweep, metrics, swept
 
+pytestmark = pytest.mark.slow
+
 JOBS = 6
 
 
@@ -60,14 +62,12 @@ def edited(tmp_path_factory):
     return SimpleNamespace(sweep=sweep, changed=changed, again=again, folder=folder)
 
 
-@pytest.mark.slow
 def test_a_yaml_edited_in_mid_sweep_changes_no_later_job(edited):
     first, second, third, _ = edited.sweep.runs().values()
     assert [json.loads(run.result.read_text())["params"] for run in (first, second, third)] == [170] * 3
     assert all(yaml.safe_load(run.config.read_text())["model"]["hidden"] == 8 for run in (first, second, third))
 
 
-@pytest.mark.slow
 def test_a_config_planted_in_a_pending_jobs_directory_runs_no_code_of_its_own(edited):
     assert not (edited.folder / "was").exists()
 
@@ -123,21 +123,18 @@ def ranks(tmp_path_factory):
     return swept(tmp_path_factory.mktemp("ranks"), *FATED, "trainer.devices=1,2", "seed=0,1", "sweep.slots=2")
 
 
-@pytest.mark.slow
 def test_devices_that_are_swept_are_jobs_of_their_own(ranks):
     assert ranks.states() == {f"devices{devices}_seed{seed}": "done" for devices in (1, 2) for seed in (0, 1)}
     for name, run in ranks.runs().items():
         assert json.loads(run.result.read_text())["devices"] == int(name[7])
 
 
-@pytest.mark.slow
 def test_each_is_trained_once(ranks):
     for run in ranks.runs().values():
         assert len(run.metrics.read_text().splitlines()) == 2  # a header, and one epoch
         assert len(list(run.path.glob("events.out.tfevents.*"))) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_metrics_are_equal_across_devices(seed, ranks):
     one, two = (metrics(ranks.runs()[f"devices{devices}_seed{seed}"]) for devices in (1, 2))
@@ -145,7 +142,6 @@ def test_metrics_are_equal_across_devices(seed, ranks):
     assert two == pytest.approx(one, abs=1e-5)
 
 
-@pytest.mark.slow
 def test_a_job_that_raises_on_its_second_rank_alone_takes_down_no_other(launch):
     sweep = launch(*FATED, "trainer.devices=2", "+model.fate=fine,raises_on_rank1,well", "sweep.slots=2")
     assert sweep.wait() == 3

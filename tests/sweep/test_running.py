@@ -285,6 +285,7 @@ def test_status_from_another_process_shows_it_running_with_its_progress(looked_a
     assert 1 < float(row.split()[2]) < 4
 
 
+@pytest.mark.slow
 def test_status_of_a_killed_sweep_shows_it_interrupted_and_what_to_type(looked_at):
     assert looked_at.killed.shown.startswith("runs/swept  2 pending, 1 interrupted of 3")
     said = "nobody runs it. To go on, type the same again: python -m cnnbench -m "
@@ -292,6 +293,7 @@ def test_status_of_a_killed_sweep_shows_it_interrupted_and_what_to_type(looked_a
     assert typed.replace("'", "").split() == looked_at.arguments
 
 
+@pytest.mark.slow
 def test_status_imports_no_torch(looked_at):
     assert not looked_at.on.torch
 
@@ -383,6 +385,7 @@ def retried(mixed):
     return SimpleNamespace(before=before, first=first, between=between, second=second)
 
 
+@pytest.mark.slow
 def test_retry_failed_runs_what_failed_and_not_what_diverged(retried):
     assert started(retried.first) == ["fate-raises", "fate-segfaults", "fate-stuck"]
     assert retried.first.code == 3
