@@ -201,6 +201,8 @@ def test_the_sentence_on_the_same_images_follows_the_choice(page):
     page.select_option('[data-arm="a"]', "2")
     page.select_option('[data-arm="b"]', "0")
     assert page.inner_text("[data-mcnemar]").startswith("Of 8 images 2 count for résnet and 1 for plain: ")
+    page.select_option('[data-arm="b"]', "1")
+    assert page.inner_text("[data-mcnemar]").endswith(" after Holm over all pairs.")
 
 
 def test_a_picture_says_what_it_is_and_what_was_said(page):

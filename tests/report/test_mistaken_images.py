@@ -11,11 +11,13 @@ from PIL import Image
 from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, log_loss
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 import made_sweeps as made
 from cnnbench.report import mistakes, stats
 from cnnbench.report.read import read
-from cnnbench.report.report import make_report
+from cnnbench.report.report import ARMS, make_report
 from cnnbench.report.review import review
 
 A, B = {"model": "a"}, {"model": "b"}
@@ -144,8 +146,32 @@ def test_with_several_runs_an_image_counts_for_the_arm_more_of_whose_runs_are_ri
     assert pair.p == pytest.approx(binomtest(only[0], sum(only)).pvalue)
 
 
+def test_any_two_arms_are_compared_with_their_p_after_holm_over_all_pairs(tmp_path):
+    cells = [({"model": name}, {0: said(logits)}) for name, logits in zip("abcd", LOGITS, strict=True)]
+    report = make_report(made.sweep(tmp_path / "s", cells))
+    right = dict(zip("abcd", (logits.argmax(1) == TARGETS for logits in LOGITS), strict=True))
+    pairs = [*("ba", "ca", "da"), *("cb", "db", "dc")]  # the baseline's first
+    p_values = [mcnemar(table(right[a], right[b]), exact=True).pvalue for a, b in pairs]
+    corrected = dict(zip(pairs, multipletests(p_values, method="holm")[1], strict=True))
+    found = {f"{each.ours.cell.label[-1]}{each.theirs.cell.label[-1]}": each.p for each in report.others}
+    assert found == pytest.approx({pair: corrected[pair] for pair in pairs[3:]})
+    assert len(report.comparisons) == 3
+
+
+def table(ours, theirs):
+    return [[(ours & theirs).sum(), (ours & ~theirs).sum()], [(theirs & ~ours).sum(), (~ours & ~theirs).sum()]]
+
+
+def test_of_very_many_arms_any_two_of_the_first_are_compared(tmp_path):
+    cells = [({"model": f"m{number}"}, {0: said(LOGITS[number % 4])}) for number in range(ARMS + 2)]
+    report = make_report(made.sweep(tmp_path / "s", cells))
+    assert len(report.comparisons) == ARMS + 1
+    assert len(report.others) == (ARMS - 1) * (ARMS - 2) // 2
+
+
 def test_arms_on_other_images_are_not_compared(tmp_path):
-    assert reported(tmp_path, {0: said(LOGITS[0])}, {0: said(LOGITS[1], TARGETS[::-1])}).comparisons == []
+    report = reported(tmp_path, {0: said(LOGITS[0])}, {0: said(LOGITS[1], TARGETS[::-1])})
+    assert report.comparisons == report.others == []
 
 
 # ---- galleries ---------------------------------------------------------------------------------------------------------------

@@ -391,12 +391,14 @@ def test_retry_failed_runs_what_failed_and_not_what_diverged(retried):
     assert retried.first.code == 3
 
 
+@pytest.mark.slow
 def test_retry_all_runs_the_rest_and_another_value_the_new_job(retried):
     assert started(retried.second) == ["fate-diverges", "fate-exits"]
     assert retried.second.code == 0
     assert set(retried.second.states().values()) == {"done"}
 
 
+@pytest.mark.slow
 def test_the_files_of_what_was_done_are_untouched(retried):
     for name, run in retried.second.runs().items():
         of_it = changed(run)

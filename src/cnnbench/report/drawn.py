@@ -88,7 +88,10 @@ def of_errors(report: Report) -> dict[str, Any]:
     first = [numbers.index(place[id(arm.cell)]) for arm in (pairs[0].ours, pairs[0].theirs)] if pairs else [0, 0]
     made: dict[str, Any] = {
         "classes": classes, "arms": listed, "first": first,
-        "pairs": {f"{place[id(each.ours.cell)]} {place[id(each.theirs.cell)]}": on_images(each) for each in pairs},
+        "pairs": {
+            f"{place[id(each.ours.cell)]} {place[id(each.theirs.cell)]}": on_images(each, over)
+            for compared, over in ((pairs, ""), (report.others, " after Holm over all pairs")) for each in compared
+        },
         "pictures": None,
     }  # fmt: skip
     if report.pictures:
@@ -126,13 +129,13 @@ def as_tile(image: Pictured, arms: Sequence[int]) -> Any:
     return {"index": image.index, "target": image.target, "said": said}
 
 
-def on_images(each: Comparison) -> str:
-    """A pair on the same images, in a sentence."""
+def on_images(each: Comparison, over: str) -> str:
+    """A pair on the same images, in a sentence; `over` says what its p was corrected for, where the table does not."""
     ours, theirs = each.only
     labels = each.ours.cell.label, each.theirs.cell.label
     return (
         f"Of {len(each.ours.targets):,} images {ours:,} count for {labels[0]} and {theirs:,} for {labels[1]}: "
-        f"{signed(each.difference.point)} points ({interval_of(each.difference.interval)}), p {p_value(each.p)}."
+        f"{signed(each.difference.point)} points ({interval_of(each.difference.interval)}), p {p_value(each.p)}{over}."
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from cnnbench.report.mistakes import Arm
 from cnnbench.report.published import Published, figures_for
 from cnnbench.report.read import Runs, read
 from cnnbench.report.review import Review, review
+
+ARMS = 12  # any two of so many are compared on the same images
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Report:
         published: figures of others, beside the cells that they are comparable with.
         arms: what each cell's nets said of the test images, where that is known.
         comparisons: of each of them with its baseline.
+        others: of any other two of the first arms.
         pictures: of the test images of the first arm, as runs kept them: place in the split -> (H, W, C) uint8.
     """
 
@@ -54,6 +58,7 @@ class Report:
     published: list[tuple[Cell, Published]]
     arms: list[Arm]
     comparisons: list[Comparison]
+    others: list[Comparison]
     pictures: dict[int, np.ndarray]
 
 
@@ -82,6 +87,7 @@ def make_report(path: Path, progress: Callable[[str], None] = lambda what: None,
     pictures = mistakes.pictures_of(pictured, problems)
     found = replace(found, runs=with_problems(runs, problems))
     verdicts = claims.verdicts(found)
+    comparisons = compared(arms, found.cells)
     published = [(cell, figure) for cell in found.cells if cell.n for figure in figures_for(cell.runs)]
     return Report(
         found,
@@ -90,7 +96,8 @@ def make_report(path: Path, progress: Callable[[str], None] = lambda what: None,
         verdicts,
         published,
         arms,
-        compared(arms, found.cells),
+        comparisons,
+        other_pairs(arms[:ARMS], comparisons),
         pictures,
     )
 
@@ -110,6 +117,15 @@ def compared(arms: list[Arm], cells: list[Cell]) -> list[Comparison]:
             made.append(Comparison(arm, base, on_images(arm, base)))
     corrected = stats.holm([each.difference.p for each in made])
     return [replace(each, p=p) for each, p in zip(made, corrected, strict=True)]
+
+
+def other_pairs(arms: Sequence[Arm], told: Sequence[Comparison]) -> list[Comparison]:
+    """Of any two arms that were tested on the same images, but for the pairs that were told; p after Holm over all pairs."""
+    known = {frozenset((id(each.ours), id(each.theirs))) for each in told}
+    pairs = [(ours, theirs) for theirs, ours in combinations(arms, 2) if frozenset((id(ours), id(theirs))) not in known]
+    made = [Comparison(*pair, on_images(*pair)) for pair in pairs if np.array_equal(pair[0].targets, pair[1].targets)]
+    corrected = stats.holm([each.difference.p for each in (*made, *told)])
+    return [replace(each, p=p) for each, p in zip(made, corrected, strict=False)]
 
 
 def on_images(ours: Arm, theirs: Arm) -> stats.Difference:

@@ -262,7 +262,7 @@
   const compare = () => {
     const { arms, pairs } = data.errors;
     const [a, b] = [arms[shown.a].arm, arms[shown.b].arm];
-    one("[data-mcnemar]").textContent = pairs[`${a} ${b}`] ?? pairs[`${b} ${a}`] ?? (a === b ? "A and B are the same." : "Of pairs with the baseline only it is told how they differ on the same images.");
+    one("[data-mcnemar]").textContent = pairs[`${a} ${b}`] ?? pairs[`${b} ${a}`] ?? (a === b ? "A and B are the same." : "How they differ image by image is told of arms that were tested on the same images; of more than twelve arms, of pairs with the baseline.");
     gallery();
     redraw(["confusion", "classes", "reliability"]);
   };
