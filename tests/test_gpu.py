@@ -19,6 +19,7 @@ from cnnbench.errors import Diverged, Interrupted, RunFailed
 from cnnbench.prepare import build_augment
 from cnnbench.restore import load_checkpoint
 from cnnbench.rundir import RunDir
+from cnnbench.sweep.measuring import measure
 from cnnbench.train import run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")]
@@ -222,6 +223,13 @@ def test_replayed_steps_that_diverge_are_told(tmp_path):
     with pytest.raises(Diverged, match=r"in step \d+, lr"):
         run(compose([*STEPS, "model=lenet5", "epochs=20", "optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant",
                      f"runs_dir={tmp_path}"]))  # fmt: skip
+
+
+def test_a_plan_measures_steps_as_they_will_be():
+    replayed, plain = (
+        measure(compose(["model=resnet20", f"trainer.cuda_graph={graph}"])) for graph in ("true", "false")
+    )
+    assert 0 < replayed.seconds < plain.seconds
 
 
 # ---- sweeps ----------------------------------------------------------------------------------------------------------

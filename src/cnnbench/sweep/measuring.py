@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cnnbench.classifier import with_auxiliary
 from cnnbench.config import Config
+from cnnbench.cuda_graph import Replay, suits_cuda_graph
 from cnnbench.environment import peak_mb
 from cnnbench.numerics import apply_numerics, arranged
 from cnnbench.prepare import build_net, build_optimizer, prepare, steps
@@ -35,14 +36,19 @@ def measure(config: Config) -> Estimate:
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "16")
 
     def forward(images: torch.Tensor) -> list[torch.Tensor]:
-        with torch.autocast(device.type, dtype=half, enabled=half is not None):
+        with torch.autocast(device.type, dtype=half, enabled=half is not None, cache_enabled=False):
             logits, auxiliary = with_auxiliary(net(images))
         return [logits, *auxiliary]
 
+    def loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return torch.stack([F.cross_entropy(logits.float(), labels) for logits in forward(images)]).sum()
+
+    replay = Replay(loss_of, net, config.batch_size) if suits_cuda_graph(config) else None
+
     def train_on(images: torch.Tensor, labels: torch.Tensor) -> None:
-        optimizer.zero_grad()
-        loss = torch.stack([F.cross_entropy(logits.float(), labels) for logits in forward(images)]).sum()
-        scaler.scale(loss).backward()
+        if replay is None or replay(images, labels) is None:
+            optimizer.zero_grad()
+            scaler.scale(loss_of(images, labels)).backward()
         scaler.step(optimizer)
         scaler.update()
 
