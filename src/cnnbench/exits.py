@@ -26,7 +26,7 @@ def ended(work: Callable[[], int | None], hint: Callable[[CnnbenchError], str] =
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more, as in `| head`
-        return 0
+        return 141  # 128 + SIGPIPE, as of any command
 
 
 def say(message: str) -> None:

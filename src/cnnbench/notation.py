@@ -18,8 +18,17 @@ OURS = re.compile(rf"({'|'.join(map(re.escape, PACKAGES))})(\.[a-zA-Z]\w*)+")  #
 
 
 def canonical(value: Any) -> str:
-    """The same text for equal values of plain types, whatever the order of their keys."""
-    return json.dumps(value, sort_keys=True, default=str)
+    """The same text for equal values of plain types, whatever the order of their keys, and whether 1 is written as 1.0."""
+    return json.dumps(_whole(value), sort_keys=True, default=str)
+
+
+def _whole(value: Any) -> Any:
+    """Floats that are integers as such."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return {key: _whole(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def as_typed(value: Any) -> str:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import made_sweeps as made
 from cnnbench.report import words
+from cnnbench.report.limits import limits
 from cnnbench.report.read import read
 from cnnbench.report.review import review
 from cnnbench.report.words import answer, more_seeds, p_value, points, signed, some
@@ -176,8 +177,9 @@ def test_many_undecided_are_one_sentence_with_their_sizes():
     told = answer(reviewed([(A, BASE), *(({"model": name}, SAME) for name in "bcd")]))
     assert len(told) == 1
     assert told[0].startswith(
-        "Undecided whether they differ from the baseline: b (0.0 points), c (0.0 points), d (0.0 points)"
+        "Undecided whether they differ from the baseline: b (0.0 points, 95 % interval -1.8 to 1.8), c (0.0 points, "
     )
+    assert ", 5 seeds each; between " in told[0]
 
 
 def test_what_settles_several_settles_the_widest_of_them():
@@ -214,7 +216,9 @@ def test_a_grid_with_a_hole_is_answered_cell_by_cell():
 def test_where_all_cells_have_but_one_seed_in_common_the_missing_runs_are_asked_for():
     seeds = ({0: 0.5, 1: 0.6}, {0: 0.6, 2: 0.7}, {0: 0.7, 1: 0.6}, {0: 0.6, 2: 0.8})
     cells = [({"model": m, "lr": lr}, found) for (m, lr), found in zip(product("ab", (1, 2)), seeds, strict=True)]
-    assert all("run what is missing" in sentence for sentence in answer(reviewed(cells))[:2])
+    found = reviewed(cells)
+    assert "on average over" not in " ".join(answer(found))
+    assert "Only one seed is done in all cells, so main effects are not known: run what is missing." in limits(found)
 
 
 @settings(max_examples=60, deadline=None)

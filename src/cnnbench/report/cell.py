@@ -87,7 +87,7 @@ def as_level(key: str, value: Any) -> Any:
     """A factor's value as it can be grouped by: `crop+rotate` for steps of a group, `[1,2]` for another list."""
     if not isinstance(value, list | dict):
         return value
-    return "+".join(map(as_typed, value)) if isinstance(value, list) and key in GROUPS else as_typed(value)
+    return "+".join(map(as_typed, value)) or "none" if isinstance(value, list) and key in GROUPS else as_typed(value)
 
 
 def word(key: str, value: Any) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cnnbench.notation import canonical
 from cnnbench.report import stats
 from cnnbench.report.cell import Cell
 from cnnbench.report.review import Review
-from cnnbench.report.run import Run
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
 
@@ -24,6 +24,7 @@ class Verdict:
         wants: the same as a check.
         outcome: reproduced where the whole interval meets it, not reproduced where none of it does.
         point, interval, n: of the mean, or of the difference paired by seed.
+        why: nothing came out.
     """
 
     says: str
@@ -32,6 +33,7 @@ class Verdict:
     point: float | None = None
     interval: stats.Interval = None
     n: int = 0
+    why: str = ""
 
 
 def verdicts(review: Review) -> list[Verdict]:
@@ -47,9 +49,12 @@ def verdict(claim: Mapping[str, Any], cells: Iterable[Cell]) -> Verdict:
     )
     over = claim.get("over")
     wants = f"{metric} of {_setting(claim['of'])}" + (f" less that of {_setting(over)}" if over else "") + f" {bounds}"
-    ours, theirs = by_seed(claim["of"], over, metric, list(cells))
+    listed = list(cells)
+    ours, theirs = by_seed(claim["of"], over, metric, listed)
+    if above is None and below is None:
+        return Verdict(claim["says"], wants, "undecided", why="it says neither above nor below what")
     if not ours:
-        return Verdict(claim["says"], wants, "undecided")
+        return Verdict(claim["says"], wants, "undecided", why=unknown(claim["of"], over, metric, listed))
     difference = stats.paired(ours, theirs) if over else stats.one_sample(ours)
     return Verdict(
         claim["says"],
@@ -59,6 +64,18 @@ def verdict(claim: Mapping[str, Any], cells: Iterable[Cell]) -> Verdict:
         difference.interval,
         len(ours),
     )
+
+
+def unknown(of: Mapping[str, Any], over: Mapping[str, Any] | None, metric: str, cells: list[Cell]) -> str:
+    """Why a claim has no numbers."""
+    ours = [cell for cell in cells if has(cell, of)]
+    if not ours:
+        return f"no cell has {_setting(of)}"
+    if over and not any(is_twin(other, cell, over) for cell in ours for other in cells):
+        return f"no cell has {_setting(over)} and is otherwise as one that has {_setting(of)}"
+    if not any(values_of(cell, metric) for cell in ours):
+        return f"no run of it has {metric}"
+    return "no seed is done in all that it compares" if over else "no seed is done in all cells that have it"
 
 
 def _setting(setting: Mapping[str, Any]) -> str:
@@ -84,7 +101,7 @@ def by_seed(
     rows = []
     for cell in cells:
         if has(cell, of):
-            twin = next((other for other in cells if is_twin(other, cell, of, over)), None) if over else cell
+            twin = next((other for other in cells if is_twin(other, cell, over)), None) if over else cell
             rows.append((values_of(cell, metric), values_of(twin, metric) if twin else {}))
     seeds = [seed for seed in rows[0][0] if all(seed in side for row in rows for side in row)] if rows else []
     ours, theirs = ([statistics.fmean(row[side][seed] for row in rows) for seed in seeds] for side in (0, 1))
@@ -99,18 +116,15 @@ def values_of(cell: Cell, metric: str) -> dict[Any, float]:
 def has(cell: Cell, setting: Mapping[str, Any]) -> bool:
     """Whether a cell's runs have these values, be they varied or fixed."""
     known = next((run for run in cell.runs if run.config), cell.runs[0])
-    return all(_value(cell.setting, known, key) == value for key, value in setting.items())
+    values: dict[str, Any] = {**known.config, **known.choices, **cell.setting}
+    return all(key in values and canonical(values[key]) == canonical(value) for key, value in setting.items())
 
 
-def is_twin(other: Cell, cell: Cell, of: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
-    """Whether another cell has `over`, and is as this one in all that neither setting names."""
-    named = {*of, *over}
-    return has(other, over) and all(
-        other.setting.get(key) == value for key, value in cell.setting.items() if key not in named
+def is_twin(other: Cell, cell: Cell, over: Mapping[str, Any]) -> bool:
+    """Whether another cell has `over`, and is as this one in all that it does not name."""
+    kept = (pair for pair in cell.setting.items() if pair[0] not in over)
+    return (
+        other is not cell
+        and has(other, over)
+        and all(canonical(other.setting.get(key)) == canonical(value) for key, value in kept)
     )
-
-
-def _value(setting: Mapping[str, Any], run: Run, key: str) -> Any:
-    if key in setting:
-        return setting[key]
-    return run.choices[key] if key in run.choices else run.config.get(key)

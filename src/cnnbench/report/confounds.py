@@ -9,6 +9,7 @@ from typing import Any
 from cnnbench.notation import as_typed, canonical
 
 MOST_VALUES = 3  # of an arm that are told
+MEASURED = ("params", "macs", "train")  # told by results, some of which may not tell
 FACTS = {  # what is told in words, whatever key it comes from
     "lr": "learning rate", "params": "parameters", "macs": "multiply-adds", "image": "image", "epochs": "epochs",
     "batch_size": "batch size", "steps": "steps", "train": "training images",
@@ -93,7 +94,8 @@ def _arms(factor: str, settings: Sequence[Mapping[str, Any]], facts: Sequence[Ma
         if KEYS.get(name, name) != name or KEYS.get(factor) == name or name == factor or name.startswith(f"{factor}."):
             continue
         values = [_distinct(own.get(name) for own in members[level]) for level in levels]
-        if any(set(map(canonical, listed)) != set(map(canonical, values[0])) for listed in values):
+        told = [listed for listed in values if name not in MEASURED or listed != [None]]
+        if any(set(map(canonical, listed)) != set(map(canonical, told[0])) for listed in told):
             differing[name] = values
     return Arms(factor, list(levels.values()), differing)
 

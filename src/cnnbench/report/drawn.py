@@ -112,7 +112,8 @@ def of_pictures(report: Report, place: Mapping[int, int]) -> dict[str, Any]:
     few = same[:3]
     only: dict[str, tuple[list[Pictured], list[int]]] = {}
     pairs = [each for each in report.comparisons if any(each.ours is arm for arm in same)]
-    for each in pairs[:PAIRS]:
+    others = [each for each in report.others if any(each.ours is arm for arm in same)]
+    for each in (*pairs[:PAIRS], *others):
         for ours, theirs in ((each.ours, each.theirs), (each.theirs, each.ours)):
             numbers = [place[id(ours.cell)], place[id(theirs.cell)]]
             only[f"{numbers[0]} {numbers[1]}"] = (mistakes.only_first(ours, theirs, report.pictures), numbers)

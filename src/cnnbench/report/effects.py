@@ -79,7 +79,8 @@ def base_level(cells: Sequence[Cell], runs: Runs, key: str) -> Any:
 def main_effects(cells: Sequence[Cell], runs: Runs) -> list[Effect]:
     """Of each level of each factor against the baseline's, else the first; seeds that lack one of the cells are left out.
 
-    Nothing where one of the levels has no such seed: what is told of the others would hide it.
+    Nothing where one of the levels has no such seed, what is told of the others would hide it; nor where it has but one of
+    several.
     """
     place = {canonical(cell.setting): cell for cell in cells}
     effects = []
@@ -92,8 +93,8 @@ def main_effects(cells: Sequence[Cell], runs: Runs) -> list[Effect]:
         ]
         others = [other for other in runs.keys if other != key and len(levels(cells, other)) > 1]
         effect = _effect(key, level, base, others, pairs)
-        if effect is None:
-            return []
+        if effect is None or effect.difference.n < min(2, max(cell.n for cell in cells)):
+            return []  # the cells by themselves say more
         effects.append(effect)
     corrected = stats.holm([effect.difference.p for effect in effects])
     return [replace(effect, p=p) for effect, p in zip(effects, corrected, strict=True)]

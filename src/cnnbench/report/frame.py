@@ -39,5 +39,7 @@ def load(path: Path | str, epochs: bool = False) -> pandas.DataFrame:
         else:
             rows.append({**head, **final(run)})
     heads = ["run", "state", *found.keys, "seed"]
-    columns = dict.fromkeys([*heads, *(key for row in rows for key in row)])
+    columns = dict.fromkeys(
+        [*heads, *(key for row in rows for key in row), *([] if epochs else ("test/acc", "test/loss"))]
+    )
     return pandas.DataFrame(rows, columns=list(columns))

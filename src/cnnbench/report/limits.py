@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import shorten
 from typing import Any
 
 from cnnbench.notation import canonical, some
-from cnnbench.report.cell import METRIC, word
+from cnnbench.report.cell import METRIC, Cell, word
 from cnnbench.report.confounds import FACTS, Arms, confounds, folded, several
 from cnnbench.report.differing import tested
 from cnnbench.report.effects import whole_grid
@@ -73,6 +73,9 @@ def unequal(review: Review) -> Iterator[str]:
         few = [f"{cell.label} has {cell.n}" for cell in review.cells if cell.n < max(counts)]
         main = ", a main effect those that all have" if review.effects else ""
         yield f"Not every cell has {max(counts)} seeds: {some(few)}. A difference uses the seeds that both cells have{main}."
+    partly = [told for cell in review.cells if (told := _partly(cell, review.cells))]
+    if partly:
+        yield f"These are compared by the seeds that they share with their baseline: {some(partly)}."
     unpaired = [cell.label for cell in review.cells if cell.difference is not None and not cell.paired]
     if unpaired:
         yield f"These share too few seeds with their baseline and are compared unpaired (Welch): {some(unpaired)}."
@@ -80,16 +83,48 @@ def unequal(review: Review) -> Iterator[str]:
         base = next((review.cells[cell.base].label for cell in review.cells if cell.base is not None), "")
         why = "No baseline was stated"
         if stated := review.runs.asked.get("baseline"):
-            there = any(stated.items() <= cell.setting.items() for cell in review.cells)
+            varied = {key: value for key, value in stated.items() if key in review.runs.keys}
+            there = any(canonical({**cell.setting, **varied}) == canonical(cell.setting) for cell in review.cells)
             why = f"The stated baseline {'has no result' if there else 'is none of the cells'}"
         yield f"{why}; the others are compared with the first that has results, {base}."
+    else:
+        alone = [
+            cell.label
+            for cell in review.cells
+            if cell.n and cell.base is None and cell.setting != baseline_of(cell, review)
+        ]
+        if alone:
+            yield f"Compared with nothing, as there is no such cell with the baseline's values: {some(alone)}."
     if whole_grid(review.cells, review.runs.keys) and not review.effects and any(counts):
-        yield "No seed is done in all cells, so main effects are not known."
+        shared = set.intersection(*(set(cell.values) for cell in review.cells))
+        yield f"{'Only one' if shared else 'No'} seed is done in all cells, so main effects are not known: run what is missing."
+
+
+def baseline_of(cell: Cell, review: Review) -> dict[str, Any]:
+    """The setting of the cell that one is compared with, be it there or not."""
+    stated = review.runs.asked.get("baseline") or {}
+    return {**cell.setting, **{key: value for key, value in stated.items() if key in review.runs.keys}}
+
+
+def _partly(cell: Cell, cells: Sequence[Cell]) -> str:
+    """Which seeds a cell and its baseline do not share, where both have some of their own."""
+    if cell.base is None or cell.difference is None or not cell.paired:
+        return ""
+    ours, theirs = cell.values, cells[cell.base].values
+    lacking, lacks = (
+        ", ".join([str(seed) for seed in one if seed not in other][:LISTED])
+        for one, other in ((theirs, ours), (ours, theirs))
+    )
+    if not lacking or not lacks:
+        return ""
+    return f"{cell.label} by {cell.difference.n} (it has no seed {lacking}, its baseline no {lacks})"
 
 
 def other_differences(review: Review) -> list[Arms]:
     """The factors, with what else differs between their arms."""
-    runs = [run for run in review.runs.done if run.config] or [run for run in review.runs.runs if run.config]
+    runs = [run for run in review.runs.done if run.config and run.metric(METRIC) is not None] or [
+        run for run in review.runs.runs if run.config
+    ]
     own = folded([facts(run) for run in runs], [run.choices for run in runs], review.runs.keys)
     return confounds([run.setting for run in runs], own, review.runs.keys)
 
@@ -100,10 +135,8 @@ def facts(run: Run) -> dict[str, Any]:
     config = {key: value for key, value in run.config.items() if key not in (*DETAILS, "seed")}
     own = {"lr": config.get("optimizer.lr"), "image": config.get("data.image_size")}
     own |= {name: config.get(name) for name in ("epochs", "batch_size")}
-    own |= {name: result.get(name) for name in ("params", "macs")} if result else {}
-    if result:
-        own["train"] = result.get("n", {}).get("train")
-    return {**config, **own}
+    made = {**{name: result.get(name) for name in ("params", "macs")}, "train": result.get("n", {}).get("train")}
+    return {**config, **own, **{name: value for name, value in made.items() if value is not None}}
 
 
 def confounded(arms: Arms) -> Iterator[str]:
@@ -123,9 +156,9 @@ def confounded(arms: Arms) -> Iterator[str]:
 
 def made_otherwise(review: Review) -> Iterator[str]:
     """Runs of other code, versions, machines or number formats than the others."""
-    done = review.runs.done
     for what, (name, key) in MADE_WITH.items():
         groups: dict[str, list[str]] = {}
+        done = [run for run in review.runs.done if run.metric(METRIC) is not None and _made_with(run, name) is not None]
         for run in done:
             groups.setdefault(canonical(_made_with(run, name)), []).append(run.name)
         if len(groups) > 1 and key not in review.runs.keys:
@@ -150,17 +183,24 @@ def of_test(review: Review) -> Iterator[str]:
     images = {tested(run) for run in done if run.config}
     if len(sizes) > 1 or len(images) > 1:
         yield "The runs were not tested on the same images; their differences include that of the images."
-    size = min(sizes, default=None)
-    best = max((cell.mean for cell in review.cells if cell.mean is not None), default=None)
-    if size and best is not None:
+    size, best = (
+        min(sizes, default=None),
+        max((cell.mean for cell in review.cells if cell.mean is not None), default=None),
+    )
+    if size and best is not None and len(sizes) == 1:
         _, (low, high) = wilson(round(best * size), size)
         half = points((high - low) / 2)
         yield (
             f"Test has {size:,} images, one of which is {points(1 / size)} points. The intervals say how far other seeds would scatter on "
             f"these images; for other images of the kind an accuracy of {best:.4f} is known to about ±{half} points."
         )
-    reads = sum(1 + test_reads(run) for run in done)
-    besides = f", {reads - len(done)} of them by evaluate" if reads > len(done) else ", once a run"
+    again = len(review.runs.again) + sum(run.done for run in review.runs.twice)
+    evaluated = sum(map(test_reads, (*done, *review.runs.twice)))
+    reads = len(done) + again + evaluated
+    parts = [f"{again} of them by runs of the same"] * bool(again) + [f"{evaluated} of them by evaluate"] * bool(
+        evaluated
+    )
+    besides = f", {' and '.join(parts)}" if parts else ", once a run"
     known = sum(cell.n > 0 for cell in review.cells)
     best_of = f"; chosen by it, the best of {known} cells looks better than it is" if known > 1 else ""
     yield f"Test was read {plural(reads, 'time')}{besides}{best_of}."

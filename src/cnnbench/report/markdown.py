@@ -54,6 +54,6 @@ def of_table(table: tables.Table) -> str:
 
 def plain(text: str) -> str:
     """A text as it is, whatever Markdown or HTML would make of it."""
-    for mark in "\\`*_[]<>|#":
+    for mark in "\\`*_[]<>|#&$~":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())

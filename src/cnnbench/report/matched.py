@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -169,6 +170,7 @@ def match(before: Runs, after: Runs) -> Matched:
         places = profiles(ours, theirs, {*before.keys, *after.keys})
     at = {place: cell for place, cell in zip(places[1], theirs, strict=True) if place}
     pairs = [Pair(cell, at[place]) for place, cell in zip(places[0], ours, strict=True) if place in at]
+    pairs += lost([cell for cell in ours if all(cell is not pair.before for pair in pairs)], theirs, before, after)
     if not pairs:
         raise ConfigError(
             f"{before.path} and {after.path}: no cell is in both; the first has {listed([cell.label for cell in ours])}, "
@@ -178,6 +180,19 @@ def match(before: Runs, after: Runs) -> Matched:
     only_ours, only_theirs = ([cell for cell in cells if id(cell) not in matched] for cells in (ours, theirs))
     pairs = judged(pairs)
     return Matched(before, after, pairs, only_ours, only_theirs, overall(pairs))
+
+
+def lost(ours: Sequence[Cell], theirs: Sequence[Cell], before: Runs, after: Runs) -> list[Pair]:
+    """Cells of A with those of B that were asked for and left no config: by the keys that vary in both, where that is clear."""
+    keys = [key for key in before.keys if key in after.keys]
+
+    def place(cell: Cell) -> str:
+        return canonical([cell.setting.get(key) for key in keys])
+
+    bare = [cell for cell in theirs if not configured(cell.runs).config] if keys else []
+    places = Counter(map(place, (*ours, *bare)))
+    at = {place(cell): cell for cell in bare}
+    return [Pair(cell, at[place(cell)]) for cell in ours if place(cell) in at and places[place(cell)] == 2]
 
 
 def profiles(ours: Sequence[Cell], theirs: Sequence[Cell], swept: set[str]) -> list[list[str]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
+from cnnbench.notation import some
 from cnnbench.report import stats
 from cnnbench.report.cell import Cell
 from cnnbench.report.run import Run, first_line
@@ -124,6 +125,27 @@ def arm_of(cell: Cell, problems: list[str]) -> Arm | None:
     )  # fmt: skip
 
 
+def of_one_size(arms: Sequence[Arm]) -> list[Arm]:
+    """The same with confusions of as many classes as any of them has."""
+    most = max((len(arm.confusion) for arm in arms), default=0)
+    return [replace(arm, confusion=np.pad(arm.confusion, (0, most - len(arm.confusion)))) for arm in arms]
+
+
+def untold(cells: Sequence[Cell], arms: Sequence[Arm]) -> list[str]:
+    """What the answers to single images leave out: cells whose runs left none, and those of which some did."""
+    seeds = {id(arm.cell): arm.seeds for arm in arms}
+    done = {cell.label: (seeds.get(id(cell), 0), sum(run.done for run in cell.runs)) for cell in cells}
+    some_of = [f"{label} ({known} of {runs})" for label, (known, runs) in done.items() if 0 < known < runs]
+    none_of = [label for label, (known, runs) in done.items() if not known and runs]
+    told = []
+    if arms and some_of:
+        told.append(f"What nets get wrong is of the runs alone that left their predictions: {some(some_of)}.")
+    if arms and none_of:
+        why = "their runs left no predictions, or were tested on images that differ from seed to seed"
+        told.append(f"What nets get wrong is not known of these, {why}: {some(none_of)}.")
+    return told
+
+
 @lru_cache(maxsize=1)
 def drawn(images: int) -> np.ndarray:
     """The bootstrap's images, the same for all arms."""
@@ -147,18 +169,19 @@ class Pictured:
 def most_missed(arms: Sequence[Arm], pictures: dict[int, Any], most: int = SHOWN) -> list[Pictured]:
     """The images that most runs get wrong, of those there are pictures of; the highest loss first among equals."""
     missed = np.average([1 - arm.share for arm in arms], axis=0, weights=[arm.seeds for arm in arms])
-    return _pictured(missed, np.mean([arm.loss for arm in arms], 0), arms, pictures, most)
+    return _pictured(missed > 0.5, missed, np.mean([arm.loss for arm in arms], 0), arms, pictures, most)
 
 
 def only_first(ours: Arm, theirs: Arm, pictures: dict[int, Any], most: int = SHOWN) -> list[Pictured]:
-    """The images that `ours` gets right and `theirs` wrong."""
-    return _pictured(ours.share - theirs.share, theirs.loss - ours.loss, [ours, theirs], pictures, most)
+    """The images that most runs of `ours` get right and most of `theirs`, or half of them, wrong."""
+    differ = (ours.share > 0.5) & (theirs.share <= 0.5)
+    return _pictured(differ, ours.share - theirs.share, theirs.loss - ours.loss, [ours, theirs], pictures, most)
 
 
 def _pictured(
-    by: np.ndarray, then: np.ndarray, arms: Sequence[Arm], pictures: dict[int, Any], most: int
+    which: np.ndarray, by: np.ndarray, then: np.ndarray, arms: Sequence[Arm], pictures: dict[int, Any], most: int
 ) -> list[Pictured]:
-    order = [int(index) for index in np.lexsort((-then, -by)) if by[index] > 0 and int(index) in pictures][:most]
+    order = [int(index) for index in np.lexsort((-then, -by)) if which[index] and int(index) in pictures][:most]
     return [
         Pictured(index, int(arms[0].targets[index]), [(int(arm.said[index]), float(arm.share[index])) for arm in arms])
         for index in order
@@ -174,6 +197,7 @@ def pictures_of(runs: Sequence[Run], problems: list[str]) -> dict[int, np.ndarra
                 index, images = file["index"], file["images"]
             if (
                 images.ndim != 4
+                or 0 in images.shape[1:]
                 or images.shape[3] not in (1, 3)
                 or images.dtype != np.uint8
                 or index.shape != images.shape[:1]

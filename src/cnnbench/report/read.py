@@ -27,6 +27,7 @@ class Runs:
         unlisted: names of runs that lie beside those that the sweep lists, and are left out.
         problems: files that could not be read, each in a line.
         launcher: the process that starts its jobs now, if any does.
+        again: names of finished runs of the same jobs, as `reproduce` makes them, which are left out too.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Runs:
     unlisted: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     launcher: str | None = None
+    again: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> list[Run]:
@@ -51,7 +53,7 @@ def read(path: Path) -> Runs:
         ConfigError: there is no run.
     """
     problems: list[str] = []
-    if (path / "config.yaml").is_file():
+    if (path / "config.yaml").is_file() or (path / "result.json").is_file():
         return inferred(path, [path], problems)
     sweep = SweepDir(path)
     try:
@@ -59,18 +61,18 @@ def read(path: Path) -> Runs:
     except ConfigError as error:
         problems.append(str(error))
         asked, jobs = {}, []
-    folders = sorted(found.parent for found in path.glob("*/config.yaml")) if path.is_dir() else []
+    folders = sorted({found.parent for name in ("config.yaml", "result.json") for found in path.glob(f"*/{name}")})
     if not jobs:
         if not folders:
             raise ConfigError(f"{path}: holds no runs{near(path)}")
         return inferred(path, folders, problems)
     runs = [listed(job, problems) for job in jobs]
-    beside = [
-        folder.name for folder in folders if folder.name not in {job.name for job in jobs} and not copy(folder, jobs)
-    ]
+    others = [folder for folder in folders if folder.name not in {job.name for job in jobs}]
+    beside = [folder.name for folder in others if not copy(folder, jobs)]
+    again = [folder.name for folder in others if copy(folder, jobs) and (folder / "result.json").is_file()]
     keys = tuple(key for key in asked.get("keys", []) if key != "seed")
     kept, twice = once(runs)
-    return Runs(path, asked, keys, kept, twice, beside, problems, sweep.launcher())
+    return Runs(path, asked, keys, kept, twice, beside, problems, sweep.launcher(), again)
 
 
 def near(path: Path) -> str:

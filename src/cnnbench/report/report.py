@@ -83,6 +83,7 @@ def make_report(path: Path, progress: Callable[[str], None] = lambda what: None,
             for number, arm in enumerate(pool.map(lambda cell: mistakes.arm_of(cell, problems), found.cells)):
                 progress(f"predictions, cell {number + 1} of {len(found.cells)}")
                 arms += [arm] if arm is not None else []
+    arms = mistakes.of_one_size(arms)
     pictured = [run for arm in mistakes.alike(arms) for run in arm.cell.runs if run.done]
     pictures = mistakes.pictures_of(pictured, problems)
     found = replace(found, runs=with_problems(runs, problems))
@@ -92,7 +93,7 @@ def make_report(path: Path, progress: Callable[[str], None] = lambda what: None,
     return Report(
         found,
         words.answer(found),
-        limits.limits(found),
+        [*limits.limits(found), *mistakes.untold(found.cells, arms)],
         verdicts,
         published,
         arms,

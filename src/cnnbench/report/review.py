@@ -77,7 +77,7 @@ def compared(cells: list[Cell], runs: Runs) -> tuple[list[Cell], bool]:
 
 
 def ranked(cells: list[Cell]) -> list[Cell]:
-    """The best is marked, and what cannot be told from it, however the pair was come upon (Bonferroni over all pairs)."""
+    """The best is marked, and what cannot be told from it: by p where they are compared, else by Bonferroni over all pairs."""
     means = [cell.mean if cell.mean is not None else -1.0 for cell in cells]
     if len([mean for mean in means if mean >= 0]) < 2:
         return cells
@@ -85,11 +85,14 @@ def ranked(cells: list[Cell]) -> list[Cell]:
     known = sum(cell.n > 0 for cell in cells)
     pairs = known * (known - 1) / 2
 
-    def alike(cell: Cell) -> bool:
+    def alike(number: int, cell: Cell) -> bool:
+        for one, other in ((cell, best), (cells[best], number)):  # its difference is told, and judged
+            if one.base == other and one.difference is not None:
+                return one.p is None or one.p >= ALPHA
         difference, _ = difference_of(cells[best].values, cell.values)
         return difference is None or difference.p is None or difference.p * pairs >= ALPHA
 
     return [
-        replace(cell, best=number == best, alike=number != best and cell.n > 0 and alike(cell))
+        replace(cell, best=number == best, alike=number != best and cell.n > 0 and alike(number, cell))
         for number, cell in enumerate(cells)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ PARTS = {  # of result.json, and what each is where it is there
     **dict.fromkeys(("n", "time", "versions", "hardware", "numerics", "git"), dict | None),
     **dict.fromkeys(("code", "split_hash", "label_hash", "precision"), str | None), "classes": list | None,
 }  # fmt: skip
+LARGEST = 1e100  # numbers beyond cannot be squared
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "recipe")
 
 
@@ -52,7 +54,7 @@ class Run:
     @property
     def name(self) -> str:
         """Of its directory."""
-        return self.directory.path.name
+        return self.directory.path.name or self.directory.path.resolve().name
 
     @property
     def done(self) -> bool:
@@ -80,7 +82,7 @@ def read_run(directory: RunDir, problems: list[str]) -> Run:
     values = read_config(directory.config, problems)
     choices, swept = values.get("choices"), values.get("swept")
     config = flat({str(key): value for key, value in values.items() if key not in LABELS})
-    status, result = standing(directory), None
+    status, result = standing(directory, problems), None
     if status["state"] == "done":
         result = read_result(directory.result, problems)
         if result is None:
@@ -90,15 +92,24 @@ def read_run(directory: RunDir, problems: list[str]) -> Run:
     reason = status.get("reason")
     return Run(
         directory, setting, str(status["state"]), str(reason) if reason else None, config,
-        choices if isinstance(choices, dict) else {}, tuple(map(str, swept)) if isinstance(swept, list) else (), result, epochs,
+        {group: choice for group, choice in choices.items() if isinstance(group, str) and isinstance(choice, str)}
+        if isinstance(choices, dict)
+        else {},
+        tuple(map(str, swept)) if isinstance(swept, list) else (), result, epochs,
     )  # fmt: skip
 
 
-def standing(directory: RunDir) -> dict[str, Any]:
-    """How a run stands; one whose status.json makes no sense is as one that has none."""
+def standing(directory: RunDir, problems: list[str]) -> dict[str, Any]:
+    """How a run stands; a status.json that makes no sense is named."""
+    path = directory.path / "status.json"
     try:
+        if not isinstance(json.loads(path.read_text(encoding="utf-8"))["state"], str):
+            raise ValueError("state")
         return directory.found()
-    except (TypeError, ValueError):
+    except FileNotFoundError:
+        return directory.found()
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        problems.append(f"{path}: is no status")
         return {"state": "done" if directory.result.is_file() else "interrupted"}
 
 
@@ -106,9 +117,13 @@ def read_config(path: Path, problems: list[str]) -> dict[str, Any]:
     """A run's config.yaml."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        if not isinstance(error, FileNotFoundError):
-            problems.append(f"{path}: cannot be read ({first_line(error)})")
+        flat(values if isinstance(values, dict) else {})
+    except FileNotFoundError:
+        if (path.parent / "result.json").is_file():
+            problems.append(f"{path}: is not there")
+        return {}
+    except (OSError, ValueError, yaml.YAMLError, TypeError, RecursionError) as error:
+        problems.append(f"{path}: cannot be read ({first_line(error)})")
         return {}
     if not isinstance(values, dict):
         problems.append(f"{path}: is no config")
@@ -120,7 +135,7 @@ def read_result(path: Path, problems: list[str]) -> dict[str, Any] | None:
     """A run's result.json."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problems.append(f"{path}: cannot be read ({first_line(error)})")
         return None
     if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
@@ -150,9 +165,10 @@ def read_epochs(path: Path, problems: list[str]) -> list[dict[str, float | None]
 
 def _number(text: Any) -> float | None:
     try:
-        return float(text)
+        value = float(text)
     except (TypeError, ValueError):
         return None
+    return None if LARGEST < abs(value) < inf else value
 
 
 def first_line(error: Exception) -> str:

@@ -100,7 +100,7 @@ def of_claims(verdicts: Sequence[Verdict]) -> Table:
                 "" if each.point is None else f"{each.point:.4f}",
                 _interval(each.interval),
                 str(each.n),
-                each.outcome,
+                f"{each.outcome}: {each.why}" if each.why else each.outcome,
             ],
             [None, None, each.point, each.interval[0] if each.interval else None, float(each.n), None],
         )

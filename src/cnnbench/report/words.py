@@ -56,6 +56,8 @@ def p_value(p: float | None) -> str:
 def answer(review: Review) -> list[str]:
     """What the runs show, in a sentence or a few."""
     done = [cell for cell in review.cells if cell.n]
+    if not done and review.runs.done:
+        return [f"Nothing is known: no result of {plural(len(review.runs.done), 'run')} holds a test accuracy."]
     if not done:
         return [f"Nothing is known yet: none of {plural(len(review.runs.runs), 'run')} is done."]
     if len(review.cells) == 1:
@@ -91,12 +93,29 @@ def of_effects(review: Review) -> list[str]:
     if len(certain) > NAMED:
         told.append(f"{len(certain) - NAMED} more differ, by less: {_seen(certain[NAMED:])}.")
     if len(rest) > 2:
-        return [*told, f"Undecided, on average over the other factors: {_seen(rest)}."]
+        needed = [review.settling(each.differences, SETTLE) for each in rest]
+        return [*told, f"Undecided, on average over the other factors: {_seen(rest)}{_more(needed)}."]
     return told + [of_effect(each, review) for each in rest]
 
 
-def _seen(effects: Sequence[Effect]) -> str:
-    return some([f"{each.label} ({signed(each.difference.point)} points)" for each in effects])
+def _seen(compared: Sequence[Effect | Cell]) -> str:
+    """What several differences came out as, the largest first, and of how many seeds they are."""
+    known = [(each.label, each.difference) for each in compared if each.difference is not None]
+    known.sort(key=lambda each: -abs(each[1].point))
+    seeds = sorted({difference.n for _, difference in known})
+    texts = [
+        f"{label} ({signed(found.point)} points{f', {interval_of(found.interval)}' if found.interval else ''})"
+        for label, found in known
+    ]
+    return f"{some(texts)}, {plural(seeds[-1], 'seed')}{' each' if len(seeds) == 1 else ' at most'}"
+
+
+def _more(needed: Sequence[tuple[int, int] | None]) -> str:
+    """How many more seeds would settle all of several differences."""
+    known = [pair for pair in needed if pair is not None]
+    most = max((low for low, _ in known), default=0), max((high for _, high in known), default=0)
+    whole = "" if len(known) == len(needed) else " where several seeds tell how far they scatter"
+    return f"; {more_seeds(*most)} would settle a difference of 1 point{whole}" if most[1] else ""
 
 
 def of_effect(effect: Effect, review: Review) -> str:
@@ -215,18 +234,13 @@ def more_seeds(low: int, high: int) -> str:
 
 def undecided(rest: Sequence[Cell], review: Review) -> str:
     """Several comparisons that show nothing, in one sentence: how far they lie apart, and what would settle all of them."""
-    seen = [f"{cell.label} ({signed(cell.difference.point)} points)" for cell in rest if cell.difference]
-    found = [
+    needed = [
         review.settling(differences(cell, review.cells[cell.base]), SETTLE)
         if cell.base is not None and cell.paired
         else None
         for cell in rest
     ]
-    needed = [pair for pair in found if pair is not None]
-    most = max((low for low, _ in needed), default=0), max((high for _, high in needed), default=0)
-    whole = "" if len(needed) == len(rest) else " where several seeds tell how far they scatter"
-    more = f"; {more_seeds(*most)} would settle a difference of 1 point{whole}" if most[1] else ""
-    return f"Undecided whether they differ from the baseline: {some(seen)}{more}."
+    return f"Undecided whether they differ from the baseline: {_seen(rest)}{_more(needed)}."
 
 
 def of_interplays(review: Review) -> str:

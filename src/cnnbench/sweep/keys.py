@@ -10,6 +10,10 @@ from cnnbench.config import Count, Keys, key
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.notation import as_typed
 
+METRICS = (  # of a result
+    "test/acc", "test/loss", "best/val/acc", "best/val/loss", "last/val/acc",
+    "test/ema_acc", "test/ema_loss", "best/val/ema_acc", "best/val/ema_loss",
+)  # fmt: skip
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Setting = dict[str, Any]  # key -> value
 
@@ -20,7 +24,7 @@ class Claim(Keys):
     says: str
     of: Setting
     over: Setting | None = None
-    metric: str = "test/acc"
+    metric: Literal[METRICS] = "test/acc"  # type: ignore[valid-type]
     above: float | None = None
     below: float | None = None
 
@@ -28,6 +32,8 @@ class Claim(Keys):
     def _has_a_bound(self) -> Claim:
         if self.above is None and self.below is None:
             raise ValueError("a bound")
+        if self.above is not None and self.below is not None and self.above >= self.below:
+            raise ValueError("bounds that leave room")
         return self
 
 

@@ -18,6 +18,7 @@ from cnnbench.sweep.freezing import Frozen, freeze
 from cnnbench.sweep.keys import Setting, SweepKeys
 from cnnbench.sweep.ledger import Job, SweepDir
 from cnnbench.sweep.slots import Slots
+from cnnbench.sweep.spoken import unspoken
 from cnnbench.sweep.sweeper import Asked, ask, label
 
 MOST = 68  # letters of a directory's name before its hash
@@ -126,6 +127,8 @@ def make_plan(
         )
     others = [job for job in earlier if job.identity not in jobs and job not in changed]
     notes += _told(list(jobs.values()), others, asked.policy)
+    if not others:  # else what is meant may be among them
+        notes += unspoken(asked.policy, [(each.job.setting, each.config) for each in jobs.values()])
     jobs = {identity: anew(each, sweep, runs) if each.due and each.stale else each for identity, each in jobs.items()}
     job_of = {setting: jobs[identity].job for setting, identity in identities.items()}
     return Plan(asked, sweep, list(jobs.values()), others, _record(record, asked), slots, tuple(notes), job_of)

@@ -22,10 +22,18 @@ SHOWN = 5  # failures
 FILE_WIDTH = 160  # characters, where it is no terminal
 
 
+class Piped(Console):
+    """Leaves it to the command what becomes of it where nobody reads any more, as in `| head`."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end with 1 here."""
+        raise BrokenPipeError
+
+
 def make_console() -> Console:
     """Where things are shown; a file takes wider tables than a terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=FILE_WIDTH)
+    console = Piped()
+    return console if console.is_terminal else Piped(width=FILE_WIDTH)
 
 
 def plain(console: Console, text: str, style: str | None = None) -> None:
