@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 
 from cnnbench.errors import ConfigError
-from cnnbench.notation import UNDECISIVE, as_typed
+from cnnbench.notation import NAME, UNDECISIVE, as_typed
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C where PyYAML has it: ten times as fast
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -27,7 +26,6 @@ Size = Count | Range | None
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PerChannel = Literal["auto"] | Finite | Annotated[list[Finite], Field(min_length=1)]
 INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 def key(expected: str, example: Any, **limits: Any) -> Any:

@@ -13,6 +13,7 @@ UNDECISIVE = (
     "data.pipeline", "trainer.checkpoint_every_s", "trainer.cuda_graph", "channels_last",
 )  # fmt: skip
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # of a folder of runs
 PACKAGES = ("cnnbench", "torch.nn", "torch.optim", "torchvision.models")  # importing a module of theirs does no harm
 OURS = re.compile(rf"({'|'.join(map(re.escape, PACKAGES))})(\.[a-zA-Z]\w*)+")  # private parts lead anywhere
 

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from cnnbench.arguments import Parser
 from cnnbench.command import importing, require_trusted, train, train_on_ranks
-from cnnbench.config import NAME, Config
+from cnnbench.config import Config
 from cnnbench.errors import ConfigError, Interrupted, SaidElsewhere
+from cnnbench.notation import NAME
 from cnnbench.ranks import placed
 from cnnbench.rundir import RunDir, write_atomic
 

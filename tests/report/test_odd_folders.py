@@ -14,6 +14,7 @@ from cnnbench.__main__ import main
 from cnnbench.report import load
 from cnnbench.report.claims import verdicts
 from cnnbench.report.limits import limits
+from cnnbench.report.listed import repeating
 from cnnbench.report.markdown import plain
 from cnnbench.report.matched import match
 from cnnbench.report.read import read
@@ -312,3 +313,16 @@ def test_a_baseline_or_claim_that_no_job_has_is_noted_before_anything_runs(tmp_p
 def test_a_claim_that_can_never_hold_is_refused(claim, capsys):
     assert main(["plan", "-m", "seed=0,1", f"sweep.claims=[{claim}]"]) == 2
     assert capsys.readouterr().err.startswith("cnnbench: sweep.claims=")
+
+
+def test_the_command_that_repeats_a_run_says_where_to_put_it_where_its_folder_has_no_runs_name(tmp_path):
+    odd = made.sweep(tmp_path / "my sw, ü", [(A, {0: 0.5})])
+    (run,) = read(odd).runs
+    assert repeating(run) == f"python -m cnnbench reproduce '{odd}/{run.name}' runs_dir=runs --trust"
+
+
+def test_the_command_that_repeats_a_run_is_typed_anywhere(tmp_path, monkeypatch):
+    path = made.run(tmp_path / "r", A)
+    monkeypatch.chdir(path)
+    (run,) = read(path.relative_to(path)).runs
+    assert f"reproduce {path} " in repeating(run)

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnbench.compose import compose, groups
-from cnnbench.config import NAME
 from cnnbench.errors import ConfigError
-from cnnbench.notation import legal
+from cnnbench.notation import NAME, legal
 from cnnbench.overrides import as_override, read_overrides
 from cnnbench.sweep import composing, sweeper
 from cnnbench.sweep.keys import SweepKeys

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.notation import OURS, as_typed
+from cnnbench.notation import NAME, OURS, as_typed
 from cnnbench.report.cell import METRIC, named
 from cnnbench.report.limits import facts
 from cnnbench.report.report import Report
@@ -52,8 +52,11 @@ def repeating(run: Run) -> str:
         return ""
     targets = [str(value) for key, value in run.config.items() if key.endswith("_target_")]
     trust = "" if all(OURS.fullmatch(target) for target in targets) else " --trust"
-    path = shlex.quote(str(run.directory.path))
-    return f"python -m cnnbench {'reproduce ' if run.done else 'resume='}{path}{trust}"
+    path = run.directory.path if run.directory.path.name else run.directory.path.resolve()
+    if not run.done:
+        return f"python -m cnnbench resume={shlex.quote(str(path))}{trust}"
+    elsewhere = "" if NAME.fullmatch(path.resolve().parent.name) else " runs_dir=runs"
+    return f"python -m cnnbench reproduce {shlex.quote(str(path))}{elsewhere}{trust}"
 
 
 def baseline_run(report: Report) -> Run | None:
