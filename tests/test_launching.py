@@ -203,7 +203,7 @@ def test_a_rank_that_loses_the_first_one_before_anything_has_begun_says_nothing(
 
 
 def first_rank_may_not_read() -> None:
-    def forbidden(directory, console):
+    def forbidden(directory, *_):
         raise PermissionError(errno.EACCES, "Permission denied", str(directory.last))
 
     cnnbench.train.resumable = forbidden
