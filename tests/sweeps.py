@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from multiprocessing import util
 from pathlib import Path
@@ -34,6 +34,15 @@ STOPPABLE = [
 STOPPABLE.remove("epochs=1")
 LEFT_S = 25  # within which nobody may be left
 BECOMES_INIT = 36  # PR_SET_CHILD_SUBREAPER
+
+
+def sleeping(processes: Iterable[psutil.Process]) -> int:
+    """How many of them are `sleep`, as those that a hanging job starts."""
+    count = 0
+    for process in processes:
+        with suppress(psutil.Error):  # it may end just now
+            count += process.name() == "sleep"
+    return count
 
 
 class Sweep:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from processes import until
-from sweeps import FATED, STOPPABLE, Sweep, assert_same_sweep, changed, swept
+from sweeps import FATED, STOPPABLE, Sweep, assert_same_sweep, changed, sleeping, swept
 
 SLOWLY = {"NETS_WAIT": "0.05"}
 HOW = ("the launcher", "its process group", "all processes")
@@ -103,7 +103,7 @@ def test_the_next_launch_waits_for_jobs_of_a_killed_one_that_are_still_saving(wh
 @pytest.mark.soak
 def test_deaf_jobs_and_those_that_let_no_thread_run_end_when_their_launcher_is_killed(launch):
     sweep = launch(*FATED, "+model.fate=deaf,stuck,fine", "sweep.slots=2")
-    until(lambda: sum(process.name() == "sleep" for process in sweep.family()) == 2, "they hang")
+    until(lambda: sleeping(sweep.family()) == 2, "they hang")
     kill(sweep, "its process group")
     sweep.assert_nobody_left(60)
 

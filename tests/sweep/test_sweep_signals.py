@@ -13,7 +13,7 @@ import pytest
 
 from cnnbench.sweep.ledger import SweepDir
 from processes import Typed, marked, own_environment, until
-from sweeps import FATED, LEFT_S, STOPPABLE, Sweep, assert_same_sweep, changed, swept
+from sweeps import FATED, LEFT_S, STOPPABLE, Sweep, assert_same_sweep, changed, sleeping, swept
 
 SLOWLY = "0.3"  # seconds for each of twelve steps
 STOPPED = ["interrupted", "interrupted", "pending", "pending"]
@@ -96,7 +96,7 @@ def test_a_signal_to_all_processes_counts_once(launch, whole):
 @pytest.mark.slow
 def test_the_second_signal_ends_all_at_once(launch):
     sweep = launch(*FATED, "+model.fate=hangs,deaf,fine", "sweep.slots=2")
-    until(lambda: sum("sleep" in process.name() for process in sweep.family()) == 1, "they hang")
+    until(lambda: sleeping(sweep.family()) == 1, "they hang")
     sweep.send(signal.SIGTERM)
     time.sleep(1)
     assert sweep.code is None
@@ -181,7 +181,7 @@ def test_control_c_at_a_terminal_saves_and_the_same_command_goes_on_to_the_same_
 @pytest.mark.soak
 def test_control_c_twice_at_a_terminal_ends_all_at_once(terminal, tmp_path):
     child = terminal("-m", *FATED, "+model.fate=hangs,deaf,fine", "sweep.slots=2")
-    until(lambda: sum(process.name() == "sleep" for process in marked(tmp_path.name)) == 1, "they hang")
+    until(lambda: sleeping(marked(tmp_path.name)) == 1, "they hang")
     child.sendintr()
     time.sleep(1)
     child.sendintr()
