@@ -7,7 +7,7 @@ BIN := .venv/bin
 run: .venv/installed            ## train: make run ARGS="model=simplecnn seed=1"
 	@$(BIN)/python -m cnnbench $(ARGS)
 
-test: .venv/installed-dev       ## the tests, in about five minutes
+test: .venv/installed-dev       ## the tests, in about six minutes
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-slow: .venv/installed-dev  ## the longer ones, and those that open the pages in chromium, where there is one
