@@ -291,10 +291,10 @@ def test_a_pipe_that_is_closed_ends_a_command_as_any_other(tmp_path):
     folder = made.sweep(tmp_path / "s", [({"model": f"m{n}"}, seeds(FIVE)) for n in range(200)])
     command = [sys.executable, "-m", "cnnbench", "report", "--text", str(folder)]
     shell = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert shell.stdout.readline().startswith(b"Undecided")
+    assert shell.stdout.readline().decode() == f"{folder}\n"
     shell.stdout.close()
-    assert shell.wait() in (0, 141)
-    assert shell.stderr.read().decode() == f"{folder}: reading\n"
+    assert shell.wait() == 141
+    assert shell.stderr.read() == b""
 
 
 def test_a_baseline_or_claim_that_no_job_has_is_noted_before_anything_runs(tmp_path, monkeypatch, capsys):

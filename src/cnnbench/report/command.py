@@ -6,8 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from cnnbench.arguments import Parser
 from cnnbench.errors import ConfigError
 from cnnbench.rundir import write_atomic
@@ -22,7 +20,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; otherwise beside the runs")
     options = parser.parse_args(arguments)
     console = make_console()
-    plain(Console(stderr=True) if options.text else console, f"{options.directory}: reading")
+    plain(console, f"{options.directory}" if options.text else f"{options.directory}: reading")
     from cnnbench.report.report import make_report
 
     if options.text:

@@ -16,6 +16,7 @@ from cnnbench.report.report import Comparison, Report
 from cnnbench.report.words import interval_of, p_value, signed
 
 PAIRS = 12  # arms whose mistakes are shown beside the baseline's
+FIRST = 6  # arms of which any two have theirs shown
 
 
 def page_data(report: Report) -> dict[str, Any]:
@@ -112,7 +113,8 @@ def of_pictures(report: Report, place: Mapping[int, int]) -> dict[str, Any]:
     few = same[:3]
     only: dict[str, tuple[list[Pictured], list[int]]] = {}
     pairs = [each for each in report.comparisons if any(each.ours is arm for arm in same)]
-    others = [each for each in report.others if any(each.ours is arm for arm in same)]
+    first = {id(arm) for arm in same[:FIRST]}
+    others = [each for each in report.others if {id(each.ours), id(each.theirs)} <= first]
     for each in (*pairs[:PAIRS], *others):
         for ours, theirs in ((each.ours, each.theirs), (each.theirs, each.ours)):
             numbers = [place[id(ours.cell)], place[id(theirs.cell)]]

@@ -255,7 +255,7 @@
     const found = (ours, theirs) => only[`${arms[ours].arm} ${arms[theirs].arm}`];
     for (const [name, ours, theirs] of [["a", shown.a, shown.b], ["b", shown.b, shown.a]]) {
       const images = found(ours, theirs);
-      const none = ours === theirs ? "A and B are the same." : images ? "None of those that were kept." : "Kept of arms that were tested on the same images; of more than twelve arms, of pairs with the baseline.";
+      const none = ours === theirs ? "A and B are the same." : images ? "None of those that were kept." : "Kept of the first six arms that were tested on the same images, and of pairs with the baseline.";
       fill(one(`[data-gallery="${name}"]`), images ?? [], none);
     }
   };
