@@ -80,6 +80,12 @@ def test_a_run_that_is_no_job_of_the_sweep_beside_it_has_the_usual_columns(table
     assert "model.kernel_size" not in types(experiment)
 
 
+def test_a_repetition_beside_the_jobs_of_a_sweep_has_its_own_value_of_what_they_vary(table):
+    experiment, values = table({"init_std": 0.5}, {"init_std": 0.01}, directory="job0-2")
+    assert types(experiment)["init_std"] == NUMBER
+    assert values["init_std"] == 0.01
+
+
 def test_where_a_job_averages_its_weights_all_have_columns_for_that(table):
     metrics = [{info.name.tag for info in table({"ema": ema}, {"ema": 0.9})[0].metric_infos} for ema in (0, 0.9)]
     assert metrics[0] == metrics[1] >= {"test/acc", "test/ema_acc", "test/ema_loss"}

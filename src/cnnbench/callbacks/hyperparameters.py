@@ -59,16 +59,17 @@ def common(config: Config) -> dict[str, str | float]:
 
 
 def _varied(config: Config, job: str, settings: dict[str, Setting]) -> dict[str, str | float]:
-    """The columns of a sweep: floats where all its jobs say a number, else strings."""
-    if job not in settings:
-        return {}
+    """The columns of a sweep, of a run beside its jobs too: floats where all of these say a number, else strings."""
+    own = settings.get(job, {})
     shared, whole = common(config), flat(config.as_dict())
     keys = dict.fromkeys(key for setting in settings.values() for key in setting)
     found: dict[str, str | float] = {}
     for key in (key for key in keys if SHOWN_AS.get(key, key) not in shared):
-        value = settings[job].get(key, whole.get(key, "none"))
-        numbers = all(_is_number(setting.get(key)) for setting in settings.values())
-        found[key] = float(value) if numbers else as_typed(value)
+        value = own.get(key, whole.get(key, "none"))
+        if not all(_is_number(setting.get(key)) for setting in settings.values()):
+            found[key] = as_typed(value)
+        elif _is_number(value):
+            found[key] = float(value)
     return found
 
 
