@@ -14,6 +14,8 @@ UNDECISIVE = (
 )  # fmt: skip
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # of a folder of runs
+FINAL = ("best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss")  # metrics of a result
+FINAL_EMA = ("best/val/ema_acc", "best/val/ema_loss", "test/ema_acc", "test/ema_loss")  # where weights are averaged
 PACKAGES = ("cnnbench", "torch.nn", "torch.optim", "torchvision.models")  # importing a module of theirs does no harm
 OURS = re.compile(rf"({'|'.join(map(re.escape, PACKAGES))})(\.[a-zA-Z]\w*)+")  # private parts lead anywhere
 

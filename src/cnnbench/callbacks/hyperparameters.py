@@ -11,10 +11,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
 
 from cnnbench.config import Config
-from cnnbench.notation import as_typed, flat
+from cnnbench.notation import FINAL, FINAL_EMA, as_typed, flat
 
-FINAL = ("best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss")
-FINAL_EMA = ("best/val/ema_acc", "best/val/ema_loss", "test/ema_acc", "test/ema_loss")
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "recipe", "trainer", "experiment")
 USUAL = ("model", "data", "optimizer", "lr", "seed")  # what varies where no sweep says
 SHOWN_AS = {"optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay", "data.image_size": "image_size"}

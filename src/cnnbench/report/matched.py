@@ -170,7 +170,9 @@ def match(before: Runs, after: Runs) -> Matched:
         places = profiles(ours, theirs, {*before.keys, *after.keys})
     at = {place: cell for place, cell in zip(places[1], theirs, strict=True) if place}
     pairs = [Pair(cell, at[place]) for place, cell in zip(places[0], ours, strict=True) if place in at]
-    pairs += lost([cell for cell in ours if all(cell is not pair.before for pair in pairs)], theirs, before, after)
+    pairs += left_nothing(
+        [cell for cell in ours if all(cell is not pair.before for pair in pairs)], theirs, before, after
+    )
     if not pairs:
         raise ConfigError(
             f"{before.path} and {after.path}: no cell is in both; the first has {listed([cell.label for cell in ours])}, "
@@ -182,7 +184,7 @@ def match(before: Runs, after: Runs) -> Matched:
     return Matched(before, after, pairs, only_ours, only_theirs, overall(pairs))
 
 
-def lost(ours: Sequence[Cell], theirs: Sequence[Cell], before: Runs, after: Runs) -> list[Pair]:
+def left_nothing(ours: Sequence[Cell], theirs: Sequence[Cell], before: Runs, after: Runs) -> list[Pair]:
     """Cells of A with those of B that were asked for and left no config: by the keys that vary in both, where that is clear."""
     keys = [key for key in before.keys if key in after.keys]
 

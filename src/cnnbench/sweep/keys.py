@@ -8,12 +8,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from cnnbench.config import Count, Keys, key
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.notation import as_typed
+from cnnbench.notation import FINAL, FINAL_EMA, as_typed
 
-METRICS = (  # of a result
-    "test/acc", "test/loss", "best/val/acc", "best/val/loss", "last/val/acc",
-    "test/ema_acc", "test/ema_loss", "best/val/ema_acc", "best/val/ema_loss",
-)  # fmt: skip
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Setting = dict[str, Any]  # key -> value
 
@@ -24,7 +20,7 @@ class Claim(Keys):
     says: str
     of: Setting
     over: Setting | None = None
-    metric: Literal[METRICS] = "test/acc"  # type: ignore[valid-type]
+    metric: Literal[FINAL + FINAL_EMA] = "test/acc"  # type: ignore[valid-type]
     above: float | None = None
     below: float | None = None
 
