@@ -82,9 +82,8 @@ def unequal(review: Review) -> Iterator[str]:
     if not review.stated and sum(cell.n > 0 for cell in review.cells) > 1:
         base = next((review.cells[cell.base].label for cell in review.cells if cell.base is not None), "")
         why = "No baseline was stated"
-        if stated := review.runs.asked.get("baseline"):
-            varied = {key: value for key, value in stated.items() if key in review.runs.keys}
-            there = any(canonical({**cell.setting, **varied}) == canonical(cell.setting) for cell in review.cells)
+        if review.runs.asked.get("baseline"):
+            there = any(baseline_of(cell, review) == cell.setting for cell in review.cells)
             why = f"The stated baseline {'has no result' if there else 'is none of the cells'}"
         yield f"{why}; the others are compared with the first that has results, {base}."
     else:
@@ -112,8 +111,7 @@ def _partly(cell: Cell, cells: Sequence[Cell]) -> str:
         return ""
     ours, theirs = cell.values, cells[cell.base].values
     lacking, lacks = (
-        ", ".join([str(seed) for seed in one if seed not in other][:LISTED])
-        for one, other in ((theirs, ours), (ours, theirs))
+        some([str(seed) for seed in one if seed not in other]) for one, other in ((theirs, ours), (ours, theirs))
     )
     if not lacking or not lacks:
         return ""
@@ -183,11 +181,9 @@ def of_test(review: Review) -> Iterator[str]:
     images = {tested(run) for run in done if run.config}
     if len(sizes) > 1 or len(images) > 1:
         yield "The runs were not tested on the same images; their differences include that of the images."
-    size, best = (
-        min(sizes, default=None),
-        max((cell.mean for cell in review.cells if cell.mean is not None), default=None),
-    )
-    if size and best is not None and len(sizes) == 1:
+    best = max((cell.mean for cell in review.cells if cell.mean is not None), default=None)
+    if len(sizes) == 1 and best is not None:
+        (size,) = sizes
         _, (low, high) = wilson(round(best * size), size)
         half = points((high - low) / 2)
         yield (

@@ -24,16 +24,13 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from cnnbench.errors import ConfigError
-from cnnbench.notation import canonical
+from cnnbench.notation import FINAL, FINAL_EMA, canonical
 from cnnbench.processes import living, this_process
 from cnnbench.rundir import RunDir, write_atomic
 
 T = TypeVar("T")
 SCHEMA = 1
-METRICS = (
-    "best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss", "best/val/ema_acc", "best/val/ema_loss", "test/ema_acc",
-    "test/ema_loss",
-)  # fmt: skip
+METRICS = FINAL + FINAL_EMA
 ENDS = ("done", "failed", "diverged")
 HASHED = re.compile(r"_([0-9a-f]{8})(-\d+)?$")  # how a run's directory ends
 
