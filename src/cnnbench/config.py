@@ -6,8 +6,7 @@ directory holds, and all that a run is made from.
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 
 from cnnbench.errors import ConfigError
-from cnnbench.notation import NAME, UNDECISIVE, as_typed
+from cnnbench.identity import fill_earlier, former_hash, identity_hash
+from cnnbench.notation import NAME, as_typed
+from cnnbench.shipped_parts import current_path
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C where PyYAML has it: ten times as fast
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -25,12 +26,23 @@ Range = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_leng
 Size = Count | Range | None
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PerChannel = Literal["auto"] | Finite | Annotated[list[Finite], Field(min_length=1)]
+OUTSIDE: dict[str, Any] = {"in_identity": False}
 INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
 
 
 def key(expected: str, example: Any, **limits: Any) -> Any:
     """A field whose errors say what was `expected` and give an `example`."""
     return Field(description=expected, examples=[example], **limits)
+
+
+def outside(**field: Any) -> Any:
+    """A field that decides no number of a run beyond its last bits: it does not enter the run's identity."""
+    return Field(json_schema_extra=OUTSIDE, **field)
+
+
+def outside_key(expected: str, example: Any, **limits: Any) -> Any:
+    """A `key` that does not enter a run's identity, unless its sweep varies it."""
+    return key(expected, example, json_schema_extra=OUTSIDE, **limits)
 
 
 class Keys(BaseModel):
@@ -59,6 +71,11 @@ class Node(Keys):
     target: str = Field(alias="_target_", examples=["mypkg.MyNet"])
     not_arguments: ClassVar[tuple[str, ...]] = ("target",)
 
+    @field_validator("target")
+    @classmethod
+    def _shipped_parts_may_have_moved(cls, target: str) -> str:
+        return current_path(target)
+
     @property
     def arguments(self) -> dict[str, Any]:
         """What the target is called with."""
@@ -69,7 +86,7 @@ class DataKeys(Node):
     """Which images, and how they are split; a data set may have keys of its own besides."""
 
     not_arguments: ClassVar[tuple[str, ...]] = ("target", "fingerprint")
-    root: str = key("a folder", "auto", min_length=1)
+    root: str = outside_key("a folder", "auto", min_length=1)
     image_size: Literal["auto"] | Count = key("auto or pixels a side, an integer above 0", 32)
     mean: PerChannel = key("auto, a number or one for each channel", "[0.5]")
     std: PerChannel = key("auto, a number above 0 or one for each channel", "[0.5]")
@@ -79,7 +96,7 @@ class DataKeys(Node):
     fraction: float = key("a number above 0, at most 1", 0.5, gt=0, le=1)
     label_noise: float = key("a number from 0, below 1", 0.2, default=0.0, ge=0, lt=1)
     split_seed: int = key("an integer from 0 to 4294967295", 0, ge=0, lt=2**32)
-    pipeline: Literal["auto", "device", "memory"] = key("auto, device or memory", "auto")
+    pipeline: Literal["auto", "device", "memory"] = outside_key("auto, device or memory", "auto")
     fingerprint: str | None = None  # of the set's files; filled when the config is frozen
 
     @field_validator("train_size", "val_size", "test_size")
@@ -110,13 +127,13 @@ class TrainerKeys(Keys):
     """Where a run happens, and how often it validates and saves."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = key("auto, cpu or gpu", "auto")
-    devices: int = key("an integer above 0", 1, gt=0)
-    num_nodes: int = key("an integer above 0", 1, gt=0)
+    devices: int = outside_key("an integer above 0", 1, gt=0)
+    num_nodes: int = outside_key("an integer above 0", 1, gt=0)
     sync_batchnorm: bool = key("true or false", "true", default=False)
-    cuda_graph: bool = key("true or false", "false", default=True)
+    cuda_graph: bool = outside_key("true or false", "false", default=True)
     max_steps: Count | None = key("an integer above 0, or null", 100)
     val_every_steps: Count | None = key("an integer above 0, or null", 15)
-    checkpoint_every_s: float = key("seconds, a number above 0", 30, gt=0)
+    checkpoint_every_s: float = outside_key("seconds, a number above 0", 30, gt=0)
 
 
 class Config(Keys):
@@ -143,15 +160,15 @@ class Config(Keys):
     precision: Literal["auto", "32", "bf16", "16"] = key("auto, 32, bf16 or 16", "auto")
     compile: bool = key("true or false", "true")
     deterministic: Literal["auto", "warn"] | bool = key("auto, true, warn or false", "true")
-    threads: Literal["auto"] | Count = key("auto or an integer above 0", 2)
-    channels_last: bool = False  # of the weights, in memory; found out when the config is frozen
-    name: str = key("at most 80 letters, digits, '.', '_', '-'", "my_run")
-    runs_dir: str = key("a folder", "runs", min_length=1)
-    resume: str = key("never, auto or a run directory", "auto")
-    log: Literal["normal", "full"] = key("normal or full", "full")
-    choices: dict[str, str] = Field(default_factory=dict)
+    threads: Literal["auto"] | Count = outside_key("auto or an integer above 0", 2)
+    channels_last: bool = outside(default=False)  # of the weights, in memory; found out when the config is frozen
+    name: str = outside_key("at most 80 letters, digits, '.', '_', '-'", "my_run")
+    runs_dir: str = outside_key("a folder", "runs", min_length=1)
+    resume: str = outside_key("never, auto or a run directory", "auto")
+    log: Literal["normal", "full"] = outside_key("normal or full", "full")
+    choices: dict[str, str] = outside(default_factory=dict)
     # keys that decide no number, but vary in the sweep that the run is of
-    swept: list[str] = Field(default_factory=list)
+    swept: list[str] = outside(default_factory=list)
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -206,7 +223,12 @@ class Config(Keys):
             raise ConfigError(f"{path}: not a readable config.yaml ({' '.join(str(error).split())})") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: not the config.yaml of a run")
-        return cls.check(values)
+        return cls.restore(values)
+
+    @classmethod
+    def restore(cls, values: dict[str, Any]) -> Config:
+        """The typed form of what a run has saved, perhaps with an earlier version of cnnbench."""
+        return cls.check(fill_earlier(values))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only, keys as in `conf/`; `swept` where a sweep has made it necessary."""
@@ -218,14 +240,12 @@ class Config(Keys):
         return yaml.dump(self.as_dict(), Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
     def deciding(self) -> dict[str, Any]:
-        """The keys that decide a frozen run's numbers, and those that vary in its sweep.
+        """The values that decide a frozen run's numbers, and those that vary in its sweep; nested, keys as in `conf/`.
 
-        Left out: names and places (`runs_dir name resume log choices data.root data.pipeline`), how often it is saved
-        (`trainer.checkpoint_every_s`), and what must not change a number beyond its last bits (`threads channels_last
-        trainer.cuda_graph trainer.devices trainer.num_nodes`). The data enter by their fingerprint.
+        Data enter by their fingerprint, never by their path.
         """
         values = self.as_dict()
-        for dotted in UNDECISIVE:
+        for dotted in OUTSIDE_IDENTITY:
             if dotted not in self.swept:
                 group, _, key = dotted.rpartition(".")
                 (values[group] if group else values).pop(key, None)
@@ -233,10 +253,25 @@ class Config(Keys):
 
     def identity(self) -> str:
         """The hash of what decides a frozen run's numbers (SHA-256, hex)."""
+        return identity_hash(self.deciding())
+
+    def identities(self) -> tuple[str, ...]:
+        """The identity, and the hash that earlier versions of cnnbench gave the same run, if they could make it."""
         values = self.deciding()
-        values["augment"] = list(values["augment"].items())  # in their order
-        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        former = former_hash(values)
+        return (identity_hash(values), former) if former else (identity_hash(values),)
+
+
+def _outside(keys: type[Keys], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a schema that are marked as outside the identity."""
+    for name, field in keys.model_fields.items():
+        if field.json_schema_extra == OUTSIDE:
+            yield f"{prefix}{name}"
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Keys):
+            yield from _outside(field.annotation, f"{prefix}{name}.")
+
+
+OUTSIDE_IDENTITY = tuple(_outside(Config))
 
 
 def _explain(error: ValidationError, values: dict[str, Any]) -> str:

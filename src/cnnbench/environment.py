@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,15 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[package] = None
     return found
+
+
+@cache
+def decides_last_bits() -> dict[str, Any]:
+    """Versions, processor and GPU: the same config gives the same numbers to the bit where these are the same."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {**versions(), "processor": _cpu_name(), "GPU": gpu}
 
 
 def code_version(modules: Iterable[str] = ()) -> str:

@@ -7,12 +7,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-# keys of a run that decide none of its numbers, beyond their last bits
-UNDECISIVE = (
-    "runs_dir", "name", "resume", "log", "choices", "swept", "threads", "trainer.devices", "trainer.num_nodes", "data.root",
-    "data.pipeline", "trainer.checkpoint_every_s", "trainer.cuda_graph", "channels_last",
-)  # fmt: skip
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # of a folder of runs
 FINAL = ("best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss")  # metrics of a result
 FINAL_EMA = ("best/val/ema_acc", "best/val/ema_loss", "test/ema_acc", "test/ema_loss")  # where weights are averaged
@@ -51,6 +45,20 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         dotted |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return dotted
+
+
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested ones."""
+    whole: dict[str, Any] = {}
+    for dotted, value in values.items():
+        *groups, key = dotted.split(".")
+        place = whole
+        for group in groups:
+            if not isinstance(place.get(group), dict):
+                place[group] = {}
+            place = place[group]
+        place[key] = value
+    return whole
 
 
 def numeric(values: Any, *path: str) -> float | None:

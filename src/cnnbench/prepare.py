@@ -31,8 +31,9 @@ from cnnbench.models.init import initialize
 from cnnbench.notation import as_typed, canonical
 from cnnbench.numerics import suits_channels_last
 from cnnbench.optimizers import parameter_groups
+from cnnbench.shipped_parts import part_name
 
-FIRST_DROP = {"cnnbench.schedulers.step": "every_epochs", "cnnbench.schedulers.multistep": "milestones"}
+FIRST_DROP = {"step": "every_epochs", "multistep": "milestones"}
 
 
 @dataclass(frozen=True)
@@ -391,7 +392,7 @@ def steps(config: Config, data: ImageData) -> tuple[int, int]:
 
 def cautions(config: Config, data: ImageData) -> tuple[str, ...]:
     """What a run will do that one may not have meant."""
-    key = FIRST_DROP.get(config.scheduler.target, "")
+    key = FIRST_DROP.get(part_name(config.scheduler.target), "")
     at = config.scheduler.arguments.get(key)
     if at is None or at == []:
         return ()

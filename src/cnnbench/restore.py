@@ -33,7 +33,7 @@ def load_net(directory: Path | str, trust: bool = False, ema: bool = False) -> t
         raise ConfigError(f"{run.path}: has kept no averaged weights; train with ema=0.99, or leave --ema out")
     checkpoint = load_checkpoint(path)
     try:
-        config, weights = Config.check(checkpoint["config"]), checkpoint["state_dict"]
+        config, weights = Config.restore(checkpoint["config"]), checkpoint["state_dict"]
         facts = {key: checkpoint["data"][key] for key in ("channels", "classes", "image_size", "mean", "std")}
         facts["fit"] = checkpoint["data"].get("fit", "pad")
         if not trust:

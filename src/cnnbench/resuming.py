@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cnnbench.classifier import Classifier
 from cnnbench.config import Config
+from cnnbench.environment import decides_last_bits
 from cnnbench.errors import ConfigError, RunFailed
 from cnnbench.recording import caution
 from cnnbench.restore import load_checkpoint
@@ -37,11 +38,26 @@ def resumable(
         content = intact(path)
         wrong = "damaged" if content is None else misfit(content)
         if not wrong:
+            if content and (changed := environment_changes(content)):
+                caution(console, f"{path}: {changed}; the last bits of the results may differ")
             return path
         caution(console, f"{path}: {wrong}, and left aside")
     if there:
         caution(console, f"{directory.path}: has no checkpoint to go on from; begins anew")
     return None
+
+
+def environment_changes(content: dict[str, Any]) -> str:
+    """What decides the last bits of results and is not as it was when a `last.ckpt` was saved; nothing where all is."""
+    callbacks = content.get("callbacks")
+    state = callbacks.get("Checkpoints", {}) if isinstance(callbacks, dict) else {}
+    if "environment" not in state:
+        return "saved by an earlier version of cnnbench, which did not record packages and processor"
+    now = decides_last_bits()
+    changes = [
+        f"{name} {was}, now {now.get(name)}" for name, was in state["environment"].items() if was != now.get(name)
+    ]
+    return f"saved with {', '.join(changes)}" if changes else ""
 
 
 def intact(path: Path) -> dict[str, Any] | None:
@@ -58,15 +74,15 @@ def intact(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def misfit(content: dict[str, Any], directory: RunDir, classifier: Classifier, identity: str) -> str:
-    """Why the run of an identity cannot go on from a checkpoint that is whole; nothing where it can.
+def misfit(content: dict[str, Any], directory: RunDir, classifier: Classifier, identities: Sequence[str]) -> str:
+    """Why the run of a config cannot go on from a checkpoint that is whole; nothing where it can.
 
     The best weights must be those of its best validation, or of a later one than it knows of, which is to come again.
     """
     try:
         history, own = (content["callbacks"][name] for name in ("History", "Checkpoints"))
         bests = [None if at is None else history["validations"][at] for at in history["best"]]
-        ours = content.keys() >= PARTS and own.get("identity", identity) == identity
+        ours = content.keys() >= PARTS and own.get("identity", identities[0]) in identities
         ours &= shapes(content["state_dict"]) == shapes(classifier.state_dict())
     except (LookupError, TypeError, AttributeError):
         ours = False
@@ -74,7 +90,7 @@ def misfit(content: dict[str, Any], directory: RunDir, classifier: Classifier, i
         return "is not of this run"
     for path, best in zip((directory.best, directory.best_ema), bests, strict=True):
         found = None if best is None else intact(path)
-        if best is None or (found and of_run(found, classifier, identity) and _goes_with(found, best, content)):
+        if best is None or (found and of_run(found, classifier, identities) and _goes_with(found, best, content)):
             continue
         return f"goes with another {path.name} than there is"
     return ""
@@ -84,11 +100,11 @@ def _goes_with(found: dict[str, Any], best: dict[str, Any], content: dict[str, A
     return holds(found, best) or found.get("step", 0) > content["global_step"]
 
 
-def of_run(found: dict[str, Any], classifier: Classifier, identity: str) -> bool:
-    """Best weights are of the run of that identity."""
+def of_run(found: dict[str, Any], classifier: Classifier, identities: Sequence[str]) -> bool:
+    """Best weights are of the run of that config."""
     try:
         fits = shapes(found["state_dict"]) == shapes(classifier.net.state_dict())
-        return fits and Config.check(found["config"]).identity() == identity
+        return fits and Config.restore(found["config"]).identity() in identities
     except (LookupError, TypeError, AttributeError, ConfigError):
         return False
 

@@ -16,7 +16,7 @@ import os
 import re
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,14 +252,20 @@ class RunDir:
             return ""
 
 
-def runs_of(folder: Path, identity: str) -> Iterator[RunDir]:
-    """The runs of one identity in `runs/<name>`, newest first: `<label>_<hash8>` or `<label>_<hash8>-2`, no copies beside them."""
+def runs_of(folder: Path, identities: Sequence[str]) -> Iterator[RunDir]:
+    """The runs of a config in `runs/<name>`, newest first: `<label>_<hash8>` or `<label>_<hash8>-2`, no copies beside them.
+
+    Args:
+        folder: `runs/<name>`.
+        identities: the config's, and the hash that earlier versions gave it: their directories are named after that.
+    """
     from cnnbench.config import Config
 
-    name = re.compile(rf".+_{identity[:8]}(-[0-9]+)?")
-    found = [path for path in folder.glob(f"*_{identity[:8]}*") if name.fullmatch(path.name)]
+    hashes = "|".join(identity[:8] for identity in identities)
+    name = re.compile(rf".+_({hashes})(-[0-9]+)?")
+    found = [path for path in folder.glob("*") if name.fullmatch(path.name)]
     found = [path for path in found if (path / "config.yaml").is_file()]
     for path in sorted(found, key=lambda path: (path / "config.yaml").stat().st_mtime_ns, reverse=True):
         with suppress(ConfigError):
-            if Config.load(path / "config.yaml").identity() == identity:
+            if Config.load(path / "config.yaml").identity() in identities:
                 yield RunDir(path)

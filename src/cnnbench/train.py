@@ -106,8 +106,8 @@ def fit_and_test(
     device = "cuda" if config.trainer.accelerator == "gpu" else "cpu"
     is_compiled = config.compile and compiled(net, device, partial(caution, console))
     divergence, history = Divergence(), History(directory, config, ranks)
-    every_s, identity = config.trainer.checkpoint_every_s, config.identity()
-    checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data), identity)
+    every_s, identities = config.trainer.checkpoint_every_s, config.identities()
+    checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data), identities[0])
     callbacks: list[Callback] = [divergence, history, checkpoints, Lifecycle(checkpoints, ranks, signals, pulse)]
     if ranks.first:
         norms = Norms(activations=not is_compiled) if config.log == "full" else None
@@ -115,7 +115,7 @@ def fit_and_test(
         curves = Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}")
         callbacks[2:2] = [*([norms] if norms else []), board, curves, RunProgress(console, history)]
     trainer = make_trainer(config, directory, callbacks)
-    unfit = partial(misfit, directory=directory, classifier=classifier, identity=identity)
+    unfit = partial(misfit, directory=directory, classifier=classifier, identities=identities)
     checkpoint = ranks.by_first(lambda: resumable(directory, console, unfit))
     trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     net.load_state_dict(best_weights(directory.best, history.best))
@@ -170,7 +170,7 @@ def find_directory(config: Config, held: ExitStack) -> RunDir:
     if config.resume == "never":
         earlier = None
     elif config.resume == "auto":
-        earlier = next(runs_of(folder, identity), None)
+        earlier = next(runs_of(folder, config.identities()), None)
     else:
         earlier = RunDir.open(Path(config.resume))
         if not earlier.result.is_file() and Config.load(earlier.config).identity() != identity:

@@ -119,7 +119,9 @@ def _is_optimizer(found: Any) -> bool:
 def _is_schedule(found: Any) -> bool:
     from torch.optim.lr_scheduler import LRScheduler
 
-    ours = isinstance(found, FunctionType) and found.__module__ == "cnnbench.schedulers"
+    from cnnbench import schedulers
+
+    ours = isinstance(found, FunctionType) and found.__module__ == schedulers.__name__
     return ours or _is_a(found, LRScheduler)
 
 

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from cnnbench.callbacks.divergence import Divergence
 from cnnbench.callbacks.history import History
 from cnnbench.classifier import Classifier
+from cnnbench.environment import decides_last_bits
 from cnnbench.ranks import Ranks, every_rank
 from cnnbench.rundir import RunDir
 
@@ -96,7 +97,12 @@ class Checkpoints(Callback):
             "train_images": pl_module.train_images,
             "random": random_state(),
         }
-        self._state = {"identity": self.identity, "position": self.position, "ranks": every_rank(own)}
+        self._state = {
+            "identity": self.identity,
+            "environment": decides_last_bits(),
+            "position": self.position,
+            "ranks": every_rank(own),
+        }
         # Lightning's count for loggers: a resume may count a step twice
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # all ranks have a part in it

@@ -96,7 +96,8 @@ def listed(job: Job, problems: list[str]) -> Run:
 def copy(folder: Path, jobs: Iterable[Job]) -> bool:
     """Whether a directory is of an earlier go at a job that the sweep lists, as `..._0123abcd` beside `..._0123abcd-2`."""
     ending = HASHED.search(folder.name)
-    return ending is not None and any(job.identity.startswith(ending[1]) for job in jobs)
+    hashes = {hashed for job in jobs for hashed in (job.identity[:8], job.directory_hash)}
+    return ending is not None and ending[1] in hashes
 
 
 def inferred(path: Path, folders: Iterable[Path], problems: list[str]) -> Runs:

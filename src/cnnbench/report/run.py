@@ -11,12 +11,15 @@ from typing import Any
 
 import yaml
 
-from cnnbench.notation import UNDECISIVE, as_typed, flat, numeric
+from cnnbench.config import OUTSIDE_IDENTITY
+from cnnbench.identity import fill_earlier
+from cnnbench.notation import as_typed, flat, numeric
 from cnnbench.rundir import RunDir
+from cnnbench.shipped_parts import with_current_paths
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LABELS = ("name", "runs_dir", "resume", "choices", "swept")  # of a config: they say nothing of what was done
-DETAILS = tuple(key for key in UNDECISIVE if key not in LABELS)  # they make no cell of their own
+DETAILS = tuple(key for key in OUTSIDE_IDENTITY if key not in LABELS)  # they make no cell of their own
 PARTS = {  # of result.json, and what each is where it is there
     **dict.fromkeys(("n", "time", "versions", "hardware", "numerics", "git"), dict | None),
     **dict.fromkeys(("code", "split_hash", "label_hash", "precision"), str | None), "classes": list | None,
@@ -117,6 +120,7 @@ def read_config(path: Path, problems: list[str]) -> dict[str, Any]:
     """A run's config.yaml."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        values = with_current_paths(fill_earlier(values)) if isinstance(values, dict) else values
         flat(values if isinstance(values, dict) else {})
     except FileNotFoundError:
         if (path.parent / "result.json").is_file():

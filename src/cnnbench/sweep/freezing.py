@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from cnnbench.compose import groups
-from cnnbench.config import UNDECISIVE, Config
+from cnnbench.config import OUTSIDE_IDENTITY, Config
 from cnnbench.environment import code_version
 from cnnbench.notation import canonical
 from cnnbench.sweep.executors import elsewhere
@@ -57,7 +57,7 @@ def freeze(asked: Asked, progress: Callable[[int], None] | None = None) -> tuple
     Raises:
         ConfigError: a job that cannot run.
     """
-    undecisive = [key for key in asked.keys if key in UNDECISIVE]
+    undecisive = [key for key in asked.keys if key in OUTSIDE_IDENTITY]
     known = groups()
     labels = [label(setting, known) for setting in asked.settings]
     return elsewhere(_freeze, asked.configs, labels, undecisive, asked.policy.slots, progress=progress)

@@ -24,9 +24,11 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from cnnbench.errors import ConfigError
-from cnnbench.notation import FINAL, FINAL_EMA, canonical
+from cnnbench.identity import fill_earlier
+from cnnbench.notation import FINAL, FINAL_EMA, canonical, flat, nested
 from cnnbench.processes import living, this_process
 from cnnbench.rundir import RunDir, write_atomic
+from cnnbench.shipped_parts import with_current_paths
 
 T = TypeVar("T")
 SCHEMA = 1
@@ -62,6 +64,12 @@ class Job:
         return self.name.rpartition("_")[0]
 
     @property
+    def directory_hash(self) -> str | None:
+        """The hash in its directory's name; not the identity's where an earlier version of cnnbench made the directory."""
+        found = HASHED.search(self.name)
+        return found[1] if found else None
+
+    @property
     def cell(self) -> dict[str, Any]:
         """The setting without its seed."""
         return {key: value for key, value in self.setting.items() if key != "seed"}
@@ -77,6 +85,11 @@ class Job:
         except (OSError, ValueError):
             return None
         return result if isinstance(result, dict) and isinstance(result.get("metrics"), dict) else None
+
+
+def as_today(fixed: dict[str, Any]) -> dict[str, Any]:
+    """The fixed keys of a sweep.json as this version of cnnbench writes them."""
+    return flat(fill_earlier(with_current_paths(nested(fixed))))
 
 
 def by_cell(items: Iterable[T], job_of: Callable[[T], Job]) -> list[list[T]]:
@@ -163,7 +176,7 @@ class SweepDir:
             raise ConfigError(f"{self.record}: not the sweep.json of this version of cnnbench")
         if wrong := misshapen(record):
             raise ConfigError(f"{self.record}: its {wrong} cannot be understood; delete it, and type the sweep again")
-        return record
+        return {**with_current_paths(record), "fixed": as_today(record["fixed"])}
 
     def write(self, record: dict[str, Any], jobs: Iterable[Job]) -> None:
         """What was asked, and its jobs."""

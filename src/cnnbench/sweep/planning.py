@@ -102,18 +102,22 @@ def make_plan(
         require_same(sweep, record, asked, earlier)
     if record:
         asked, earlier = together(asked, record, earlier)
-    old = {job.identity: job for job in earlier}
+    found_earlier = {job.identity: at for at, job in enumerate(earlier)}
     runs, known = sweep.runs(), groups(config_dir)
     jobs: dict[str, Planned] = {}
-    identities: dict[str, str] = {}
+    identity_of: dict[str, str] = {}
     for was_typed, setting, made in zip(typed, asked.settings, frozen, strict=True):
-        identity = made.config.identity()
+        identities = made.config.identities()
+        identity = identities[0]
         if identity not in jobs:
-            directory = old[identity].directory if identity in old else found(runs, identity)
+            at = next((found_earlier[each] for each in identities if each in found_earlier), None)
+            if at is not None:  # perhaps listed by the hash that an earlier version gave it
+                earlier[at] = replace(earlier[at], identity=identity)
+            directory = earlier[at].directory if at is not None else found(runs, identities)
             directory = directory or unused(sweep, label(setting, known), identity, runs)
             job = Job(directory, identity, setting, facts_of(made))
             jobs[identity] = planned(job, made, asked.policy)
-        identities[canonical(was_typed)] = identity
+        identity_of[canonical(was_typed)] = identity
     if len(jobs) < total:
         notes.append(f"{total - len(jobs)} of {total} jobs come to the same as another, and are run once")
     settings = {canonical(each.job.setting): each for each in jobs.values()}
@@ -130,7 +134,7 @@ def make_plan(
     if not others:  # else what is meant may be among them
         notes += unspoken(asked.policy, [(each.job.setting, each.config) for each in jobs.values()])
     jobs = {identity: anew(each, sweep, runs) if each.due and each.stale else each for identity, each in jobs.items()}
-    job_of = {setting: jobs[identity].job for setting, identity in identities.items()}
+    job_of = {setting: jobs[identity].job for setting, identity in identity_of.items()}
     return Plan(asked, sweep, list(jobs.values()), others, _record(record, asked), slots, tuple(notes), job_of)
 
 
@@ -171,12 +175,12 @@ def facts_of(frozen: Frozen) -> dict[str, Any]:
     }
 
 
-def found(runs: dict[str, list[RunDir]], identity: str) -> RunDir | None:
-    """A run of this identity that no sweep.json tells of, as a single run's: one that is done, else the newest."""
+def found(runs: dict[str, list[RunDir]], identities: Sequence[str]) -> RunDir | None:
+    """A run of these identities that no sweep.json tells of, as a single run's: one that is done, else the newest."""
     same = []
-    for directory in runs.get(identity[:8], []):
+    for directory in (run for identity in identities for run in runs.get(identity[:8], [])):
         try:
-            if Config.load(directory.config).identity() == identity:
+            if Config.load(directory.config).identity() in identities:
                 same.append(directory)
         except ConfigError:
             continue

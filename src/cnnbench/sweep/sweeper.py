@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.compose import GLOBAL, UNCHOSEN, Composed, check_choices, compose_values, groups
-from cnnbench.config import UNDECISIVE, Config
+from cnnbench.config import OUTSIDE_IDENTITY, Config
 from cnnbench.errors import ConfigError
-from cnnbench.notation import as_typed, canonical, flat, legal
+from cnnbench.identity import drop_earlier, path_then
+from cnnbench.notation import as_typed, canonical, flat, legal, nested
 from cnnbench.overrides import as_override, read_overrides, value_of
+from cnnbench.shipped_parts import part_name
 from cnnbench.sweep.composing import Composer
 from cnnbench.sweep.keys import Setting, SweepKeys
 
@@ -90,7 +92,11 @@ def ask(
         if progress:
             progress(number + 1, len(settings))
     fixed = _fixed_part(base, typed.fixed, keys, known)
-    name = base.values["name"] if base.values["name"] != "auto" else _default_name(keys, fixed)
+    name = (
+        base.values["name"]
+        if base.values["name"] != "auto"
+        else _default_name(keys, fixed, Path(base.values["runs_dir"]))
+    )
     as_it_was = {key.lstrip("+~"): text.partition("=")[2] for key, text in typed.fixed.items()}
     return Asked(keys, settings, configs, fixed, as_it_was, policy, name, Path(base.values["runs_dir"]), tuple(notes))
 
@@ -226,7 +232,7 @@ def _fixed_part(
     values = {
         key: value
         for key, value in flat(base.of_a_run).items()
-        if key not in (*keys, *UNDECISIVE) and not key.startswith(below)
+        if key not in (*keys, *OUTSIDE_IDENTITY) and not key.startswith(below)
     }
     typed = {
         key.lstrip("+~"): text.partition("=")[2]
@@ -237,11 +243,19 @@ def _fixed_part(
     return {**chosen, **values, **typed}
 
 
-def _default_name(keys: tuple[str, ...], fixed: dict[str, Any]) -> str:
-    """`<swept keys>_<hash8 of the fixed part and of the keys' names>`: more values or seeds leave it as it is."""
-    text = canonical([sorted(fixed.items()), sorted(keys)])
-    label = "_".join(key.rpartition(".")[2] for key in keys) or "sweep"
-    return f"{legal(label)[:60]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+def _default_name(keys: tuple[str, ...], fixed: dict[str, Any], runs_dir: Path) -> str:
+    """`<swept keys>_<hash8 of the fixed part and of the keys' names>`: more values or seeds leave it as it is.
+
+    A sweep in `runs_dir` that an earlier version of cnnbench named keeps its name.
+    """
+    label = legal("_".join(key.rpartition(".")[2] for key in keys) or "sweep")[:60]
+    entered = flat(drop_earlier(nested(fixed)))
+    names = []
+    for name_of in (part_name, path_then):
+        named = {key: name_of(str(value)) if key.endswith("_target_") else value for key, value in entered.items()}
+        text = canonical([sorted(named.items()), sorted(keys)])
+        names.append(f"{label}_{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+    return next((name for name in names if (runs_dir / name / "sweep.json").is_file()), names[0])
 
 
 def label(setting: Setting, known: Iterable[str]) -> str:
