@@ -27,12 +27,13 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from cnnbench.compose import compose
-from cnnbench.config import Config
-from cnnbench.data.base import ImageData
-from cnnbench.data.store import Images, Loader
-from cnnbench.prepare import build_augment, prepare
-from cnnbench.train import run
+from cnnbench.config.compose import compose
+from cnnbench.config.schema import Config
+from cnnbench.data.datamodule import ImageData
+from cnnbench.data.loader import Images, Loader
+from cnnbench.training.factories import build_augment
+from cnnbench.training.run import run
+from cnnbench.training.validate import prepare
 
 N, BATCH = 5_000, 128
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]

@@ -16,12 +16,13 @@ import time
 import torch
 import torch.nn.functional as F
 
-from cnnbench.compose import compose
-from cnnbench.config import Config
-from cnnbench.data.store import Loader
-from cnnbench.numerics import arranged
-from cnnbench.prepare import Prepared, build_net, build_optimizer, prepare
-from cnnbench.train import run, seed_everything
+from cnnbench.complexity.channels_last import arranged
+from cnnbench.config.compose import compose
+from cnnbench.config.schema import Config
+from cnnbench.data.loader import Loader
+from cnnbench.training.factories import build_net, build_optimizer
+from cnnbench.training.run import run, seed_everything
+from cnnbench.training.validate import Prepared, prepare
 
 
 def plain_loop(prepared: Prepared) -> float:

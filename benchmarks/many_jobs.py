@@ -12,13 +12,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from cnnbench.config import Config
-from cnnbench.rundir import RunDir, write_atomic
-from cnnbench.sweep.command import Screen
-from cnnbench.sweep.executors import dismiss
+from cnnbench.config.schema import Config
+from cnnbench.console import make_console
+from cnnbench.distributed.fork_server import dismiss
+from cnnbench.files import write_atomic
+from cnnbench.runs.run_dir import RunDir
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
-from cnnbench.sweep.planning import make_plan
-from cnnbench.sweep.view import cells, make_console
+from cnnbench.sweep.plan import make_plan
+from cnnbench.sweep.run import Screen
+from cnnbench.sweep.status_table import cells
 
 
 def stub(config: Config, path: Path, command: str) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from cnnbench.compose import compose
+from cnnbench.config.compose import compose
 
 IMAGES, CLASSES, EPOCHS = 10_000, 10, 50
 

@@ -17,7 +17,7 @@ IMPORTS = "import torch, pytorch_lightning"
 FIRST_STEP = """
 import os, sys
 from pytorch_lightning import Callback
-from cnnbench import train
+from cnnbench.training import run as train
 
 class Stop(Callback):
     def on_train_batch_end(self, *_):

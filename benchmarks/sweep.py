@@ -20,9 +20,9 @@ JOBS = 12
 OURS = [sys.executable, "-m", "cnnbench", "-m", f"seed=range({JOBS})", "sweep.slots=2"]
 PLAIN = """
 import copy, sys, torch, torch.nn.functional as F
-from cnnbench.compose import compose
-from cnnbench.prepare import build_net, prepare
-from cnnbench.train import seed_everything
+from cnnbench.config.compose import compose
+from cnnbench.training.validate import build_net, prepare
+from cnnbench.training.run import seed_everything
 
 prepared = prepare(compose([f"epochs={sys.argv[1]}", "threads=2"]))
 config, data = prepared.config, prepared.data
@@ -57,13 +57,13 @@ for seed in range(int(sys.argv[2])):
 """
 BASIC = """
 import hydra
-from cnnbench.compose import conf_dir
+from cnnbench.config.compose import conf_dir
 from omegaconf import OmegaConf
 
 @hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
 def main(cfg):
-    from cnnbench.config import Config
-    from cnnbench.train import run
+    from cnnbench.config.schema import Config
+    from cnnbench.training.run import run
     values = OmegaConf.to_container(cfg, resolve=True)
     values.pop("sweep")
     run(Config.check({**values, "threads": 2, "choices": {"model": "lenet5", "data": "mnist5k"}}))

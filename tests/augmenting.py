@@ -9,9 +9,9 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
-from cnnbench.compose import groups
-from cnnbench.data.augment import Augment, Step
-from cnnbench.data.changes import (
+from cnnbench.augment.crops import CenterCrop, Pad, RandomCrop, RandomResizedCrop, Resize, ScaleJitter
+from cnnbench.augment.step import Augment, Step
+from cnnbench.augment.transforms import (
     RandomBrightness,
     RandomContrast,
     RandomErasing,
@@ -19,7 +19,7 @@ from cnnbench.data.changes import (
     RandomRotation,
     RandomVerticalFlip,
 )
-from cnnbench.data.crops import CenterCrop, Pad, RandomCrop, RandomResizedCrop, Resize, ScaleJitter
+from cnnbench.config.compose import groups
 
 IMPOSSIBLE = 1e-6  # a smaller p-value is no accident; the seeds are fixed
 GREY = [0.5, 0.25, 0.75]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnbench.compose import compose
-from cnnbench.rundir import RunDir
+from cnnbench.config.compose import compose
+from cnnbench.runs.run_dir import RunDir
 from small_nets import TINY
 
 QUICK = ["threads=1", "epochs=2", "data.fraction=0.2"]  # LeNet-5 on 800 of the embedded digits: about a second
@@ -45,7 +45,7 @@ def tiny():
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> RunDir:
     """A finished run of LeNet-5 on some of the embedded digits. Tests read it and change nothing."""
-    from cnnbench.train import run
+    from cnnbench.training.run import run
 
     runs = tmp_path_factory.mktemp("finished") / "runs"
     outcome = run(compose([*QUICK, f"runs_dir={runs}"]), command="python -m cnnbench threads=1")

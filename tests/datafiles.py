@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnbench.data.base import ImageData
+from cnnbench.data.datamodule import ImageData
 from cnnbench.errors import DataError
 
 

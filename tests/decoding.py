@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnbench.data import parallel
-from cnnbench.data.cache import Decoded
+from cnnbench.data.decoded_cache import Decoded
 
 SHAPE = (10, 2, 8, 8)
 ALL = np.arange(10)

@@ -20,14 +20,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cnnbench.data import idx as idx_format
-from cnnbench.data import mirrors, transfer
-from cnnbench.data.base import ImageData
-from cnnbench.data.cifar10 import CIFAR10
-from cnnbench.data.fetch import fetch
-from cnnbench.data.idx import FILES
-from cnnbench.data.mirrors import Remote
-from cnnbench.data.mnist import MNIST
+from cnnbench.data.datamodule import ImageData
+from cnnbench.data.download import http as transfer
+from cnnbench.data.download import mirrors
+from cnnbench.data.download.fetch import fetch
+from cnnbench.data.download.mirrors import Remote
+from cnnbench.data.sets import idx as idx_format
+from cnnbench.data.sets.cifar10 import CIFAR10
+from cnnbench.data.sets.idx import FILES
+from cnnbench.data.sets.mnist import MNIST
 from cnnbench.errors import DataError
 from datafiles import write_idx
 from webserver import (
@@ -123,9 +124,9 @@ def code_of(folder: Path, *remotes: Remote, before: str = "", after: str = "") -
     return f"""
 import os, sys, time
 from pathlib import Path
-from cnnbench.data import mirrors, transfer
-from cnnbench.data.fetch import fetch
-from cnnbench.data.mirrors import Remote
+from cnnbench.data.download import http as transfer, mirrors
+from cnnbench.data.download.fetch import fetch
+from cnnbench.data.download.mirrors import Remote
 from cnnbench.errors import DataError
 folder, remotes = Path({str(folder)!r}), {remotes!r}
 {before}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cnnbench.processes import this_process
+from cnnbench.runs.liveness import this_process
 
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "recipe")
 CODE = "0123456789ab"

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cnnbench.__main__ import main
-from cnnbench.data.imagefolder import ImageFolder
+from cnnbench.data.sets.imagefolder import ImageFolder
 from cnnbench.errors import DataError
 from datafiles import ready
 

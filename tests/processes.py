@@ -24,7 +24,7 @@ import psutil
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cnnbench.rundir import RunDir
+from cnnbench.runs.run_dir import RunDir
 
 MARK = "CNNBENCH_TESTED"  # in the environment of everything that a test starts
 OTHERWISE = {"epoch_s", "samples_per_s", "times", "in_epoch", "resume"}  # what a run that was stopped has otherwise
@@ -190,7 +190,7 @@ class Forked:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cnnbench.train", "cnnbench.sweep.command", "hydra"])
+        context.set_forkserver_preload(["cnnbench.training.run", "cnnbench.sweep.run", "hydra"])
         self.screens, port = screens or folder, str(free_port())
         self.name = uuid.uuid4().hex
         self.processes = []
@@ -265,7 +265,7 @@ def be_command(
 
 
 def free_port() -> int:
-    from cnnbench.sweep.executors import free_port
+    from cnnbench.distributed.fork_server import free_port
 
     return free_port()
 

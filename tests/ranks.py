@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from pytorch_lightning import Trainer
 
-from cnnbench.classifier import Classifier
-from cnnbench.config import Config
-from cnnbench.prepare import build_data
-from cnnbench.restore import load_net
+from cnnbench.config.schema import Config
+from cnnbench.runs.load_net import load_net
+from cnnbench.training.classifier import Classifier
+from cnnbench.training.factories import build_data
 
 
 def main(run_dir: str, first: str, stop: str, ranks: str, port: str, folder: str) -> int:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnbench.report.read import Runs
-from cnnbench.report.review import Review, review
-from cnnbench.report.run import Run
-from cnnbench.rundir import RunDir
+from cnnbench.report.analysis.comparisons import Review, review
+from cnnbench.report.load.run import Run
+from cnnbench.report.load.sweep import Runs
+from cnnbench.runs.run_dir import RunDir
 
 
 def reviewed(cells: Iterable[tuple[Mapping[str, Any], Any]], **asked: Any) -> Review:

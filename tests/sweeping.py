@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import yaml
 
-from cnnbench.compose import Composed, compose_values
-from cnnbench.config import Config
-from cnnbench.environment import code_version
-from cnnbench.processes import this_process
-from cnnbench.rundir import RunDir
-from cnnbench.sweep.keys import SweepKeys
-from cnnbench.sweep.planning import Plan, Planned, make_plan
-from cnnbench.sweep.sweeper import multiplied
+from cnnbench.config.compose import Composed, compose_values
+from cnnbench.config.schema import Config
+from cnnbench.runs.environment import code_version
+from cnnbench.runs.liveness import this_process
+from cnnbench.runs.run_dir import RunDir
+from cnnbench.sweep.expand import multiplied
+from cnnbench.sweep.plan import Plan, Planned, make_plan
+from cnnbench.sweep.schema import SweepKeys
 
 SMALL = [
     "data=synthetic", "data.train_size=100", "data.val_size=20", "data.test_size=20", "epochs=2", "batch_size=32", "threads=1",
@@ -35,12 +35,12 @@ METRICS = {"best/val/acc": 0.75, "best/val/loss": 0.5, "last/val/acc": 0.7, "tes
 def quickly(monkeypatch, tmp_path):
     """In an empty folder; jobs are frozen in this process, which has torch; what was composed once is not composed again."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cnnbench.sweep.freezing.elsewhere", in_process)
-    monkeypatch.setattr("cnnbench.sweep.executors.elsewhere", in_process)
-    monkeypatch.setattr("cnnbench.plan.dismiss", lambda: None)
-    monkeypatch.setattr("cnnbench.sweep.sweeper.compose_values", remembered)
-    monkeypatch.setattr("cnnbench.sweep.composing.compose_values", remembered)
-    monkeypatch.setattr("cnnbench.compose.compose_values", remembered)
+    monkeypatch.setattr("cnnbench.sweep.freeze.elsewhere", in_process)
+    monkeypatch.setattr("cnnbench.distributed.fork_server.elsewhere", in_process)
+    monkeypatch.setattr("cnnbench.cli.plan.dismiss", lambda: None)
+    monkeypatch.setattr("cnnbench.sweep.expand.compose_values", remembered)
+    monkeypatch.setattr("cnnbench.sweep.composer.compose_values", remembered)
+    monkeypatch.setattr("cnnbench.config.compose.compose_values", remembered)
 
 
 def in_process(work: Callable[..., Any], *arguments: Any, progress: Callable[..., None] | None = None) -> Any:

@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 
-from cnnbench.rundir import RunDir
-from cnnbench.sweep.ledger import SweepDir
+from cnnbench.runs.run_dir import RunDir
+from cnnbench.runs.sweep_dir import SweepDir
 from processes import assert_same_run, be_command, until
 
 TINY = ["threads=1", "trainer=cpu", "epochs=1", "data=synthetic", "data.image_size=16", "data.train_size=256"]
@@ -56,7 +56,7 @@ class Sweep:
         self.folder, self.arguments, name = folder, (first, *arguments), uuid.uuid4().hex
         self._out, self._err, self._told = (folder / f"{name}.{what}" for what in ("out", "err", "told"))
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cnnbench.train", "cnnbench.sweep.command", "hydra"])
+        context.set_forkserver_preload(["cnnbench.training.run", "cnnbench.sweep.run", "hydra"])
         screen = [str(self._out), str(self._err)]
         given = (str(folder), self.arguments, environment, screen, str(self._told))
         self.keeper = context.Process(target=_keep, args=given)

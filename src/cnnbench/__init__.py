@@ -1,3 +1,48 @@
-"""What does this choice do to a CNN? Classic convolutional networks, Hydra configs, honest comparisons."""
+"""What does this choice do to a CNN? Classic convolutional networks, Hydra configs, honest comparisons.
+
+The names below are the Python API, and stay. They are imported when they are first used: `import cnnbench` loads no torch.
+
+    from cnnbench import compose, run, load_net, load_runs, ImageData, Step
+
+    compose     the config of `key=value` overrides
+    run         trains and tests a config, in a run directory
+    load_net    a run directory's net, with its weights
+    load_runs   a folder of runs as a pandas DataFrame
+    ImageData   base class of a data set of your own
+    Step        base class of an augmentation step of your own
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnbench.augment.step import Step
+    from cnnbench.config.compose import compose
+    from cnnbench.data.datamodule import ImageData
+    from cnnbench.report.load.dataframe import load_runs
+    from cnnbench.runs.load_net import load_net
+    from cnnbench.training.run import run
 
 __version__ = "0.1.0"
+__all__ = ["ImageData", "Step", "compose", "load_net", "load_runs", "run"]
+
+MODULES = {
+    "compose": "config.compose",
+    "run": "training.run",
+    "load_net": "runs.load_net",
+    "load_runs": "report.load.dataframe",
+    "ImageData": "data.datamodule",
+    "Step": "augment.step",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in MODULES:
+        return getattr(import_module(f"cnnbench.{MODULES[name]}"), name)
+    raise AttributeError(f"module 'cnnbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

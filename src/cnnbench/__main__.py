@@ -8,24 +8,23 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from cnnbench.errors import CnnbenchError, ConfigError, Untrusted, did_you_mean
-from cnnbench.exits import ended
+from cnnbench.errors import CnnbenchError, ConfigError, Untrusted, did_you_mean, ended
 
 PROGRAM = ("python", "-m", "cnnbench")
 COMMANDS = {  # name: (module, function); imported when it is called
-    "plan": ("cnnbench.plan", "main"),
-    "status": ("cnnbench.status", "main"),
-    "report": ("cnnbench.report.command", "main"),
-    "compare": ("cnnbench.report.compare", "main"),
-    "reproduce": ("cnnbench.reproduce", "main"),
-    "evaluate": ("cnnbench.evaluate", "main"),
-    "predict": ("cnnbench.predict", "main"),
-    "info": ("cnnbench.info", "main"),
-    "features": ("cnnbench.features", "main"),
-    "fetch": ("cnnbench.fetch", "main"),
-    "preview": ("cnnbench.preview", "main"),
-    "ops": ("cnnbench.ops.command", "main"),
-    "list": ("cnnbench.listing", "main"),
+    "plan": ("cnnbench.cli.plan", "main"),
+    "status": ("cnnbench.cli.status", "main"),
+    "report": ("cnnbench.cli.report", "main"),
+    "compare": ("cnnbench.cli.compare", "main"),
+    "reproduce": ("cnnbench.cli.reproduce", "main"),
+    "evaluate": ("cnnbench.cli.evaluate", "main"),
+    "predict": ("cnnbench.cli.predict", "main"),
+    "info": ("cnnbench.cli.info", "main"),
+    "features": ("cnnbench.cli.features", "main"),
+    "fetch": ("cnnbench.cli.fetch", "main"),
+    "preview": ("cnnbench.cli.preview", "main"),
+    "ops": ("cnnbench.cli.ops", "main"),
+    "list": ("cnnbench.cli.list", "main"),
 }
 
 
@@ -46,14 +45,14 @@ def _command(arguments: list[str]) -> int | None:
     if first in COMMANDS:
         return _load(*COMMANDS[first])(arguments[1:])
     if first in ("--help", "-h", "help") or "--help" in arguments or "-h" in arguments:
-        return _load("cnnbench.listing", "usage")(arguments)
+        return _load("cnnbench.cli.list", "usage")(arguments)
     if first == "--version":
-        return _load("cnnbench.listing", "version")(arguments)
+        return _load("cnnbench.cli.list", "version")(arguments)
     if first and "=" not in first and not first.startswith(("-", "+", "~")):
         raise ConfigError(
             f"{first}: no such command{did_you_mean(first, COMMANDS) or ';'} commands: {', '.join(COMMANDS)}, or key=value to train"
         )
-    return _load("cnnbench.command", "main")(arguments, shlex.join([*PROGRAM, *arguments]))
+    return _load("cnnbench.cli.train", "main")(arguments, shlex.join([*PROGRAM, *arguments]))
 
 
 def _load(module: str, function: str) -> Callable[..., int | None]:

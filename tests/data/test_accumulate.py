@@ -10,12 +10,13 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cnnbench.compose import compose
-from cnnbench.data.augment import Augment
-from cnnbench.data.changes import RandomErasing, RandomHorizontalFlip
-from cnnbench.data.store import Images, Loader
+from cnnbench.augment.step import Augment
+from cnnbench.augment.transforms import RandomErasing, RandomHorizontalFlip
+from cnnbench.config.compose import compose
+from cnnbench.data.loader import Images, Loader
 from cnnbench.errors import ConfigError
-from cnnbench.prepare import build_data, prepare
+from cnnbench.training.factories import build_data
+from cnnbench.training.validate import prepare
 
 PARTS = {"ranks": st.integers(1, 4), "accumulate": st.integers(1, 5), "of_a_part": st.integers(1, 6)}
 

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cnnbench.data import mirrors
-from cnnbench.data.mnist import MNIST
+from cnnbench.data.download import mirrors
+from cnnbench.data.sets.mnist import MNIST
 from cnnbench.errors import DataError
 from datafiles import refused
 from fetching import (  # noqa: F401

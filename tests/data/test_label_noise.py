@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cnnbench.__main__ import main
-from cnnbench.compose import compose
-from cnnbench.data.mnist5k import MNIST5k
-from cnnbench.data.split import mislabel
-from cnnbench.data.synthetic import Synthetic
-from cnnbench.prepare import build_data, prepare
-from cnnbench.train import run
+from cnnbench.config.compose import compose
+from cnnbench.data.sets.mnist5k import MNIST5k
+from cnnbench.data.sets.synthetic import Synthetic
+from cnnbench.data.splits import mislabel
+from cnnbench.training.factories import build_data
+from cnnbench.training.run import run
+from cnnbench.training.validate import prepare
 from datafiles import ready
 
 IMPOSSIBLE = 1e-6  # a smaller p-value is no accident; the seeds are fixed

@@ -19,12 +19,12 @@ from pytorch_lightning import Trainer
 from scipy.special import softmax
 from torch import nn
 
-from cnnbench.classifier import Classifier
-from cnnbench.data.augment import Augment
-from cnnbench.data.changes import RandomErasing, RandomHorizontalFlip
-from cnnbench.data.crops import RandomCrop
-from cnnbench.data.mnist5k import MNIST5k
-from cnnbench.data.store import Images, Loader
+from cnnbench.augment.crops import RandomCrop
+from cnnbench.augment.step import Augment
+from cnnbench.augment.transforms import RandomErasing, RandomHorizontalFlip
+from cnnbench.data.loader import Images, Loader
+from cnnbench.data.sets.mnist5k import MNIST5k
+from cnnbench.training.classifier import Classifier
 from ranks import score
 
 FIRST, STOP = 48, 53  # test images of two classes: the digits are in their order, fifty of each

@@ -16,8 +16,8 @@ import pytest
 import torch
 from torchvision import datasets
 
-from cnnbench.data.cache import Remembered, decoded_folder
-from cnnbench.data.mnist import MNIST
+from cnnbench.data.decoded_cache import Remembered, decoded_folder
+from cnnbench.data.sets.mnist import MNIST
 from cnnbench.errors import DataError
 from datafiles import idx, ready, write_idx
 from decoding import (  # noqa: F401
@@ -304,7 +304,7 @@ TWICE = """
 import hashlib, sys, torch
 sys.path.insert(0, {tests!r})
 from datafiles import ready
-from cnnbench.data.mnist import MNIST
+from cnnbench.data.sets.mnist import MNIST
 data = ready(MNIST(root={root!r}, image_size=20))
 for split in ("train", "val", "test"):
     print(hashlib.sha256(data.images[split].pixels.numpy().tobytes()).hexdigest())

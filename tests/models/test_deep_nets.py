@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnbench.accounting import parameters
+from cnnbench.complexity.layers import parameters
 from cnnbench.models.alexnet import AlexNet
 from cnnbench.models.googlenet import GoogLeNet, Inception
 from cnnbench.models.vgg import VGG

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.accounting import macs, parameters
+from cnnbench.complexity.layers import macs, parameters
 from cnnbench.models.lenet import LeNet
 from cnnbench.models.lenet5 import LeNet5
 from cnnbench.models.lenet_leaky import LeakyLeNet, SqueezeExcitation

@@ -15,13 +15,13 @@ import torchvision
 import yaml
 from torch import Tensor, nn
 
-from cnnbench.build import construct, locate
-from cnnbench.classifier import Classifier
-from cnnbench.compose import compose, conf_dir
-from cnnbench.config import INITS, Node
+from cnnbench.config.compose import compose, conf_dir
+from cnnbench.config.instantiate import construct, locate
+from cnnbench.config.schema import INITS, Node
 from cnnbench.errors import ConfigError
-from cnnbench.models.init import initialize
-from cnnbench.prepare import prepare
+from cnnbench.models.initialization import initialize
+from cnnbench.training.classifier import Classifier
+from cnnbench.training.validate import prepare
 
 NAMES = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml") if file.stem != "custom")
 HEADS = "googlenet aux_heads=true"

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.accounting import macs, parameters
+from cnnbench.complexity.layers import macs, parameters
 from cnnbench.models.cifar_resnet import CifarResNet
 from cnnbench.models.notes_resnet import NotesResNet
 from cnnbench.models.residual import BasicBlock, Bottleneck, PadChannels, PreActivationBlock, none, projection

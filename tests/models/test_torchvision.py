@@ -7,7 +7,7 @@ import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 
-from cnnbench.accounting import macs, parameters
+from cnnbench.complexity.layers import macs, parameters
 from cnnbench.models.alexnet import AlexNet
 from cnnbench.models.cifar_resnet import CifarResNet
 from cnnbench.models.googlenet import GoogLeNet

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from agreement import uniform
-from cnnbench.config import INITS
-from cnnbench.models.init import initialize
+from cnnbench.config.schema import INITS
+from cnnbench.models.initialization import initialize
 from cnnbench.models.lenet5 import LeNet5
 from cnnbench.models.weights import copy_weights
 from cnnbench.ops.lenet5 import LeNet5ByHand

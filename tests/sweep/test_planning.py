@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.compose import compose
-from cnnbench.config import Config
-from cnnbench.environment import code_version
+from cnnbench.config.compose import compose
+from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
-from cnnbench.prepare import prepare
-from cnnbench.processes import this_process
+from cnnbench.runs.environment import code_version
+from cnnbench.runs.liveness import this_process
 from cnnbench.sweep.launcher import freeze_to_disk
-from cnnbench.sweep.planning import shortened
+from cnnbench.sweep.plan import shortened
+from cnnbench.training.validate import prepare
 from sweeping import SMALL, a_result, leave, leave_in, plan, quickly, tree  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quickly")

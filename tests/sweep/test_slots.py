@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.compose import compose
+from cnnbench.config.compose import compose
 from cnnbench.sweep.slots import Slots, cores, slots_here, slots_of, visible
 
 GIB = 2**30

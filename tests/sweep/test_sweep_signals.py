@@ -11,7 +11,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from cnnbench.sweep.ledger import SweepDir
+from cnnbench.runs.sweep_dir import SweepDir
 from processes import Typed, marked, own_environment, until
 from sweeps import FATED, LEFT_S, STOPPABLE, Sweep, assert_same_sweep, changed, sleeping, swept
 

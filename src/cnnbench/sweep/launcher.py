@@ -13,14 +13,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cnnbench import signals
-from cnnbench.config import Config
+from cnnbench.config.schema import Config
+from cnnbench.distributed import fork_server as executors
+from cnnbench.distributed import signals
 from cnnbench.errors import CnnbenchError, ConfigError, Interrupted
-from cnnbench.processes import HEARTBEAT_S, living
-from cnnbench.rundir import RunDir, State, write_atomic
-from cnnbench.sweep import executors
-from cnnbench.sweep.ledger import Job, Summary
-from cnnbench.sweep.planning import Plan, Planned
+from cnnbench.files import write_atomic
+from cnnbench.runs.liveness import HEARTBEAT_S, living
+from cnnbench.runs.run_dir import RunDir, State
+from cnnbench.runs.sweep_dir import Job, Summary
+from cnnbench.sweep.plan import Plan, Planned
 
 TICK_S = 0.25  # how often what is shown, and what has run too long, is looked at
 PATIENCE_S = 60.0  # for a job that is to save and end
@@ -227,8 +228,8 @@ def has_config(directory: RunDir) -> bool:
 
 def run_job(config: Config, path: Path, command: str) -> int:
     """What each process of a job does: a plain run of a frozen config in its directory; its exit code."""
-    from cnnbench.ranks import placed
-    from cnnbench.train import run
+    from cnnbench.distributed.ranks import placed
+    from cnnbench.training.run import run
 
     def unsaid(state: State, reason: str) -> None:
         directory = RunDir(path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import psutil
 
 if TYPE_CHECKING:
-    from cnnbench.config import Config
+    from cnnbench.config.schema import Config
 
 MEMORY_OF_A_JOB = 1.5 * 2**30  # bytes that must be free for each, where their number is ours to choose
 

@@ -1,0 +1,141 @@
+"""`python -m cnnbench features RUN_DIR IMAGE`: what a trained net's layer makes of a picture, and its first filters."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.cli.parser import Parser
+from cnnbench.data.image_files import read_image
+from cnnbench.errors import ConfigError
+from cnnbench.runs.preprocess import to_input
+from cnnbench.runs.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
+    from torch import Tensor, nn
+
+MOST = 64  # maps and filters drawn
+
+
+def main(arguments: list[str]) -> None:
+    """Draws a layer's feature maps of a picture beside the picture and the filters of the first convolution."""
+    options = _parse(arguments)
+    warnings.simplefilter("ignore")  # what a picture's decoder stumbles on and gets over
+    RunDir.open(options.run_dir)
+    if not options.image.is_file():
+        raise ConfigError(f"{options.image}: no such picture")
+    from cnnbench.runs.load_net import load_net
+
+    net, facts = load_net(options.run_dir, options.trust)
+    first = first_convolution(net)
+    layer = first if options.layer is None else options.layer
+    if layer is None:
+        raise ConfigError(f"{type(net).__name__} has no convolution; name a layer with --layer")
+    picture = read_image(options.image, facts["channels"], options.invert, facts["fit"])
+    maps = feature_maps(net, layer, to_input(picture, facts))
+    kernels = net.get_parameter(f"{first}.weight").detach() if first else None
+    figure = draw(picture, maps, layer, kernels, first or "")
+    out = options.out or Path(f"features_{layer}.png")
+    try:
+        figure.savefig(out, dpi=150)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--out {out}: cannot be written ({error}); type a name that ends in .png") from error
+    shape = "×".join(map(str, maps.shape))
+    print(f"{out}: {layer} gives {shape}, from {maps.min().item():.3g} to {maps.max().item():.3g}")
+
+
+def first_convolution(net: nn.Module) -> str | None:
+    """The name of the first layer with kernels (K, C, F, F), if there is one."""
+    for name, module in net.named_modules():
+        weight = getattr(module, "weight", None)
+        if name and weight is not None and weight.ndim == 4:
+            return name
+    return None
+
+
+def feature_maps(net: nn.Module, layer: str, image: Tensor) -> Tensor:
+    """(C, H, W) -> what `layer` makes of the image: (K, H', W'), or (K) for a layer of single numbers."""
+    import torch
+
+    from cnnbench.models.feature_extraction import extract
+
+    try:
+        with torch.no_grad():
+            output = extract(net, layer)(image[None])[layer]
+    except ValueError as error:
+        raise ConfigError(f"--layer: {error}; `python -m cnnbench info` lists the layers that are run") from error
+    if not isinstance(output, torch.Tensor):
+        raise ConfigError(f"--layer {layer}: gives a {type(output).__name__}, not maps; name a layer inside of it")
+    return output[0].float()
+
+
+def draw(picture: Image.Image, maps: Tensor, layer: str, kernels: Tensor | None, filters_of: str) -> Figure:
+    """Left the picture above the filters, right the maps, each from its least to its largest value."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    sides: Any = figure.subfigures(1, 2, width_ratios=[1, 2.2])
+    left, right = sides
+    top, bottom = left.subfigures(2, 1)
+    axes = top.subplots()
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+    axes.set_title("the picture", fontsize=10)
+    axes.axis("off")
+    if kernels is not None:
+        bottom.suptitle(f"filters of {filters_of}, {'×'.join(map(str, kernels.shape))}", fontsize=10)
+        colour = kernels.shape[1] == 3
+        _grid(bottom, [_as_picture(kernel) if colour else kernel.mean(0) for kernel in kernels[:MOST]])
+    title = f"{layer}, {'×'.join(map(str, maps.shape))}"
+    right.suptitle(title + (f": the first {MOST}" if maps.ndim == 3 and len(maps) > MOST else ""), fontsize=10)
+    if maps.ndim == 3 and maps.shape[1:].numel() > 1:
+        _grid(right, list(maps[:MOST]))
+    else:
+        axes = right.subplots()
+        axes.bar(
+            range(maps.numel()), maps.flatten().numpy(), color="#0072B2", width=0.8 if maps.numel() <= MOST else 1.0
+        )
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel="number", ylabel="value")
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _grid(figure: Any, pictures: list[Tensor]) -> None:
+    columns = math.ceil(math.sqrt(len(pictures)))
+    axes = figure.subplots(math.ceil(len(pictures) / columns), columns, squeeze=False)
+    for cell in axes.flat:
+        cell.axis("off")
+    for cell, picture in zip(axes.flat, pictures, strict=False):
+        cell.imshow(picture.numpy(), cmap="gray")
+
+
+def _as_picture(kernel: Tensor) -> Tensor:
+    """(3, F, F) -> (F, F, 3) in 0..1, grey being the middle between least and largest."""
+    reach = kernel.abs().max().clamp(min=1e-12)
+    return (kernel / (2 * reach) + 0.5).permute(1, 2, 0)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(
+        "features", "Draws what a layer of a trained net makes of a picture, and the first layer's filters."
+    )
+    parser.add_argument(
+        "run_dir", type=Path, metavar="RUN_DIR", help="a folder that holds config.yaml and checkpoints/best.ckpt"
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture file")
+    parser.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="as `info` lists them, or a block such as stage2.0; default: the first convolution",
+    )
+    parser.add_argument("--out", type=Path, metavar="OUT.png", help="default: features_NAME.png")
+    parser.add_argument("--invert", action="store_true", help="for dark on light, where the net learned light on dark")
+    parser.add_trust()
+    options = parser.parse_args(arguments)
+    parser.check_picture("--out", options.out)
+    return options

@@ -1,0 +1,120 @@
+"""`python -m cnnbench predict RUN_DIR IMAGE ...`: what a trained net says of pictures from anywhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.cli.parser import Parser
+from cnnbench.data.image_files import border_mean, drawable, read_image
+from cnnbench.errors import ConfigError
+from cnnbench.runs.preprocess import to_input
+from cnnbench.runs.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def main(arguments: list[str]) -> None:
+    """Prints the top classes of each picture, and draws them if asked."""
+    options = _parse(arguments)
+    warnings.simplefilter("ignore")  # of fonts
+    RunDir.open(options.run_dir)
+    absent = next((path for path in options.images if not path.is_file()), None)
+    if absent:
+        raise ConfigError(f"{absent}: no such picture")
+    pictures, predictions = predict(
+        options.run_dir, options.images, options.top, options.invert, options.trust, options.ema
+    )
+    if options.show:
+        draw(pictures, predictions, options.show)
+    if options.json:
+        print(json.dumps({"schema": 1, "run": str(options.run_dir), "predictions": predictions}, indent=2))
+    else:
+        _print(predictions, pictures, options)
+
+
+def predict(
+    run_dir: Path, paths: list[Path], top: int = 3, invert: bool = False, trust: bool = False, ema: bool = False
+) -> tuple[list[Image.Image], list[dict[str, Any]]]:
+    """The pictures as the net saw them, and for each `{image, top: [{class, index, probability}, ...]}`, likeliest first."""
+    import torch
+
+    from cnnbench.runs.load_net import load_net
+
+    net, facts = load_net(run_dir, trust, ema)
+    pictures = [read_image(path, facts["channels"], invert, facts["fit"]) for path in paths]
+    batch = torch.stack([to_input(picture, facts) for picture in pictures])
+    with torch.no_grad():
+        probabilities = net(batch).softmax(1)
+    likeliest = probabilities.topk(min(top, len(facts["classes"])))
+    predictions = [
+        {
+            "image": str(path),
+            "top": [
+                {"class": facts["classes"][index], "index": index, "probability": probability}
+                for probability, index in zip(values, indices, strict=True)
+            ],
+        }
+        for path, values, indices in zip(paths, likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
+    ]
+    return pictures, predictions
+
+
+def draw(pictures: list[Image.Image], predictions: list[dict[str, Any]], path: Path) -> None:
+    """Each picture, and beside it its likeliest classes as bars, to a PNG, PDF or SVG file."""
+    from matplotlib.figure import Figure
+
+    rows = len(pictures)
+    figure = Figure(figsize=(6, 0.4 + 2.0 * rows), layout="constrained")
+    for picture, prediction, (left, right) in zip(
+        pictures, predictions, figure.subplots(rows, 2, squeeze=False), strict=True
+    ):
+        left.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        left.set_title(drawable(Path(prediction["image"]).name), fontsize=9, parse_math=False)
+        left.axis("off")
+        names = [drawable(answer["class"]) for answer in prediction["top"]]
+        values = [answer["probability"] for answer in prediction["top"]]
+        bars = right.barh(range(len(names)), values, color=["#0072B2"] + ["#9ecae1"] * (len(names) - 1))
+        right.bar_label(bars, [f"{value:.3f}" for value in values], padding=3, fontsize=9)
+        right.set_yticks(range(len(names)), names, parse_math=False)
+        right.invert_yaxis()
+        right.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], xlabel="probability")
+        right.spines[["top", "right"]].set_visible(False)
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--show {path}: cannot be written ({error}); type a name that ends in .png") from error
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser("predict", "Prints the likeliest classes of pictures of any size, grey or colour.")
+    parser.add_argument(
+        "run_dir", type=Path, metavar="RUN_DIR", help="a folder that holds config.yaml and checkpoints/best.ckpt"
+    )
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture files")
+    parser.add_argument("--top", type=int, default=3, help="how many classes to print; default: 3")
+    parser.add_argument("--invert", action="store_true", help="for dark on light, where the net learned light on dark")
+    parser.add_argument("--json", action="store_true", help="print the answers as JSON")
+    parser.add_argument("--show", type=Path, metavar="OUT.png", help="draw the pictures and the answers")
+    parser.add_ema()
+    parser.add_trust()
+    options = parser.parse_args(arguments)
+    parser.check_picture("--show", options.show)
+    if options.top < 1:
+        parser.error(f"--top {options.top}: expected at least 1")
+    return options
+
+
+def _print(predictions: list[dict[str, Any]], pictures: list[Image.Image], options: argparse.Namespace) -> None:
+    for prediction in predictions:
+        answers = "   ".join(f"{answer['class']} {answer['probability']:.3f}" for answer in prediction["top"])
+        print(f"{prediction['image']}:  {answers}")
+    light = [p for p in pictures if p.mode == "L" and border_mean(p) > 127]  # type: ignore[operator]
+    if light and not options.invert:
+        print("The background is light. Where the net learned light on dark, as MNIST is, type --invert")
+    if options.show:
+        print(f"drawn: {options.show}")

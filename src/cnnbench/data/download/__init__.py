@@ -1,0 +1,1 @@
+"""Downloads the published files of data sets."""

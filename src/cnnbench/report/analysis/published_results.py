@@ -1,0 +1,83 @@
+"""Figures that others have published, each with the protocol that makes it comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnbench.report.load.run import Run
+
+NOTHING_ADDED = {
+    "choices.augment": "none", "accumulate": 1, "clip_grad": None, "label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "ema": 0.0,
+    "early_stopping": None, "data.fraction": 1.0, "data.label_noise": 0.0,
+}  # fmt: skip
+NNDL_DATA = {
+    "choices.data": "mnist", "data.train_size": 1000, "data.val_size": [50000, 50200], "data.test_size": 200, "epochs": 5,
+    "batch_size": 64,
+}  # fmt: skip
+NNDL_RESNET = {
+    **NOTHING_ADDED, **NNDL_DATA, "choices.recipe": "nndl_resnet", "choices.optimizer": "sgd", "choices.scheduler": "constant",
+    "init": "paddle", "model.stem": "imagenet", "data.image_size": 32, "trainer.val_every_steps": 15,
+}  # fmt: skip
+NNDL_LENET = {
+    **NOTHING_ADDED, **NNDL_DATA, "choices.recipe": "nndl_lenet", "choices.optimizer": "sgd", "choices.scheduler": "constant",
+    "choices.model": "lenet5", "init": "paddle_create", "optimizer.lr": 0.1, "trainer.val_every_steps": 15,
+}  # fmt: skip
+PAPER_RESNET = {
+    **NOTHING_ADDED, "choices.augment": "basic", "choices.data": "cifar10", "choices.recipe": "resnet_cifar_paper",
+    "choices.optimizer": "momentum", "choices.scheduler": "multistep", "optimizer.lr": 0.1, "batch_size": 128,
+    "trainer.max_steps": 64000, "data.train_size": None, "data.val_size": None, "data.test_size": None, "model.shortcut": "A",
+    "init": "kaiming_normal",
+}  # fmt: skip
+NNDL = "Neural Networks and Deep Learning: Cases and Practice"
+HE = "He et al. 2015, arXiv:1512.03385, table 6"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A test accuracy that somebody reports.
+
+    Attributes:
+        accuracy: between 0 and 1.
+        source: who says so, and where.
+        note: what it was measured on.
+        where: what a run's config must have for it to be the same thing; dotted keys, choices of groups as `choices.model`.
+    """
+
+    accuracy: float
+    source: str
+    note: str
+    where: dict[str, Any] = field(default_factory=dict)
+
+
+FIGURES = (
+    Published(0.870, f"{NNDL}, section 5.3", "one run, 200 test images", NNDL_LENET),
+    Published(
+        0.810, f"{NNDL}, section 5.4", "one run, 200 test images",
+        {**NNDL_RESNET, "choices.model": "plain18", "optimizer.lr": 0.005},
+    ),
+    Published(
+        0.880, f"{NNDL}, section 5.4", "one run, 200 test images",
+        {**NNDL_RESNET, "choices.model": "resnet18", "optimizer.lr": 0.01},
+    ),
+    *(
+        Published(accuracy, HE, note, {**PAPER_RESNET, "choices.model": f"resnet{depth}"})
+        for depth, accuracy, note in (
+            (20, 0.9125, "one run, its last step"), (32, 0.9249, "one run, its last step"), (44, 0.9283, "one run, its last step"),
+            (56, 0.9303, "one run, its last step"), (110, 0.9357, "the best of five runs, whose mean is 0.9339"),
+        )
+    ),
+)  # fmt: skip
+
+
+def figures_for(runs: Iterable[Run]) -> list[Published]:
+    """The figures of the same net, data and protocol as all of these runs."""
+    known = [
+        {**run.config, **{f"choices.{key}": value for key, value in run.choices.items()}} for run in runs if run.config
+    ]
+    return [
+        figure
+        for figure in FIGURES
+        if known and all(key in own and own[key] == value for own in known for key, value in figure.where.items())
+    ]

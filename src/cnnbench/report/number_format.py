@@ -1,0 +1,43 @@
+"""Numbers as the report writes them."""
+
+from __future__ import annotations
+
+from cnnbench.stats import ALPHA, Interval
+
+NAMED = 4  # so many of a list are told
+
+
+def points(value: float) -> str:
+    """A difference of accuracies in percentage points: `1.9`, `0.04`."""
+    size = round(100 * value, 2) or 0.0  # not -0.0
+    return f"{size:.1f}" if abs(size) >= 0.1 or size == 0 else f"{size:.2f}"
+
+
+def percent(value: float | None) -> str:
+    """An accuracy as `0.9812`."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def signed(value: float) -> str:
+    """The same with its sign: `+1.9`, `-0.04`, `0.0`."""
+    text = points(value)
+    return f"+{text}" if value > 0 and text != "0.0" else text
+
+
+def interval_of(interval: Interval) -> str:
+    """`95 % interval 0.7 to 3.1`, in points."""
+    return "no interval" if interval is None else f"95 % interval {points(interval[0])} to {points(interval[1])}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def p_value(p: float | None) -> str:
+    """`0.012`, `< 0.001`; never rounded up to the line that it is judged by."""
+    if p is None:
+        return ""
+    if p < 0.001:
+        return "< 0.001"
+    return next(text for digits in range(3, 18) if float(text := f"{p:.{digits}f}") < ALPHA or p >= ALPHA)

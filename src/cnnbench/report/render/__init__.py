@@ -1,0 +1,1 @@
+"""Findings to HTML, Markdown, terminal text and figures."""

@@ -1,0 +1,23 @@
+"""Pictures to a net's input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+
+def to_input(image: Image.Image, facts: dict[str, Any]) -> Tensor:
+    """(C, H, W) floats, resized and normalised as the data that the net was trained on."""
+    import numpy as np
+    import torch
+    import torch.nn.functional as F
+
+    pixels = torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1).unsqueeze(0)
+    side = facts["image_size"]
+    if pixels.shape[-2:] != (side, side):
+        pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+    mean, std = (torch.tensor(facts[key]).view(-1, 1, 1) for key in ("mean", "std"))
+    return (pixels[0].float() / 255 - mean) / std

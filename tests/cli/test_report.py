@@ -1,0 +1,183 @@
+"""`python -m cnnbench report`: what it writes, what it says, what it leaves alone."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import made_sweeps as made
+from cnnbench.__main__ import main
+from cnnbench.runs.sweep_dir import SweepDir
+
+A, B = {"model": "a"}, {"model": "b"}
+GOOD, BETTER = {0: 0.80, 1: 0.82, 2: 0.81}, {0: 0.85, 1: 0.88, 2: 0.86}
+ANSWER = "b raises test accuracy by 5.3 points against a"
+QUIET = """
+import sys
+from cnnbench.__main__ import main
+code = main(["report", *sys.argv[1:]])
+heavy = {"torch", "pytorch_lightning", "hydra", *{%s}} & sys.modules.keys()
+assert not heavy, f"it imported {heavy}"
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 3, 50)
+    cells = [
+        (
+            setting,
+            {
+                seed: {
+                    "accuracy": accuracy,
+                    "epochs": made.epochs([1.0, 0.5]),
+                    "logits": rng.normal(0, 1, (50, 3)),
+                    "targets": targets,
+                }
+                for seed, accuracy in values.items()
+            },
+        )
+        for setting, values in ((A, GOOD), (B, BETTER))
+    ]
+    return made.sweep(tmp_path / "runs" / "mine", cells, question="Does it?", baseline=A)
+
+
+def report(capsys, *arguments, code=0):
+    assert main(["report", *map(str, arguments)]) == code
+    return capsys.readouterr().out
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- what it writes ----------------------------------------------------------------------------------------------------------
+
+
+def test_it_writes_a_page_a_text_a_table_and_pictures_and_says_the_answer(sweep, capsys):
+    before = files(sweep)
+    said = report(capsys, "runs/mine")
+    names = ("accuracy", "curves", "confusion", "reliability")
+    pictures = {f"figures/{name}.{kind}" for name in names for kind in ("svg", "png")}
+    assert files(sweep) - before == {"report.html", "report.md", "summary.csv"} | pictures
+    assert ANSWER in said
+
+
+def test_pictures_are_what_their_names_say(sweep, capsys):
+    report(capsys, "runs/mine")
+    assert (sweep / "figures" / "accuracy.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "<svg" in (sweep / "figures" / "accuracy.svg").read_text()[:2000]
+
+
+def test_a_second_report_gives_the_same_files(sweep, capsys):
+    report(capsys, "runs/mine")
+    first = {name: (sweep / name).read_bytes() for name in files(sweep)}
+    report(capsys, "runs/mine")
+    assert {name for name in first if (sweep / name).read_bytes() != first[name]} <= {"report.html"}  # it says when
+
+
+def test_the_text_has_the_question_the_answer_and_the_pictures(sweep, capsys):
+    report(capsys, "runs/mine")
+    text = (sweep / "report.md").read_text()
+    assert text.startswith("# Does it?\n")
+    assert ANSWER in text
+    assert "| b | 3 | ★ 0.8633 |" in text
+    assert "![accuracy](figures/accuracy.svg)" in text
+
+
+def test_the_table_has_a_row_a_run(sweep, capsys):
+    report(capsys, "runs/mine")
+    rows = list(csv.DictReader((sweep / "summary.csv").open()))
+    assert [(row["model"], row["seed"], row["state"], float(row["test/acc"])) for row in rows] == [
+        (name, str(seed), "done", accuracy)
+        for name, values in (("a", GOOD), ("b", BETTER))
+        for seed, accuracy in values.items()
+    ]
+
+
+def test_text_says_the_answer_and_the_cells_and_writes_nothing(sweep, capsys):
+    before = files(sweep)
+    said = report(capsys, "runs/mine", "--text")
+    assert " ".join(ANSWER.split()) in " ".join(said.split())
+    assert "0.8633" in said
+    assert files(sweep) == before
+
+
+def test_it_may_be_written_elsewhere(sweep, capsys, tmp_path):
+    before = files(sweep)
+    report(capsys, "runs/mine", "--out", tmp_path / "out")
+    assert files(sweep) == before
+    assert {"report.html", "report.md", "summary.csv"} <= files(tmp_path / "out")
+
+
+def test_where_it_cannot_write_it_says_where_else(sweep, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert main(["report", "runs/mine", "--out", str(tmp_path / "file")]) == 2
+    assert "choose another folder with --out DIR" in capsys.readouterr().err
+
+
+# ---- of what -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_that_is_still_on_is_reported(tmp_path, capsys):
+    folder = made.sweep(
+        tmp_path / "s",
+        [(A, {**GOOD, 3: {"state": "running", "epochs": made.epochs([1.0])}}), (B, {**BETTER, 3: "missing"})],
+    )
+    with SweepDir(folder).held():
+        report(capsys, folder)
+    assert "Not all is there yet: 1 running of 8 runs" in (folder / "report.md").read_text()
+
+
+def test_before_any_run_is_done_there_is_a_report_too(tmp_path, capsys):
+    folder = made.sweep(tmp_path / "s", [(A, {0: "pending", 1: "failed"})])
+    assert "Nothing is known yet: none of 2 runs is done." in report(capsys, folder)
+
+
+def test_some_runs_copied_elsewhere_give_the_same_differences(sweep, capsys, tmp_path):
+    for path in sweep.glob("*_seed[01]_*"):
+        shutil.copytree(path, tmp_path / "copy" / path.name)
+    said = report(capsys, tmp_path / "copy")
+    # 5 and 6 points
+    assert said.splitlines()[1].startswith("Undecided whether b differs from a in test accuracy: 5.5 points more")
+
+
+def test_a_single_run_is_reported(sweep, capsys):
+    assert "one run" in report(capsys, sweep / made.directory(B, 0))
+
+
+def test_broken_files_are_named_and_stop_nothing(sweep, capsys):
+    runs = sorted(path for path in sweep.iterdir() if path.is_dir())
+    for path, name in zip(
+        runs, ("result.json", "config.yaml", "metrics.csv", "predictions.npz", "status.json"), strict=False
+    ):
+        (path / name).write_bytes(b"{\x00\xff")
+    report(capsys, "runs/mine")
+    text = (sweep / "report.md").read_text()
+    assert "files could not be read" in text or "file could not be read" in text
+
+
+@pytest.mark.parametrize("typed", ["runs", "runs/none", "runs/mine/none"])
+def test_a_folder_without_runs_is_told_in_one_line(sweep, capsys, typed):
+    assert main(["report", typed]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"cnnbench: {typed}: holds no runs; ")
+    assert told.count("\n") == 1
+
+
+# ---- what it needs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("options", "also"), [((), ""), (("--text",), "'matplotlib', 'pandas', 'plotly'")])
+def test_it_imports_no_torch_and_the_text_no_plots(sweep, options, also):
+    command = [sys.executable, "-c", QUIET % also, "runs/mine", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

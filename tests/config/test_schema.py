@@ -1,0 +1,143 @@
+import hashlib
+import json
+
+import pytest
+
+from cnnbench.config.compose import compose
+from cnnbench.config.schema import Config, Keys
+from cnnbench.errors import ConfigError
+from cnnbench.training.validate import prepare
+
+CHANGES = [
+    "seed=1",
+    "epochs=11",
+    "batch_size=32",
+    "optimizer.lr=0.1",
+    "optimizer=sgd",
+    "model=simplecnn",
+    "init=paddle",
+    "precision=bf16",
+]
+CHANGES += [
+    "data=mnist",
+    "data.image_size=32",
+    "data.mean=0.5",
+    "data.train_size=10",
+    "data.split_seed=1",
+    "trainer.max_steps=5",
+]
+KEEPS = [
+    "name=other",
+    "runs_dir=elsewhere",
+    "resume=auto",
+    "log=full",
+    "threads=7",
+    "data.root=/somewhere",
+    "data.pipeline=memory",
+]
+KEEPS += ["trainer.devices=2", "trainer.num_nodes=2", "trainer.checkpoint_every_s=60", "trainer.cuda_graph=false"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_decides_a_number_changes_the_identity(change):
+    assert compose([change]).identity() != compose([]).identity()
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+def test_names_places_and_devices_leave_the_identity_alone(keep):
+    assert compose([keep]).identity() == compose([]).identity()
+
+
+def numbers(keys, prefix=""):
+    """The schema's keys that take a number, and neither true nor false."""
+    for name, field in keys.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Keys):
+            yield from numbers(kind, f"{prefix}{name}.")
+        elif ("int" in str(kind) or "float" in str(kind)) and "bool" not in str(kind):
+            yield f"{prefix}{name}"
+
+
+NUMBERS = sorted(numbers(Config))
+
+
+def test_the_keys_that_take_numbers_are_found():
+    some = {
+        "seed",
+        "epochs",
+        "batch_size",
+        "clip_grad",
+        "mixup",
+        "threads",
+        "optimizer.lr",
+        "data.mean",
+        "data.val_size",
+    }
+    assert some < set(NUMBERS)
+    assert len(NUMBERS) > 25
+
+
+@pytest.mark.parametrize("dotted", NUMBERS)
+def test_true_is_not_taken_for_1(dotted):
+    values = compose([]).as_dict()
+    group, _, name = dotted.rpartition(".")
+    for given in (True, False):
+        (values[group] if group else values)[name] = given
+        with pytest.raises(ConfigError, match=rf"^{dotted}={str(given).lower()}: expected .*; for instance {dotted}="):
+            Config.check(values)
+
+
+def test_true_is_not_taken_for_1_in_a_list():
+    with pytest.raises(ConfigError, match=r"^data\.mean=\[true,0\.5\]: expected"):
+        compose(["data.mean=[true,0.5]"])
+
+
+def test_how_a_value_was_chosen_is_no_part_of_the_identity():
+    by_recipe = compose(["recipe=nndl_lenet"])
+    by_hand = compose(
+        ["optimizer=sgd", "optimizer.lr=0.1", "scheduler=constant", "epochs=5", "init=paddle_create", "data.mean=0.5"]
+        + ["data.std=0.5", "trainer.val_every_steps=15"]
+    )
+    assert by_recipe.identity() == by_hand.identity()
+    assert by_recipe.choices != by_hand.choices
+
+
+def test_the_identity_is_the_hash_of_the_config_without_those_keys(finished):
+    """Recomputed from the file alone, as somebody else would."""
+    import yaml
+
+    values = yaml.safe_load(finished.config.read_text())
+    for key in ("runs_dir", "name", "resume", "log", "choices", "threads", "channels_last"):
+        del values[key]
+    for key in ("devices", "num_nodes", "checkpoint_every_s", "cuda_graph"):
+        del values["trainer"][key]
+    for key in ("root", "pipeline"):
+        del values["data"][key]
+    for group in ("model", "data", "scheduler"):
+        values[group]["_target_"] = values[group]["_target_"].split(".")[-1]
+    values["augment"] = list(values["augment"].items())
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    assert json.loads(finished.result.read_text())["config_hash"] == digest
+    assert finished.path.name == f"seed0_{digest[:8]}"
+
+
+def test_a_config_that_is_no_yaml_is_told_in_one_line(tmp_path):
+    path = tmp_path / "config.yaml"
+    for content in (b"model: [1, 2\nseed: 0\n", b"\xff\xfe"):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"config\.yaml: not a readable config\.yaml \(.*\)$") as raised:
+            Config.load(path)
+        assert "\n" not in str(raised.value)
+
+
+def test_what_cuts_a_batch_is_named():
+    config = compose(["batch_size=64", "trainer.devices=2", "trainer.num_nodes=2", "accumulate=8"])
+    assert (config.parts, config.sharers) == (32, "4 devices × accumulate=8")
+
+
+def test_too_few_images_for_the_parts_of_a_batch_are_told_with_all_that_cuts_it(tiny):
+    keys = ["batch_size=64", "trainer=cpu", "trainer.devices=4", "accumulate=16", "data.train_size=60"]
+    with pytest.raises(
+        ConfigError, match=r"^4 devices × accumulate=16: 60 train images cannot be cut into 64 parts; type"
+    ):
+        prepare(compose([*tiny, *keys]))

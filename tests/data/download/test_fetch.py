@@ -1,0 +1,210 @@
+"""What a fetch asks for and shows; fetches that are killed, and many at once."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import os
+import pty
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from filelock import FileLock
+
+from cnnbench.data.download import mirrors
+from fetching import (  # noqa: F401
+    PACKED,
+    PART,
+    PLAIN,
+    bring,
+    dead,
+    digits,
+    failed,
+    impatient,
+    mirror,
+    names,
+    published,
+    server,
+    started,
+    tarred,
+    wait_until,
+)
+from webserver import (
+    good,
+    slow,
+)
+
+
+def test_nothing_is_asked_for_where_everything_is_there(tmp_path, server):
+    (tmp_path / "digits").write_bytes(b"whatever it is")
+    bring(tmp_path, published(mirror(server, "a", good(PACKED))))
+    assert server.requests == []
+
+
+def test_only_the_files_that_are_absent_are_asked_for(tmp_path, server):
+    remotes = [
+        published(mirror(server, "a", good(PACKED), f"{name}.gz"), name=f"{name}.gz", members=(name,))
+        for name in ("one", "two", "three")
+    ]
+    (tmp_path / "two").write_bytes(b"there")
+    bring(tmp_path, *remotes)
+    assert [request.path for request in server.requests] == ["/a/one.gz", "/a/three.gz"]
+    assert (tmp_path / "two").read_bytes() == b"there"
+
+
+def test_a_file_with_an_md5_sum_is_checked_by_that(tmp_path, server):
+    remote = published(mirror(server, "a", [good(PACKED[::-1]), good(PACKED)]))
+    bring(tmp_path, replace(remote, checksum=f"md5:{hashlib.md5(PACKED).hexdigest()}"))
+    assert len(server.requests) == 2
+    assert (tmp_path / "digits").read_bytes() == PLAIN
+
+
+def test_a_file_gets_its_name_only_when_it_is_whole(tmp_path, server, monkeypatch):
+    seen = []
+    rename = os.replace
+
+    def noted(one, other):
+        seen.append((names(tmp_path), Path(one).read_bytes()))
+        rename(one, other)
+
+    monkeypatch.setattr(os, "replace", noted)
+    bring(tmp_path, published(mirror(server, "a", good(PACKED))))
+    before, content = seen[-1]
+    assert "digits" not in before
+    assert content == PLAIN
+
+
+def test_what_is_downloaded_and_how_large_it_is_is_a_line_where_there_is_no_terminal(tmp_path, server, capfd):
+    bring(tmp_path, published(mirror(server, "a", good(PACKED))))
+    assert capfd.readouterr() == ("", "made: downloading digits.gz, 0.2 MB\n")
+
+
+def test_a_long_download_tells_its_share_now_and_then(tmp_path, server, monkeypatch, capfd):
+    minutes = itertools.count(step=11)
+    monkeypatch.setattr(mirrors, "time", SimpleNamespace(monotonic=lambda: next(minutes), sleep=None))
+    monkeypatch.setattr(mirrors, "STALLED", 0)
+    bring(tmp_path, published(mirror(server, "a", slow(PACKED, 400_000))))
+    lines = capfd.readouterr().err.splitlines()
+    shares = [int(line.removeprefix("made: digits.gz ").removesuffix("%")) for line in lines[1:]]
+    assert lines[0].startswith("made: downloading digits.gz")
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+
+
+def test_a_terminal_is_shown_a_bar(tmp_path, server):
+    ours, theirs = pty.openpty()
+    remote = published(mirror(server, "a", slow(PACKED, 300_000)))
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    process = started(tmp_path, remote, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 4096)
+        except OSError:
+            break
+    os.close(ours)
+    assert process.wait(20) == 0
+    text = shown.decode(errors="replace")
+    for part in ("made: digits.gz", "━", "/s"):
+        assert part in text
+
+
+def test_a_download_that_was_killed_is_gone_on_with_by_the_next_process(tmp_path, server):
+    remote = published(mirror(server, "a", slow(PACKED, 200_000)))
+    process = started(tmp_path, remote)
+    wait_until(lambda: (tmp_path / PART).is_file() and (tmp_path / PART).stat().st_size > 20_000)
+    process.kill()
+    process.communicate(timeout=20)
+    have = (tmp_path / PART).stat().st_size
+    assert names(tmp_path) <= {".made.lock", PART}
+    assert (tmp_path / PART).read_bytes() == PACKED[:have]
+    mirror(server, "a", good(PACKED))
+    second = started(tmp_path, remote)
+    _, errors = second.communicate(timeout=20)
+    assert second.returncode == 0, errors
+    assert "waiting" not in errors
+    assert server.requests[-1].range == f"bytes={have}-"
+    assert server.requests[-1].sent == len(PACKED) - have
+    assert (tmp_path / "digits").read_bytes() == PLAIN
+    assert names(tmp_path) == {".made.lock", "digits"}
+
+
+@pytest.mark.parametrize("moment", ["unpacking", "renaming", "tidying"])
+def test_a_process_that_was_killed_is_made_up_for_by_the_next_one_when_it_was(tmp_path, server, moment):
+    content = tarred({"set/a": PLAIN, "set/b": PLAIN[::-1]})
+    remote = published(
+        mirror(server, "a", good(content), "set.tar.gz"), content=content, name="set.tar.gz", members=("set/a", "set/b")
+    )
+    function = {"unpacking": "shutil.copyfileobj", "renaming": "os.replace", "tidying": "Path.unlink"}[moment]
+    second_call = moment != "tidying"
+    before = f"""
+import shutil
+original, calls = {function}, []
+def dying(*args, **keys):
+    if calls or not {second_call}:
+        os.kill(os.getpid(), 9)
+    calls.append(1)
+    return original(*args, **keys)
+{function} = dying
+"""
+    process = started(tmp_path, remote, before=before)
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGKILL
+    bring(tmp_path, remote)
+    assert len(server.requests) == 1
+    assert (tmp_path / "set" / "a").read_bytes() == PLAIN
+    assert (tmp_path / "set" / "b").read_bytes() == PLAIN[::-1]
+    assert not list(tmp_path.rglob("*.unpacking"))
+
+
+@pytest.mark.slow
+def test_four_processes_at_once_download_each_file_once_and_all_have_it(tmp_path, server):
+    contents = {name: gzip.compress(PLAIN[n:], mtime=0) for n, name in enumerate(("one", "two", "three", "four"))}
+    remotes = [
+        published(
+            mirror(server, "a", slow(content, 300_000), f"{name}.gz"),
+            content=content,
+            name=f"{name}.gz",
+            members=(name,),
+        )
+        for name, content in contents.items()
+    ]
+    gate = tmp_path / "gate"
+    before = f"print('here', flush=True)\nwhile not Path({str(gate)!r}).exists(): time.sleep(0.01)"
+    folder = tmp_path / "data"
+    processes = [started(folder, *remotes, before=before) for _ in range(4)]
+    for process in processes:
+        assert process.stdout.readline() == "here\n"
+    gate.touch()
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, errors
+    assert sorted(request.path for request in server.requests) == sorted(f"/a/{name}.gz" for name in contents)
+    assert sum("another process is fetching it; waiting" in text for text in errors) == 3
+    for n, name in enumerate(contents):
+        assert (folder / name).read_bytes() == PLAIN[n:]
+    assert names(folder) == {*contents, ".made.lock"}
+
+
+def test_a_process_that_waits_says_so_and_finds_what_another_one_brought(tmp_path, dead, capfd):
+    waiting = threading.Thread(target=bring, args=(tmp_path, published(dead)))
+    with FileLock(tmp_path / ".made.lock"):
+        waiting.start()
+        waiting.join(1.3)
+        assert waiting.is_alive()
+        assert capfd.readouterr() == ("", "made: another process is fetching it; waiting\n")
+        (tmp_path / "digits").write_bytes(PLAIN)
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert (tmp_path / "digits").read_bytes() == PLAIN
+
+
+def test_the_lock_is_free_after_a_failure(tmp_path, dead):
+    failed(tmp_path, published(dead))
+    with FileLock(tmp_path / ".made.lock", timeout=0):
+        pass

@@ -1,0 +1,204 @@
+"""A picture file of any kind becomes a square of grey or RGB, and what a net is fed with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cnnbench.data.image_files import read_image
+from cnnbench.errors import ConfigError
+from cnnbench.runs.preprocess import to_input
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A place for pictures, shared by the examples of one test."""
+    return tmp_path_factory.mktemp("pictures")
+
+
+# ---- reading pictures ---------------------------------------------------------------------------------------------
+
+
+@st.composite
+def framed(draw):
+    """A picture of one mode with a frame of one colour around random pixels."""
+    mode = draw(st.sampled_from(["1", "L", "P", "RGB", "RGBA", "I;16"]))
+    width, height = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    frame = draw(st.integers(0, 255))
+    pixels = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 256, (height, width), dtype=np.uint8)
+    pixels[[0, -1]] = pixels[:, [0, -1]] = frame
+    if mode == "1":
+        return Image.fromarray(np.where(pixels > 127, 255, 0).astype(np.uint8)).convert("1")
+    if mode == "I;16":
+        return Image.fromarray(pixels.astype(np.uint16) * 257)
+    return Image.fromarray(pixels).convert(mode)
+
+
+@settings(deadline=None, max_examples=150)
+@given(image=framed(), channels=st.sampled_from([1, 3]), invert=st.booleans())
+def test_every_picture_becomes_a_square_with_all_of_it_in_the_middle_of_its_borders_colour(
+    folder, image, channels, invert
+):
+    image.save(folder / "x.png")
+    result = read_image(folder / "x.png", channels, invert)
+    side = max(image.size)
+    assert (result.mode, result.size) == ({1: "L", 3: "RGB"}[channels], (side, side))
+    grey = np.asarray(image).astype(int) // 257 if image.mode == "I;16" else np.asarray(image.convert("L")).astype(int)
+    grey = 255 - grey if invert else grey
+    pixels = np.asarray(result).astype(int).reshape(side, side, channels)
+    gaps = side - image.height, side - image.width
+    wanted = []
+    for top, left in {(gaps[0] // 2, gaps[1] // 2), (-(-gaps[0] // 2), -(-gaps[1] // 2))}:
+        whole = np.full((side, side), grey[0, 0])
+        whole[top : top + image.height, left : left + image.width] = grey
+        wanted.append(whole)
+    assert any((np.abs(pixels - whole[:, :, None]) <= 1).all() for whole in wanted)
+
+
+SHOWN = {  # EXIF 2.3, table 6: how the stored rows and columns lie in the picture as it is seen
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).T,
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+def test_a_picture_is_turned_as_its_exif_says(orientation, tmp_path):
+    stored = np.arange(144, dtype=np.uint8).reshape(12, 12)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "x.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "x.png", 1), SHOWN[orientation](stored))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(tmp_path, mode, channels):
+    image = Image.new(mode, (6, 6), 0)
+    image.save(tmp_path / "x.png", **({"transparency": 0} if mode == "P" else {}))
+    assert np.unique(read_image(tmp_path / "x.png", channels)).tolist() == [255]
+
+
+def test_what_is_half_transparent_is_half_white(tmp_path):
+    Image.new("RGBA", (6, 6), (200, 100, 0, 51)).save(tmp_path / "x.png")  # a fifth of the colour
+    assert read_image(tmp_path / "x.png", 3).getpixel((3, 3)) == (244, 224, 204)
+
+
+def test_colour_keeps_its_channels_in_order_and_becomes_luma_in_grey(tmp_path):
+    Image.new("RGB", (4, 4), (200, 100, 50)).save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png", 3).getpixel((0, 0)) == (200, 100, 50)
+    luma = 0.299 * 200 + 0.587 * 100 + 0.114 * 50  # ITU-R 601
+    assert read_image(tmp_path / "x.png", 1).getpixel((0, 0)) == pytest.approx(luma, abs=1)
+
+
+def test_a_palette_is_read_by_its_colours_not_by_its_numbers(tmp_path):
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 10, 220, 30])
+    image.save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png", 3).getpixel((0, 0)) == (10, 220, 30)
+
+
+def test_sixteen_bits_are_scaled_to_eight_not_clipped(tmp_path):
+    values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    assert np.abs(np.asarray(read_image(tmp_path / "x.png", 1), dtype=float) - values / 257).max() <= 1
+
+
+def test_one_bit_becomes_black_and_white(tmp_path):
+    bits = np.eye(9, dtype=np.uint8) * 255
+    Image.fromarray(bits).convert("1").save(tmp_path / "x.png")
+    assert np.array_equal(read_image(tmp_path / "x.png", 1), bits)
+
+
+def test_a_photograph_of_cmyk_is_read(tmp_path):
+    Image.new("CMYK", (8, 4), (0, 255, 255, 0)).save(tmp_path / "x.jpg", quality=95)
+    red, green, blue = read_image(tmp_path / "x.jpg", 3).getpixel((4, 4))
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+def test_an_animation_is_read_by_its_first_frame(tmp_path):
+    frames = [Image.new("L", (5, 5), grey) for grey in (40, 200)]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "x.gif", 1).getpixel((2, 2)) == 40
+
+
+def test_the_ground_that_makes_a_picture_square_is_the_mean_of_its_border(tmp_path):
+    pixels = np.full((6, 10), 255, np.uint8)  # the inside does not count
+    pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1] = 20, 60, 200, 240
+    pixels[[0, 0, -1, -1], [0, -1, 0, -1]] = (8 * 20 + 8 * 60 + 4 * 200 + 4 * 240) / 24  # the others' mean
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    padded = np.asarray(read_image(tmp_path / "x.png", 1))
+    assert np.unique(padded[[0, 1, -2, -1]]).tolist() == [100]
+
+
+def test_a_net_of_two_channels_is_told_that_no_picture_has_them(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "x.png")
+    with pytest.raises(ConfigError, match="this net takes images of 2 channels, which no picture file has"):
+        read_image(tmp_path / "x.png", 2)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@settings(deadline=None, max_examples=100)
+@given(data=st.data(), suffix=st.sampled_from(["png", "jpg", "gif", "bmp", "webp", "tiff"]))
+def test_a_picture_that_was_cut_short_is_read_whole_or_refused(folder, data, suffix):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 12), dtype=np.uint8)
+    whole, cut = folder / f"whole.{suffix}", folder / f"cut.{suffix}"
+    Image.fromarray(pixels).save(whole)
+    content = whole.read_bytes()
+    cut.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    try:
+        read, refusal = read_image(cut, 1), None
+    except ConfigError as error:
+        refusal = str(error)
+    if refusal is None:
+        assert np.array_equal(read, read_image(whole, 1))
+    else:
+        assert refusal.startswith(f"{cut}: ")
+        assert "\n" not in refusal
+
+
+def test_a_very_long_picture_is_shrunk_before_it_is_made_square(tmp_path):
+    Image.new("L", (30_000, 3), 40).save(tmp_path / "long.png")
+    assert read_image(tmp_path / "long.png", 1).size == (4096, 4096)
+
+
+def test_dark_sixteen_bit_grey_stays_dark(tmp_path):
+    Image.fromarray(np.full((8, 8), 200, dtype=np.uint16)).save(tmp_path / "dark.png")
+    assert read_image(tmp_path / "dark.png", 1).getextrema() == (0, 0)
+
+
+# ---- what the net is fed ------------------------------------------------------------------------------------------
+
+
+def facts_of(channels: int, side: int, mean: list[float], std: list[float]) -> dict:
+    return {"channels": channels, "image_size": side, "mean": mean, "std": std}
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
+def test_a_picture_is_scaled_as_pil_scales_it(size, side, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    fed = to_input(image, facts_of(1, side, [0.0], [1 / 255]))
+    theirs = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR), dtype=float)
+    assert fed.shape == (1, side, side)
+    assert np.abs(fed[0].numpy() - theirs).max() <= 2.001  # each rounds to whole levels twice
+
+
+def test_each_channel_is_normalised_by_its_own_mean_and_deviation():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    mean, std = [0.1, 0.5, 0.9], [0.2, 0.3, 0.4]
+    fed = to_input(image, facts_of(3, 8, mean, std))
+    by_hand = (np.asarray(image) / 255 - mean) / std
+    assert np.allclose(fed.permute(1, 2, 0).numpy(), by_hand, atol=1e-5)

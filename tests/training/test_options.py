@@ -1,0 +1,638 @@
+"""Whole runs with each option of training, against loops of plain PyTorch on the same batches."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from cnnbench.complexity.channels_last import arranged
+from cnnbench.config.compose import compose
+from cnnbench.config.schema import Config
+from cnnbench.errors import ConfigError, Diverged, RunFailed
+from cnnbench.runs.run_dir import RunDir
+from cnnbench.training.callbacks.curves import Curves
+from cnnbench.training.callbacks.divergence import Divergence
+from cnnbench.training.classifier import with_auxiliary
+from cnnbench.training.factories import build_net
+from cnnbench.training.metrics import Score
+from cnnbench.training.run import Outcome, run, seed_everything
+from cnnbench.training.validate import prepare
+
+# three steps of 32 images an epoch, two epochs
+BASE = "threads=1 data=synthetic data.image_size=8 data.train_size=96 data.val_size=40 data.test_size=40 data.noise=0.4"
+BASE += " batch_size=32 epochs=2 model=custom optimizer=sgd scheduler=constant trainer=cpu"
+SMALL, LINEAR = "model._target_=small_nets.Small model.dropout=0", "model._target_=nets.Linear model.hidden=12"
+LR = 0.1  # of optimizer=sgd
+
+
+def slow(*case: Any) -> Any:
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
+@cache
+def composed(keys: str) -> Config:
+    keys = f"{BASE} {keys if 'model' in keys else f'{SMALL} {keys}'}"
+    own = ("model.dropout=", "model.hidden=", "model.heads=", "model.what=", "model.at=")
+    return compose([f"+{key}" if key.startswith(own) else key for key in keys.split()])
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch) -> Callable[[str], Outcome]:
+    """Runs in an empty folder; its curves are not drawn, which would take most of the time."""
+    monkeypatch.setattr(Curves, "draw", lambda self: None)
+    return lambda keys="": run(composed(keys).model_copy(update={"runs_dir": str(tmp_path)}))
+
+
+@pytest.fixture
+def only(tmp_path) -> Callable[..., RunDir]:
+    """The one run of the folder, or of a name."""
+
+    def directory(name: str = "*") -> RunDir:
+        (path,) = tmp_path.glob(f"{name}/*")
+        return RunDir(path)
+
+    return directory
+
+
+class Plain:
+    """The net, the batches and the seed of a run, for a loop of one's own."""
+
+    def __init__(self, keys: str = "") -> None:
+        prepared = prepare(composed(keys))
+        self.config, self.data = prepared.config, prepared.data
+        seed_everything(self.config.seed)
+        self.net = arranged(build_net(self.config, self.data), self.config)
+        self.loader = self.data.train_dataloader()
+
+    def batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Those of the whole run, each with its number."""
+        number = 0
+        for _ in range(self.config.epochs):
+            for x, y in self.loader:
+                yield number, x, y
+                number += 1
+
+    def answers(self, split: str, net: nn.Module | None = None) -> tuple[float, float]:
+        """Loss and accuracy on a split."""
+        self.data.setup("test")
+        net = (net or self.net).eval()
+        with torch.no_grad():
+            batches = [(net(x), y) for x, y in self.data.loader(split)]
+        self.net.train()
+        logits, labels = map(torch.cat, zip(*batches, strict=True))
+        return cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()
+
+
+def targets(y: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Labels, or shares of the classes, as what is trained towards."""
+    shares = one_hot(y, 10).float() if y.ndim == 1 else y
+    return shares * (1 - smoothing) + smoothing / 10
+
+
+def cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
+    return -(targets(y, smoothing) * logits.log_softmax(1)).sum(1).mean()
+
+
+def descend(net: nn.Module, loss: Tensor, lr: float = LR) -> None:
+    """A step of plain gradient descent."""
+    for parameter, gradient in zip(net.parameters(), torch.autograd.grad(loss, list(net.parameters())), strict=True):
+        parameter.data -= lr * gradient
+
+
+def weights(path: Any, of: str = "net") -> dict[str, Tensor]:
+    """What a checkpoint holds of the net, or of the averaged one."""
+    states = torch.load(path, weights_only=True)["state_dict"]
+    prefix = {"net": "net.", "averaged": "averaged.module.", "": ""}[of]
+    return {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-6) -> None:
+    assert found.keys() == expected.keys()
+    for key in found:
+        torch.testing.assert_close(
+            found[key], expected[key], rtol=0, atol=tolerance, msg=lambda text, key=key: f"{key}: {text}"
+        )
+
+
+def rows(directory: RunDir) -> list[dict[str, float]]:
+    """metrics.csv as numbers."""
+    with directory.metrics.open(newline="") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def validations(directory: RunDir) -> list[dict[str, Any]]:
+    return torch.load(directory.last, weights_only=True)["callbacks"]["History"]["validations"]
+
+
+def scored(monkeypatch, *accuracies: float) -> None:
+    """Has the scores, as they are taken, say these accuracies."""
+    take, following = Score.take, iter(accuracies)
+    monkeypatch.setattr(Score, "take", lambda self: {**take(self), "acc": next(following)})
+
+
+# ---- the loss --------------------------------------------------------------------------------------------------------
+
+
+def test_without_options_a_run_is_plain_gradient_descent(train):
+    plain = Plain()
+    for _, x, y in plain.batches():
+        descend(plain.net, cross_entropy(plain.net(x), y))
+    assert_close(weights(train().directory.last), plain.net.state_dict())
+
+
+def test_label_smoothing_trains_towards_the_smoothed_targets_and_scores_by_the_true_ones(train):
+    keys = "label_smoothing=0.3"
+    plain, losses = Plain(keys), []
+    for _, x, y in plain.batches():
+        loss = cross_entropy(plain.net(x), y, 0.3)
+        losses.append(loss.item())
+        descend(plain.net, loss)
+    directory = train(keys).directory
+    assert_close(weights(directory.last), plain.net.state_dict())
+    last = rows(directory)[-1]
+    assert last["train/loss"] == pytest.approx(sum(losses[3:]) / 3, rel=1e-5)
+    assert (last["val/loss"], last["val/acc"]) == pytest.approx(plain.answers("val"), rel=1e-5)
+
+
+@pytest.mark.parametrize("keys", ["mixup=0.4", slow("cutmix=1.0"), "mixup=0.4 cutmix=1.0 label_smoothing=0.1"])
+def test_a_mixed_batch_trains_towards_the_shares_of_its_classes(keys, train):
+    plain, correct = Plain(keys), []
+    for _, x, y in plain.batches():
+        assert y.shape == (32, 10)
+        logits = plain.net(x)
+        correct.append((logits.argmax(1) == y.argmax(1)).float().mean().item())
+        descend(plain.net, cross_entropy(logits, y, plain.config.label_smoothing))
+    directory = train(keys).directory
+    assert_close(weights(directory.last), plain.net.state_dict())
+    assert rows(directory)[-1]["train/acc"] == pytest.approx(sum(correct[3:]) / 3)
+
+
+@pytest.mark.parametrize(("net", "weight"), [("Small", 0.3), slow("HeavyHeads", 2.0)])
+def test_the_losses_of_auxiliary_heads_are_added_and_not_reported(net, weight, train):
+    keys = f"model._target_=small_nets.{net} model.heads=true model.dropout=0 label_smoothing=0.1"
+    plain, losses = Plain(keys), []
+    for _, x, y in plain.batches():
+        loss, *auxiliary = (cross_entropy(logits, y, 0.1) for logits in plain.net(x))
+        losses.append(loss.item())
+        descend(plain.net, loss + weight * sum(auxiliary))
+    directory = train(keys).directory
+    assert_close(weights(directory.last), plain.net.state_dict())
+    assert rows(directory)[-1]["train/loss"] == pytest.approx(sum(losses[3:]) / 3, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_googlenet_trains_with_three_tenths_of_the_losses_of_its_two_heads(train):
+    keys = "model=googlenet model.aux_heads=true data.image_size=32 data.train_size=16 batch_size=8"
+    plain = Plain(keys)
+    optimizer = torch.optim.SGD(plain.net.parameters(), LR)  # not `descend`: a last bit more grows to all of them
+    for _, x, y in plain.batches():
+        optimizer.zero_grad()
+        main, first, second = (nn.functional.cross_entropy(logits, y) for logits in plain.net(x))
+        (main + 0.3 * first + 0.3 * second).backward()
+        optimizer.step()
+    assert_close(weights(train(keys).directory.last), plain.net.state_dict())
+
+
+def test_a_net_may_leave_out_an_auxiliary_head():
+    logits, head = torch.zeros(2, 3), torch.ones(2, 3)
+    assert with_auxiliary(logits) == (logits, [])
+    assert with_auxiliary((logits, None, head)) == (logits, [head])
+
+
+# ---- the gradient ----------------------------------------------------------------------------------------------------
+
+
+def norm_of(net: nn.Module) -> Tensor:
+    return torch.stack([parameter.grad.square().sum() for parameter in net.parameters()]).sum().sqrt()
+
+
+def test_a_gradient_is_shortened_to_the_norm_of_clip_grad_and_a_shorter_one_is_left(train):
+    keys = "clip_grad=0.4"
+    plain, norms = Plain(keys), []
+    for _, x, y in plain.batches():
+        plain.net.zero_grad()
+        cross_entropy(plain.net(x), y).backward()
+        norms.append(norm_of(plain.net).item())
+        for parameter in plain.net.parameters():
+            parameter.data -= LR * parameter.grad * min(1.0, 0.4 / norms[-1])
+    assert min(norms) < 0.4 < max(norms)
+    assert_close(weights(train(keys).directory.last), plain.net.state_dict())
+
+
+@pytest.mark.parametrize("n", [90, slow(96)])
+def test_a_batch_in_parts_gives_the_weights_of_the_whole_batch(n, train):
+    keys = f"{LINEAR} data.train_size={n} optimizer=momentum scheduler=cosine clip_grad=1.0"
+    whole, parts = (train(f"{keys} accumulate={accumulate}").directory for accumulate in (1, 4))
+    assert_close(weights(whole.last), weights(parts.last), 1e-5)
+    for one, other in zip(rows(whole), rows(parts), strict=True):
+        for column in one.keys() - {"epoch_s", "samples_per_s"}:
+            assert one[column] == pytest.approx(other[column], rel=1e-4), column
+
+
+def test_a_part_has_the_share_of_its_images_in_the_step(train):
+    keys = f"{LINEAR} data.train_size=38 accumulate=4"  # 38 images are one batch, of parts of 9 or 10
+    plain = Plain(keys)
+    for _ in range(2):
+        parts = list(plain.loader)
+        assert sorted(len(y) for _, y in parts) == [9, 9, 10, 10]
+        x, y = map(torch.cat, zip(*parts, strict=True))
+        descend(plain.net, cross_entropy(plain.net(x), y))
+    assert_close(weights(train(keys).directory.last), plain.net.state_dict())
+
+
+def test_steps_are_counted_in_batches_whatever_their_parts(train):
+    directory = train(f"{LINEAR} accumulate=4 epochs=3 trainer.val_every_steps=2 trainer.max_steps=7").directory
+    assert [record["step"] for record in validations(directory)] == [2, 4, 6, 7]
+    assert [record["epoch"] for record in validations(directory)] == pytest.approx([2 / 3, 4 / 3, 2, 7 / 3], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_weight_decay_for_weights_leaves_biases_and_norms_alone(train):
+    keys = "optimizer.weight_decay=0.2 optimizer.decay=weights"
+    plain = Plain(keys)
+    for _, x, y in plain.batches():
+        plain.net.zero_grad()
+        cross_entropy(plain.net(x), y).backward()
+        for name, parameter in plain.net.named_parameters():
+            decay = 0.2 if name in ("conv.weight", "linear.weight") else 0
+            parameter.data -= LR * (parameter.grad + decay * parameter.data)
+    assert_close(weights(train(keys).directory.last), plain.net.state_dict())
+
+
+# ---- the rate --------------------------------------------------------------------------------------------------------
+
+
+def test_a_warmup_and_a_cosine_give_each_step_the_rate_of_their_formula(train):
+    keys = "scheduler=cosine scheduler.warmup_epochs=0.67 scheduler.final_lr=0.01"  # two of six steps
+    rates = [LR / 3, 2 * LR / 3] + [0.01 + (LR - 0.01) * (1 + math.cos(math.pi * t / 4)) / 2 for t in range(4)]
+    plain = Plain(keys)
+    for number, x, y in plain.batches():
+        descend(plain.net, cross_entropy(plain.net(x), y), rates[number])
+    directory = train(keys).directory
+    assert_close(weights(directory.last), plain.net.state_dict())
+    assert [row["lr"] for row in rows(directory)] == pytest.approx([rates[2], rates[5]])
+
+
+def test_a_run_whose_rate_never_drops_says_so_once_in_its_log(train):
+    said = train("scheduler=step").directory.log.read_text()
+    assert said.count("WARNING scheduler.every_epochs=30: the learning rate never drops, as the run has 2 epochs;") == 1
+
+
+@pytest.mark.parametrize("adam", [False, slow(True)])
+def test_onecycle_is_torchs_own_stepped_after_every_batch(adam, train):
+    keys = "scheduler=onecycle scheduler.warmup_epochs=1 epochs=3 "
+    keys += (
+        "optimizer=adam optimizer.eps=0.001" if adam else "optimizer=momentum"
+    )  # a bias before batch norm has no gradient
+    plain = Plain(keys)
+    lr, parameters = plain.config.optimizer.lr, list(plain.net.parameters())
+    optimizer = torch.optim.Adam(parameters, lr, eps=0.001) if adam else torch.optim.SGD(parameters, lr, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=9, pct_start=1 / 3)
+    for _, x, y in plain.batches():
+        optimizer.zero_grad()
+        cross_entropy(plain.net(x), y).backward()
+        optimizer.step()
+        scheduler.step()
+    assert_close(weights(train(keys).directory.last), plain.net.state_dict())
+
+
+@pytest.mark.parametrize("every", [slow(3), 2])
+def test_plateau_is_torchs_own_told_of_every_validation_loss(every, train):
+    keys = "scheduler=plateau scheduler.patience=0 scheduler.threshold=0.2 scheduler.factor=0.5 epochs=4"
+    keys += f" trainer.val_every_steps={every}" if every != 3 else ""
+    plain = Plain(keys)
+    optimizer = torch.optim.SGD(plain.net.parameters(), LR)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.2)
+    for number, x, y in plain.batches():
+        optimizer.zero_grad()
+        cross_entropy(plain.net(x), y).backward()
+        optimizer.step()
+        if (number + 1) % every == 0:
+            scheduler.step(plain.answers("val")[0])
+    assert scheduler.get_last_lr()[0] < LR / 3
+    assert_close(weights(train(keys).directory.last), plain.net.state_dict())
+
+
+# ---- the average -----------------------------------------------------------------------------------------------------
+
+
+class Average:
+    """The average's recursion, of weights and of batch norm's statistics alike."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.values: dict[str, Tensor] = {}
+
+    def update(self, net: nn.Module) -> None:
+        for key, value in net.state_dict().items():
+            if value.is_floating_point():
+                before = self.values.get(key, value.double())
+                self.values[key] = self.decay * before + (1 - self.decay) * value.double()
+
+    def net(self, plain: Plain) -> nn.Module:
+        net = build_net(plain.config, plain.data)
+        net.load_state_dict({key: value.float() for key, value in self.values.items()}, strict=False)
+        return net
+
+
+def floats(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.double() for key, value in state.items() if value.is_floating_point()}
+
+
+@pytest.mark.parametrize("accumulate", [1, slow(4)])
+def test_averaged_weights_follow_their_recursion_and_are_scored_beside_the_raw_ones(accumulate, train):
+    keys = f"ema=0.8 epochs=4 optimizer=momentum accumulate={accumulate}"
+    plain, average, expected, best = Plain(keys), Average(0.8), [], (-1.0, 0.0, 0.0)
+    optimizer = torch.optim.SGD(plain.net.parameters(), 0.01, momentum=0.9)
+    for number, x, y in plain.batches():
+        (cross_entropy(plain.net(x), y) / accumulate).backward()
+        if (number + 1) % accumulate:
+            continue
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update(plain.net)
+        if (number + 1) % (3 * accumulate) == 0:
+            averaged = average.net(plain)
+            loss, accuracy = plain.answers("val", averaged)
+            expected.append((loss, accuracy))
+            if accuracy > best[0]:
+                best, best_state = (accuracy, *plain.answers("test", averaged)), dict(average.values)
+    outcome = train(keys)
+    directory, metrics = outcome.directory, outcome.result["metrics"]
+    assert_close(weights(directory.last), plain.net.state_dict())
+    assert_close(floats(weights(directory.last, "averaged")), average.values)
+    assert_close(floats(weights(directory.best_ema, "")), best_state)
+    for row, (loss, accuracy) in zip(rows(directory), expected, strict=True):
+        assert (row["val/ema_loss"], row["val/ema_acc"]) == pytest.approx((loss, accuracy), rel=1e-5)
+    found = (metrics["best/val/ema_acc"], metrics["test/ema_loss"], metrics["test/ema_acc"])
+    assert found == pytest.approx(best, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_an_average_changes_nothing_of_the_run_beside_it(train):
+    keys = "model._target_=small_nets.Small model.dropout=0.5"
+    without, beside = train(keys), train(f"{keys} ema=0.9")
+    assert_close(weights(without.directory.last), weights(beside.directory.last), 0)
+    assert_close(weights(without.directory.best, ""), weights(beside.directory.best, ""), 0)
+    metrics = beside.result["metrics"]
+    assert {key: metrics[key] for key in metrics if "ema" not in key} == without.result["metrics"]
+    assert {key for key in metrics if "ema" in key} == {
+        f"{of}/ema_{measure}" for of in ("best/val", "test") for measure in ("acc", "loss")
+    }
+    assert not without.directory.best_ema.exists()
+
+
+@pytest.mark.slow
+def test_the_best_averaged_weights_are_of_their_own_best_validation(train, monkeypatch):
+    scored(
+        monkeypatch, 0.5, 0.2, 0.7, 0.9, 0.8, 0.6, 0.1, 0.9, 0.3, 0.4
+    )  # raw and averaged, taking turns; the last are of the test
+    outcome = train("ema=0.95 epochs=4")
+    for path, best in ((outcome.directory.best, (9, 0.8)), (outcome.directory.best_ema, (6, 0.7))):
+        checkpoint = torch.load(path, weights_only=True)
+        assert (checkpoint["step"], checkpoint["val/acc"]) == best
+    metrics = outcome.result["metrics"]
+    assert [metrics[key] for key in ("best/val/acc", "best/val/ema_acc", "test/acc", "test/ema_acc")] == [
+        0.8, 0.9, 0.3, 0.4,
+    ]  # fmt: skip
+
+
+# ---- all at once -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_all_options_together_are_a_loop_of_plain_pytorch(train):
+    keys = "augment=light mixup=0.3 cutmix=0.5 label_smoothing=0.1 accumulate=2 clip_grad=0.5 ema=0.7 epochs=3"
+    keys += " optimizer=nesterov optimizer.weight_decay=0.01 optimizer.decay=weights scheduler=onecycle"
+    keys += " model._target_=small_nets.Small model.heads=true model.dropout=0.2"
+    plain, average = Plain(keys), Average(0.7)
+    of_weights = [parameter for parameter in plain.net.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in plain.net.parameters() if parameter.ndim == 1]
+    optimizer = torch.optim.SGD(
+        [{"params": of_weights, "weight_decay": 0.01}, {"params": others}], lr=0.01, momentum=0.9, nesterov=True
+    )
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=9)
+    for number, x, y in plain.batches():
+        main, *auxiliary = (cross_entropy(logits, y, 0.1) for logits in plain.net(x))
+        ((main + 0.3 * sum(auxiliary)) / 2).backward()
+        if number % 2:
+            nn.utils.clip_grad_norm_(plain.net.parameters(), 0.5)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            average.update(plain.net)
+    directory = train(keys).directory
+    assert_close(weights(directory.last), plain.net.state_dict())
+    assert_close(floats(weights(directory.last, "averaged")), average.values)
+
+
+# ---- early stopping --------------------------------------------------------------------------------------------------
+
+PEAKING = "model._target_=nets.Peaking epochs=9 early_stopping=3"  # the second validation is the best
+
+
+@pytest.mark.parametrize(("every", "steps"), [("", [3, 6, 9, 12, 15]), ("trainer.val_every_steps=2", [2, 4, 6, 8, 10])])
+def test_a_run_ends_after_so_many_validations_without_a_better_one(every, steps, train):
+    outcome = train(f"{PEAKING} {every}")
+    assert [record["step"] for record in validations(outcome.directory)] == steps
+    assert torch.load(outcome.directory.last, weights_only=True)["global_step"] == steps[-1]
+    assert outcome.directory.status()["state"] == "done"
+    assert outcome.result["best_epoch"] == 2
+    assert "early_stopping=3: no better validation accuracy since epoch" in outcome.directory.log.read_text()
+
+
+def test_a_better_validation_begins_the_count_anew_and_an_equal_one_does_not(train, monkeypatch):
+    scored(monkeypatch, 0.5, 0.4, 0.6, 0.6, 0.5, 0.9)
+    directory = train(f"{LINEAR} epochs=9 early_stopping=2").directory
+    assert [record["step"] for record in validations(directory)] == [3, 6, 9, 12, 15]
+
+
+def test_without_early_stopping_a_run_lasts_as_long_as_it_shall(train):
+    assert len(rows(train("model._target_=nets.Peaking epochs=6").directory)) == 6
+
+
+@pytest.mark.parametrize("every", [slow(""), "trainer.val_every_steps=2"])
+def test_a_run_that_stopped_early_and_is_resumed_trains_no_further(every, train, only, monkeypatch):
+    whole = train(f"{PEAKING} {every}").result
+
+    def fails(*_):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cnnbench.training.run.save_predictions", fails)
+        with pytest.raises(RunFailed, match="No space left"):
+            train(f"{PEAKING} {every} name=again")
+    directory = only("again")
+    trained = directory.last.read_bytes()
+    resumed = train(f"{PEAKING} {every} name=again resume=auto")
+    assert resumed.directory == directory
+    assert directory.last.read_bytes() == trained
+    assert resumed.result["metrics"] == whole["metrics"]
+
+
+# ---- divergence ------------------------------------------------------------------------------------------------------
+
+
+def cosine(step: int, steps: int = 6) -> float:
+    """The rate that a step is taken with, counted from one."""
+    return LR * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
+
+
+def assert_whole(directory: RunDir, step: int) -> None:
+    """The checkpoints are those of `step` and of a validation before it, and finite."""
+    assert not directory.result.exists()
+    assert torch.load(directory.last, weights_only=True)["global_step"] == step
+    for path in directory.path.glob("checkpoints/*"):
+        for name, value in torch.load(path, weights_only=True)["state_dict"].items():
+            assert torch.isfinite(value).all(), f"{path.name}: {name}"
+
+
+SPOILED = "model._target_=small_nets.Spoiled scheduler=cosine trainer.checkpoint_every_s=0.000001"
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("loss", "the training loss is nan in step 5"),
+        ("infinite", "the training loss is inf in step 5"),
+        ("gradient", "the gradient's norm is nan in step 5"),
+    ],
+)
+@pytest.mark.parametrize("option", ["", slow("clip_grad=1.0"), slow("ema=0.9")])
+def test_a_loss_or_gradient_that_is_not_finite_ends_the_run_before_its_step(what, reason, option, train, only):
+    with pytest.raises(Diverged) as raised:
+        train(f"{SPOILED} model.what={what} model.at=5 {option}")
+    directory, message = only(), f"{reason}, lr {cosine(5):g}"
+    assert str(raised.value) == f"{directory.path}: diverged, {message}; try a smaller learning rate: optimizer.lr=..."
+    assert raised.value.exit_code == 3
+    assert (directory.status()["state"], directory.status()["reason"]) == ("diverged", message)
+    assert_whole(directory, step=4)
+
+
+def test_the_part_of_a_batch_that_spoils_it_ends_the_run_before_its_step(train, only):
+    with pytest.raises(Diverged, match=rf"the training loss is nan in step 4, lr {cosine(4):g};"):
+        train(f"{SPOILED} model.what=loss model.at=14 accumulate=4")
+    assert_whole(only(), step=3)
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_run_before_it_counts(train, only):
+    with pytest.raises(Diverged, match=rf"the validation loss is nan after step 6, lr {cosine(6):g};"):
+        train(f"{SPOILED} model.what=validation model.at=6")
+    directory = only()
+    assert directory.status()["state"] == "diverged"
+    assert_whole(directory, step=5)
+    assert [record["step"] for record in validations(directory)] == [3]
+    assert torch.load(directory.best, weights_only=True)["step"] == 3
+
+
+def test_a_validation_loss_of_the_average_that_is_not_finite_ends_the_run(train, monkeypatch):
+    def spoil(self):
+        scores = take(self)
+        taken.append(scores)
+        return (
+            {**scores, "loss": math.nan} if len(taken) == 4 else scores
+        )  # those of the net, then those of the average
+
+    taken, take = [], Score.take
+    monkeypatch.setattr(Score, "take", spoil)
+    with pytest.raises(Diverged, match=r"the validation loss of the averaged weights is nan after step 6, lr 0\.1;"):
+        train("ema=0.9")
+
+
+def overflowing(scaler: torch.amp.GradScaler, steps: int, which: Callable[[int], bool], start: int = 0) -> Divergence:
+    """What has watched so many steps of half precision, of which some overflow."""
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    watching, net = Divergence(), nn.Module()
+    net.net, net.train_sums = nn.Linear(1, 1), torch.zeros(2)
+    for step in range(steps):
+        trainer = SimpleNamespace(
+            precision="16-mixed", precision_plugin=SimpleNamespace(scaler=scaler), global_step=start + step
+        )
+        optimizer.zero_grad()
+        scaler.scale((weight * (math.inf if which(step) else 1.0)).sum()).backward()
+        watching.on_before_optimizer_step(trainer, net, optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+    return watching
+
+
+def test_gradients_of_half_precision_that_always_overflow_end_the_run():
+    with pytest.raises(Diverged, match=r"^the gradient of half precision overflows, 20 steps in a row, lr 0\.1$"):
+        overflowing(torch.amp.GradScaler("cpu"), 22, lambda step: True)
+
+
+def test_gradients_of_half_precision_may_overflow_now_and_then():
+    watching = overflowing(torch.amp.GradScaler("cpu"), 80, lambda step: step % 20 != 0)
+    watching.check()
+
+
+def test_a_rate_that_is_far_too_high_ends_the_run(train, only):
+    with pytest.raises(Diverged, match=r"in step 2, lr 1e\+30; try a smaller"):
+        train(f"{LINEAR} optimizer.lr=1e30 trainer.checkpoint_every_s=0.000001")
+    assert_whole(only(), step=1)
+
+
+def test_a_step_that_spoils_the_weights_ends_the_run_before_they_are_saved(train, only):
+    with pytest.raises(Diverged, match=r"a weight is not a finite number after step 1, lr 0.1; try"):
+        train(f"{SPOILED} model.what=weights optimizer=adam optimizer.lr=0.1 optimizer.eps=0")  # 0 divided by 0
+    directory = only()
+    assert directory.status()["state"] == "diverged"
+    assert not list(directory.path.glob("checkpoints/*"))
+
+
+# ---- mistakes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("label_smoothing", 1, "a number from 0, below 1; for instance label_smoothing=0.1"),
+        ("label_smoothing", "some", "a number from 0, below 1; for instance label_smoothing=0.1"),
+        ("mixup", -0.1, "a number, at least 0; for instance mixup=0.2"),
+        ("cutmix", math.inf, "a number, at least 0; for instance cutmix=1.0"),
+        ("ema", 1, "a number from 0, below 1; for instance ema=0.999"),
+        ("early_stopping", 0, "an integer above 0, or null; for instance early_stopping=5"),
+        ("early_stopping", 2.5, "an integer above 0, or null; for instance early_stopping=5"),
+        ("clip_grad", 0, "a number above 0, or null; for instance clip_grad=1.0"),
+        ("clip_grad", math.nan, "a number above 0, or null; for instance clip_grad=1.0"),
+        ("optimizer.decay", "none", "all or weights; for instance optimizer.decay=weights"),
+        ("optimizer.weight_decay", -1, "a number, at least 0; for instance optimizer.weight_decay=0.0005"),
+        ("optimizer.lr", 0, "a number above 0; for instance optimizer.lr=0.01"),
+    ],
+)
+def test_a_value_beyond_its_bounds_is_told_in_one_line(key, value, expected):
+    values = composed("").as_dict()
+    group, _, name = key.rpartition(".")
+    (values[group] if group else values)[name] = value
+    with pytest.raises(ConfigError) as raised:
+        Config.check(values)
+    assert str(raised.value) == f"{key}={value}: expected {expected}"
+
+
+MISTAKES = {
+    "ema=1": "ema=1: expected a number from 0, below 1",
+    "optimizer=adamx": "optimizer=adamx: no such optimizer; did you mean adam? choices: adam, adamw, momentum,",
+    "scheduler=cosin": "scheduler=cosin: no such scheduler; did you mean cosine? choices: constant, cosine,",
+    "scheduler=cosine scheduler.warmup_epochs=2": "warmup_epochs=2: 6 steps, and the run has 6; expected less",
+    "optimizer.momentun=0.9": "optimizer.momentun",
+    "labelsmoothing=0.1": "label_smoothing",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_cannot_be_is_told_in_one_line_and_nothing_is_written(mistake, train, tmp_path):
+    with pytest.raises(ConfigError) as raised:
+        train(mistake)
+    assert MISTAKES[mistake] in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
