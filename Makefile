@@ -30,10 +30,11 @@ answer: .venv/installed         ## make answer NAME=demo: runs an experiment, an
 	sed -e '/^!\[\(cost\|confusion\|reliability\)/,+1d' -e 's|](figures/|]($(NAME)_|' runs/$(NAME)/report.md > experiments/$(NAME).md
 	for picture in accuracy curves; do cp runs/$(NAME)/figures/$$picture.svg experiments/$(NAME)_$$picture.svg; done
 
-lint: .venv/installed-dev       ## style and types
+lint: .venv/installed-dev       ## style, types, and which room imports which
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

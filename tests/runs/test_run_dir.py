@@ -22,6 +22,7 @@ from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
 from cnnbench.files import write_atomic
+from cnnbench.runs.commands import resume_command
 from cnnbench.runs.liveness import HEARTBEAT_S, STALE_S
 from cnnbench.runs.run_dir import RunDir, runs_of
 
@@ -388,7 +389,7 @@ def test_a_folder_that_is_absent_has_no_runs(tmp_path):
 
 @pytest.mark.parametrize("name", ["plain", "with space", "it's", "$HOME;ls", "größe"])
 def test_the_resume_command_means_this_directory_to_a_shell(tmp_path, name):
-    words = shlex.split(RunDir(tmp_path / name).resume_command())
+    words = shlex.split(resume_command(tmp_path / name))
     assert words == ["python", "-m", "cnnbench", f"resume={tmp_path / name}"]
 
 

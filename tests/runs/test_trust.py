@@ -25,6 +25,7 @@ from cnnbench.config.schema import Node
 from cnnbench.data.sets.mnist5k import MNIST5k
 from cnnbench.data.sets.synthetic import Synthetic
 from cnnbench.errors import ConfigError, Untrusted
+from cnnbench.runs.commands import resume_command
 from cnnbench.runs.load_net import load_net
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.trust import KINDS, require_known
@@ -384,8 +385,8 @@ def test_what_a_run_prints_to_be_typed_next_works(own_run, finished, capsys):
     evaluate = next(line for line in printed if line.startswith("score again"))
     assert main(shlex.split(evaluate)[5:]) == 0
     assert next(line for line in printed if line.startswith("ask it")).endswith(" IMAGE --trust")
-    assert shlex.split(own_run.resume_command())[3:] == [f"resume={own_run.path}", "--trust"]
-    assert "--trust" not in finished.resume_command()
+    assert shlex.split(resume_command(own_run.path))[3:] == [f"resume={own_run.path}", "--trust"]
+    assert "--trust" not in resume_command(finished.path)
 
 
 def test_trust_without_a_run_is_told_to_be_needless(capsys):

@@ -16,6 +16,7 @@ from cnnbench.config.schema import Config
 from cnnbench.distributed.ranks import placed
 from cnnbench.errors import ConfigError, Interrupted, SaidElsewhere
 from cnnbench.files import write_atomic
+from cnnbench.runs.commands import resume_command
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.text import NAME
 
@@ -60,7 +61,8 @@ def finished(path: Path) -> RunDir:
     run = RunDir.open(path)
     if not run.result.is_file():
         raise ConfigError(
-            f"{path}: is not finished ({run.found()['state']}), there is nothing to compare with; finish it first: {run.resume_command()}"
+            f"{path}: is not finished ({run.found()['state']}), there is nothing to compare with; "
+            f"finish it first: {resume_command(run.path)}"
         )
     run.outcome()
     return run

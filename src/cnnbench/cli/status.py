@@ -13,6 +13,7 @@ from rich.text import Text
 
 from cnnbench.cli.parser import Parser
 from cnnbench.console import make_console
+from cnnbench.runs.commands import resume_command
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.sweep_dir import ENDS, SweepDir
 from cnnbench.sweep.progress import SAMPLE, Tally
@@ -58,7 +59,7 @@ def of_run(run: RunDir) -> tuple[Group, bool]:
     if status.get("reason"):
         parts.append(str(status["reason"]))
     if state == "interrupted":
-        parts.append(f"to go on: {run.resume_command()}")
+        parts.append(f"to go on: {resume_command(run.path)}")
     return Group(*map(Text, parts)), bool(owner)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.config.compose import compose
 from cnnbench.distributed.ranks import placed, require_size
 from cnnbench.errors import ConfigError, Diverged, Interrupted, RunFailed, SaidElsewhere, ended
+from cnnbench.runs.commands import trust_flag
 from cnnbench.runs.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def show(result: dict[str, Any], directory: RunDir, console: Any) -> None:
         soft_wrap=True,
         highlight=False,
     )
-    path, trust = shlex.quote(str(directory.path)), directory.trust_flag()
+    path, trust = shlex.quote(str(directory.path)), trust_flag(directory.path)
     for what, text in {
         "curves": f"{path}/curves.png",
         "score again": f"python -m cnnbench evaluate {path}{trust}",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any, Literal
 
 from cnnbench.errors import ConfigError
 from cnnbench.files import write_atomic, write_over
+from cnnbench.runs.commands import resume_command
 from cnnbench.runs.liveness import living, this_process
 
 LIVE = "this run is live ({}); wait for it, or type resume=never for a second one"
@@ -164,7 +164,7 @@ class RunDir:
         if isinstance(result, dict) and {"metrics", "n", "status"} <= result.keys():
             return result
         raise ConfigError(
-            f"{self.result}: damaged, expected the result of a run; remove it, and {self.resume_command()} tests anew"
+            f"{self.result}: damaged, expected the result of a run; remove it, and {resume_command(self.path)} tests anew"
         )
 
     def owner(self) -> str | None:
@@ -205,20 +205,6 @@ class RunDir:
             path.unlink(missing_ok=True)
         if self.result.is_file() and self.status()["state"] != "done":
             self.write_status("done")
-
-    def resume_command(self) -> str:
-        """What to type to go on with this run."""
-        return f"python -m cnnbench resume={shlex.quote(str(self.path))}{self.trust_flag()}"
-
-    def trust_flag(self) -> str:
-        """` --trust` where commands on this run need it, as its config names code of the user's own; else nothing."""
-        from cnnbench.config.schema import Config
-        from cnnbench.config.trusted_names import foreign_parts
-
-        try:
-            return " --trust" if foreign_parts(Config.load(self.config)) else ""
-        except ConfigError:  # it was stopped before it had a config
-            return ""
 
 
 def runs_of(folder: Path, identities: Sequence[str]) -> Iterator[RunDir]:

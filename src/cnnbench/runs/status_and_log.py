@@ -18,6 +18,7 @@ from rich.console import Console
 from cnnbench.distributed.ranks import Ranks, by_anothers_end
 from cnnbench.distributed.signals import Signals
 from cnnbench.errors import CnnbenchError, Diverged, Interrupted, RunFailed, SaidElsewhere, say
+from cnnbench.runs.commands import resume_command
 from cnnbench.runs.environment import peak_mb
 from cnnbench.runs.liveness import HEARTBEAT_S
 from cnnbench.runs.run_dir import RunDir, State
@@ -54,7 +55,7 @@ def recorded(directory: RunDir, ranks: Ranks) -> Iterator[tuple[Signals, Pulse]]
             record.write("done")
         except Interrupted as error:
             record.write("interrupted", str(error))
-            raise Interrupted(f"{error}; saved. To go on: {directory.resume_command()}", error.signum) from error
+            raise Interrupted(f"{error}; saved. To go on: {resume_command(directory.path)}", error.signum) from error
         except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
             if (
                 isinstance(error, SystemExit)
@@ -137,7 +138,7 @@ class Record:
         what = f"stopped{how} by {signal.Signals(number).name}"
         self.write("interrupted", what)
         begun = self.directory.config.is_file()
-        return Interrupted(f"{what}. To go on: {self.directory.resume_command()}" if begun else what, number)
+        return Interrupted(f"{what}. To go on: {resume_command(self.directory.path)}" if begun else what, number)
 
     def failed(self, error: Exception, received: int) -> CnnbenchError:
         """An error has, here or in another process, which may have been ended by the signal that was received here too."""

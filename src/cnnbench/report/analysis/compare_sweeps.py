@@ -13,8 +13,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.report.analysis.cell import METRIC, Cell, difference_of, of_cell
 from cnnbench.report.load.run import DETAILS, Run
 from cnnbench.report.load.sweep import Runs, by_cell
-from cnnbench.report.number_format import NAMED, p_value, plural, points
-from cnnbench.report.render.tables import signed
+from cnnbench.report.number_format import NAMED, p_value, plural, points, signed
 from cnnbench.stats import ALPHA
 from cnnbench.text import canonical
 

@@ -1,0 +1,23 @@
+"""Commands to type on a run directory."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from cnnbench.config.schema import Config
+from cnnbench.config.trusted_names import foreign_parts
+from cnnbench.errors import ConfigError
+
+
+def resume_command(run_dir: Path) -> str:
+    """The command that resumes a run."""
+    return f"python -m cnnbench resume={shlex.quote(str(run_dir))}{trust_flag(run_dir)}"
+
+
+def trust_flag(run_dir: Path) -> str:
+    """` --trust` where a run's config names code that is not part of cnnbench, torch or torchvision, else an empty string."""
+    try:
+        return " --trust" if foreign_parts(Config.load(run_dir / "config.yaml")) else ""
+    except ConfigError:  # the run was stopped before it had a config
+        return ""
