@@ -1,4 +1,4 @@
-# Every target sets up what it needs: a virtual environment in .venv, made once, and again when pyproject.toml changes.
+# Every target sets up what it needs: a virtual environment in .venv, which is updated when pyproject.toml changes.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -7,30 +7,30 @@ BIN := .venv/bin
 run: .venv/installed            ## train: make run ARGS="model=simplecnn seed=1"
 	@$(BIN)/python -m cnnbench $(ARGS)
 
-test: .venv/installed-dev       ## the tests, in about six minutes
+test: .venv/installed-dev       ## run the default tests
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-test-slow: .venv/installed-dev  ## the longer ones, and those that open the pages in chromium, where there is one
+test-slow: .venv/installed-dev  ## run the longer tests, and the browser tests if there is a Chromium
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "(slow or browser) and not soak" $(ARGS)
 
-test-oldest: .venv/installed-dev  ## the tests, with the oldest packages that pyproject.toml names
+test-oldest: .venv/installed-dev  ## run the default tests with the oldest packages that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear .venv-oldest
 	$(BIN)/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable ".[test]"
 	.venv-oldest/bin/python -m pytest -n 2 $(ARGS)
 
-soak: .venv/installed-dev       ## kills at twenty random moments, and before everything that a run does to its files
+soak: .venv/installed-dev       ## kill runs and sweeps at many moments; takes half an hour
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
-gpu-check: .venv/installed-dev  ## what needs a GPU, on a machine that has one: a table of what holds there
+gpu-check: .venv/installed-dev  ## run the GPU tests and print a table of their results
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-answer: .venv/installed         ## make answer NAME=demo: runs an experiment, and keeps beside its YAML what it showed
+answer: .venv/installed         ## make answer NAME=demo: run an experiment and save its report next to its YAML
 	$(BIN)/python -m cnnbench -m experiment=$(NAME)
 	$(BIN)/python -m cnnbench report runs/$(NAME)
 	sed -e '/^!\[\(cost\|confusion\|reliability\)/,+1d' -e 's|](figures/|]($(NAME)_|' runs/$(NAME)/report.md > experiments/$(NAME).md
 	for picture in accuracy curves; do cp runs/$(NAME)/figures/$$picture.svg experiments/$(NAME)_$$picture.svg; done
 
-lint: .venv/installed-dev       ## style, types, and which room imports which
+lint: .venv/installed-dev       ## check style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -1,13 +1,13 @@
-"""What do images cost? Speed against torchvision's transforms, memory against the images' own bytes, and the share of waiting.
+"""Measures the cost of images: speed against torchvision's transforms, memory against the images' bytes, time spent waiting.
 
     python benchmarks/data.py [rounds] [key=value ...]
 
-Prints, with the median of the rounds and their range:
+Prints the medians of the rounds and their ranges:
     images/s of crop, flip and normalise on 3×32×32 images, ours and torchvision's on PIL images, one thread each, in turn;
-    memory of a process that has been through all splits of a set, above its imports, over the bytes of its images, alone and
-    as one of four at once (pages that they share counted once);
-    the share of its training time that `model=lenet5` waits for data.
-The last two are of the set that key=value chooses, as in data=mnist.
+    memory of a process that passed through all splits of a data set, minus its imports, over the bytes of the images, for one process
+    and for four at once (shared pages counted once);
+    the share of its training time for which `model=lenet5` waits for data.
+key=value chooses the data set of the last two, for example data=mnist.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torchvision import transforms
 from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
 from cnnbench.data.datamodule import ImageData
-from cnnbench.data.loader import Images, Loader
+from cnnbench.data.loader import BatchPlan, Images, Loader, Normalization
 from cnnbench.training.factories import build_augment
 from cnnbench.training.run import run
 from cnnbench.training.validate import prepare
@@ -43,7 +43,7 @@ def speed(rounds: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (N, 3, 32, 32), dtype=np.uint8)
     augment = build_augment(compose(["augment=basic"]), 32, MEAN)
     images = Images(torch.from_numpy(pixels), torch.zeros(N, dtype=torch.int64))
-    loader = Loader(images, BATCH, MEAN, STD, shuffle_seed=0, augment=augment)
+    loader = Loader(images, BatchPlan(BATCH, seed=0), Normalization(MEAN, STD), augment=augment)
     pictures = [Image.fromarray(picture) for picture in pixels.transpose(0, 2, 3, 1)]
     one_by_one = transforms.Compose(
         [
@@ -73,7 +73,7 @@ def speed(rounds: int) -> None:
 
 def memory(overrides: list[str]) -> None:
     config = compose(overrides)
-    hold(config)  # decodes, so that what is measured is any later job
+    hold(config)  # decodes the images first: a later job is measured
     context = multiprocessing.get_context("spawn")
     for jobs, counted in ((1, "rss"), (4, "pss")):
         barrier, queue = context.Barrier(jobs), context.Queue()
@@ -90,8 +90,8 @@ def memory(overrides: list[str]) -> None:
 
 
 def measured(config: Config, counted: str, barrier: Barrier, queue: Queue) -> None:
-    """In a process of its own: the bytes of the images, and by how much memory grows for them, while all hold them."""
-    prepare(compose(["data=synthetic"]))  # the imports that wait for their first use
+    """Runs in a separate process: sends the images' bytes and the growth of its memory, while all processes hold the images."""
+    prepare(compose(["data=synthetic"]))  # triggers the lazy imports
     barrier.wait()
     before = getattr(psutil.Process().memory_full_info(), counted)
     barrier.wait()
@@ -108,7 +108,7 @@ def measured(config: Config, counted: str, barrier: Barrier, queue: Queue) -> No
 
 
 def hold(config: Config) -> ImageData:
-    """The set in memory, after a pass through each split."""
+    """Loads the data set and passes through each split."""
     data = prepare(config).data
     data.setup("test")
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
@@ -123,7 +123,7 @@ def waiting(overrides: list[str], rounds: int) -> None:
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             result = run(config.model_copy(update={"runs_dir": folder})).result
-        shares.append(result["time"]["data_wait_share"])
+        shares.append(result.time["data_wait_share"])
     print(
         f"{config.choices['model']} on {config.choices['data']} waits for data {spread([100 * s for s in shares])} % of its training time"
     )

@@ -1,9 +1,9 @@
-"""What does the framework cost? A run's training speed against a plain PyTorch loop over the same batches.
+"""Compares a run's training speed with a plain PyTorch loop over the same batches: the cost of the framework.
 
     python benchmarks/fit.py [rounds] [key=value ...]
 
-Both train the default net on the embedded digits for two epochs, in turn, in one process; only training is timed, not
-validation. Prints images/s (medians), and the median of the ratios with its range.
+Both train the default net on the embedded digits for two epochs, in turn, in one process. Validation is not timed.
+Prints images/s (medians), and the median of the ratios with its range.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from cnnbench.complexity.channels_last import arranged
+from cnnbench.complexity.channels_last import to_memory_format
 from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
 from cnnbench.data.loader import Loader
@@ -26,11 +26,11 @@ from cnnbench.training.validate import Prepared, prepare
 
 
 def plain_loop(prepared: Prepared) -> float:
-    """Images per second of the shortest loop that trains the same, at 32 bits or in bf16."""
+    """Images per second of the shortest equivalent loop, in 32 bits or bf16."""
     config, data = prepared.config, prepared.data
     device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
     seed_everything(config.seed)
-    net = arranged(build_net(config, data), config).to(device)
+    net = to_memory_format(build_net(config, data), config).to(device)
     optimizer = build_optimizer(config, net)
     batches = on_device(data.train_dataloader(), device)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * len(batches))
@@ -50,7 +50,7 @@ def plain_loop(prepared: Prepared) -> float:
 
 
 def on_device(loader: Loader, device: torch.device) -> Loader:
-    """A loader as a run has it: its images and its batches are where the net is."""
+    """Moves a loader's images and batches to the device of the net."""
     loader.images, loader.device = loader.images.to(device), device
     loader.scale, loader.shift = loader.scale.to(device), loader.shift.to(device)
     return loader
@@ -58,7 +58,7 @@ def on_device(loader: Loader, device: torch.device) -> Loader:
 
 def ours(config: Config) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        return run(config.model_copy(update={"runs_dir": folder})).result["samples_per_s"]
+        return run(config.model_copy(update={"runs_dir": folder})).result.samples_per_s
 
 
 def main(rounds: int, overrides: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""How a sweep of very many jobs behaves: planning, freezing, starting, status and summary, with a stub in place of training.
+"""Times a sweep of very many jobs: planning, freezing, starting, status and summary. A stub replaces training.
 
 python benchmarks/many_jobs.py 10000
 """
@@ -14,17 +14,16 @@ from pathlib import Path
 
 from cnnbench.config.schema import Config
 from cnnbench.console import make_console
-from cnnbench.distributed.fork_server import dismiss
+from cnnbench.distributed.fork_server import stop_fork_server
 from cnnbench.files import write_atomic
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
 from cnnbench.sweep.plan import make_plan
-from cnnbench.sweep.run import Screen
-from cnnbench.sweep.status_table import cells
+from cnnbench.sweep.status_table import SweepDisplay, cell_table
 
 
 def stub(config: Config, path: Path, command: str) -> int:
-    """In place of training: the files that a finished run is known by."""
+    """Replaces training: writes the files that mark a run as finished."""
     directory = RunDir(path)
     metrics = {"best/val/acc": 0.9, "best/val/loss": 0.3, "last/val/acc": 0.9, "test/acc": 0.9, "test/loss": 0.3}
     result = {"metrics": metrics, "time": {"fit_s": 0.0}, "best_epoch": 1, "samples_per_s": 1.0, "code": "stub"}
@@ -34,7 +33,7 @@ def stub(config: Config, path: Path, command: str) -> int:
 
 
 def main(jobs: int) -> None:
-    """Prints the seconds of each part."""
+    """Prints the seconds that each part takes."""
     with tempfile.TemporaryDirectory() as folder:
         seeds = f"seed=range({jobs // 10})"
         overrides = [
@@ -51,24 +50,24 @@ def main(jobs: int) -> None:
             begun = time.perf_counter()
 
         plan = make_plan(overrides)
-        took(f"{len(plan.jobs)} jobs composed, checked, looked for")
-        with plan.sweep.held():
+        took(f"{len(plan.jobs)} jobs composed, checked, matched with the disk")
+        with plan.sweep.lock():
             plan = freeze_to_disk(plan, "a stub")
             took("frozen to disk")
-            screen = Screen(plan, make_console())
+            screen = SweepDisplay(plan, make_console())
             screen.console.quiet = True
-            launcher = Launcher(plan, "a stub", screen.told, screen.tick, stub)
+            launcher = Launcher(plan, "a stub", screen, stub)
             with screen:
                 code = launcher.run()
             took(f"run, {plan.slots.count} at a time: exit code {code}")
-        cells((each.job for each in plan.jobs), plan.record["keys"])
-        took("table of cells")
+        cell_table((each.job for each in plan.jobs), plan.record.keys)
+        took("table of settings")
         subprocess.run([sys.executable, "-m", "cnnbench", "status", str(plan.sweep.path)], check=True)
-        took("status, in a process of its own")
+        took("status, in a separate process")
         again = make_plan(overrides)
         took(f"planned again: {len(again.due)} to run")
         print(f"summary.csv: {len(plan.sweep.summary.read_text().splitlines())} lines")
-        dismiss()
+        stop_fork_server()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What does the review cost? 300 made runs of 50 epochs, each with its answers to 10,000 images.
+"""Times the report of 300 fabricated runs of 50 epochs, each with its predictions for 10,000 images.
 
     python benchmarks/report.py [cells] [seeds]
 
-Prints the seconds that `report` takes, the size of its page, and the seconds to the first line of `report`, `report --text` and `status`.
+Prints the seconds that `report` takes, the size of its page, and the seconds until the first line
+of `report`, `report --text` and `status`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ IMAGES, CLASSES, EPOCHS = 10_000, 10, 50
 
 
 def make(folder: Path, cells: int, seeds: int) -> None:
-    """A sweep over learning rates, with configs and results such as real runs leave."""
+    """Makes a sweep over learning rates, with configs and results in the form of real runs."""
     rng, dice = np.random.default_rng(0), random.Random(0)
     targets = rng.integers(0, CLASSES, IMAGES)
     config = compose([]).as_dict()
@@ -61,7 +62,7 @@ def make(folder: Path, cells: int, seeds: int) -> None:
 
 
 def result(accuracy: float, dice: random.Random) -> dict[str, object]:
-    """What a run leaves."""
+    """The result.json of a run."""
     return {
         "schema": 1, "status": "done", "metrics": {"test/acc": accuracy, "best/val/acc": accuracy}, "best_epoch": EPOCHS,
         "n": {"train": 50_000, "val": 5_000, "test": IMAGES}, "label_hash": "a", "params": 61_706, "macs": 416_520,
@@ -70,7 +71,7 @@ def result(accuracy: float, dice: random.Random) -> dict[str, object]:
 
 
 def epochs(dice: random.Random) -> str:
-    """Its metrics.csv."""
+    """The metrics.csv of a run."""
     lines = ["epoch,step,train/loss,train/acc,val/loss,val/acc,lr,epoch_s,samples_per_s"]
     for epoch in range(1, EPOCHS + 1):
         loss = 2 / epoch + dice.random() / 10

@@ -1,8 +1,8 @@
-"""How long until the first training step, and how long `info` on VGG-19 at 224, against importing torch and Lightning alone?
+"""Times the first training step and `info` on VGG-19 at 224 × 224, relative to importing torch and Lightning alone.
 
     python benchmarks/startup.py [rounds]
 
-Interleaved, each in a fresh process; prints the medians, and the median of the ratios with its range.
+The tasks take turns, each in a fresh process. Prints medians in seconds, and the median of the ratios with its range.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def seconds(code: str) -> float:
 
 
 def main(rounds: int) -> None:
-    for code in (IMPORTS, *TASKS.values()):  # fill the disk's cache
+    for code in (IMPORTS, *TASKS.values()):  # fills the disk cache
         seconds(code)
     times = [{name: seconds(code) for name, code in {"imports": IMPORTS, **TASKS}.items()} for _ in range(rounds)]
     print(f"medians of {rounds}; imports alone {statistics.median(row['imports'] for row in times):.2f} s")

@@ -1,10 +1,10 @@
-"""What does a sweep cost? Twelve jobs of LeNet-5 on the embedded digits, two slots, against doing without.
+"""Compares a sweep of twelve LeNet-5 jobs in two slots with a plain loop and with Hydra's basic launcher.
 
     python benchmarks/sweep.py [rounds] [epochs]
 
-In turn, each in a process of its own, imports included: our sweep; a plain PyTorch loop that trains, validates and tests the same twelve
-one after another with two threads; Hydra's own basic launcher, which calls our single run twelve times in one process. Prints seconds
-(medians), and the medians of the ratios with their ranges.
+The three take turns, each in a separate process, imports included: our sweep; a plain PyTorch loop that trains, validates and tests the
+same twelve nets one after another with two threads; Hydra's basic launcher, which calls our single run twelve times in one process.
+Prints medians in seconds, and the medians of the ratios with their ranges.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ OURS = [sys.executable, "-m", "cnnbench", "-m", f"seed=range({JOBS})", "sweep.sl
 PLAIN = """
 import copy, sys, torch, torch.nn.functional as F
 from cnnbench.config.compose import compose
-from cnnbench.training.validate import build_net, prepare
+from cnnbench.data.loader import BatchPlan
+from cnnbench.training.factories import build_net
+from cnnbench.training.validate import prepare
 from cnnbench.training.run import seed_everything
 
 prepared = prepare(compose([f"epochs={sys.argv[1]}", "threads=2"]))
@@ -38,10 +40,9 @@ def accuracy(net, loader):
 
 for seed in range(int(sys.argv[2])):
     seed_everything(seed)
-    data.shuffle_seed = seed
     net = build_net(config, data)
     optimizer = torch.optim.Adam(net.parameters(), lr=config.optimizer.lr)
-    loader = data.train_dataloader()
+    loader = data.loader("train", BatchPlan(config.batch_size, seed=seed))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * len(loader))
     best, weights = -1.0, None
     for _ in range(config.epochs):
@@ -66,7 +67,7 @@ def main(cfg):
     from cnnbench.training.run import run
     values = OmegaConf.to_container(cfg, resolve=True)
     values.pop("sweep")
-    run(Config.check({**values, "threads": 2, "choices": {"model": "lenet5", "data": "mnist5k"}}))
+    run(Config.from_values({**values, "threads": 2, "choices": {"model": "lenet5", "data": "mnist5k"}}))
 
 main()
 """

@@ -1,4 +1,4 @@
-"""Two layers side by side: the same answers, and the same gradients with respect to the input and to every parameter."""
+"""Compares two layers: their outputs, and the gradients with respect to the input and to every parameter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Numbers from -1 to 1, in that range so that differences can be told in absolute terms."""
+    """Returns random numbers from -1 to 1, a range in which absolute differences are meaningful."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) * 2 - 1
 
 
@@ -20,9 +20,9 @@ def assert_agree(
     parameters: tuple[Iterable[Tensor], Iterable[Tensor]] = ((), ()),
     tolerance: float = 1e-5,
 ) -> None:
-    """Outputs, and gradients of a weighted sum of them, differ nowhere by more than `tolerance`; shapes and types not at all.
+    """Asserts that outputs, and gradients of a weighted sum of them, have equal shapes and types, and values within `tolerance`.
 
-    Of numbers above 1, which are sums of many, by no more than that share.
+    The tolerance is absolute for numbers below 1, relative for larger ones, which are sums of many.
     """
     results = []
     for layer, its in zip((ours, theirs), parameters, strict=True):

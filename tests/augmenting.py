@@ -1,4 +1,4 @@
-"""What the tests of augmentation share."""
+"""Helpers of the tests of augmentation: steps, images, statistical tests."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from cnnbench.augment.transforms import (
 )
 from cnnbench.config.compose import groups
 
-IMPOSSIBLE = 1e-6  # a smaller p-value is no accident; the seeds are fixed
+IMPOSSIBLE = 1e-6  # a smaller p-value fails a test; the seeds are fixed
 GREY = [0.5, 0.25, 0.75]
 
 
-# steps that take 3 × 32 × 32
+# steps for images of 3 × 32 × 32
 RANDOM = {
     "crop": RandomCrop(4, image_size=32),
     "scale_jitter": ScaleJitter((40, 60), None, image_size=32),
@@ -60,13 +60,13 @@ def pictures(n: int, channels: int = 3, side: int = 32, seed: int = 0) -> Tensor
 
 
 def addresses(n: int, height: int, width: int) -> Tensor:
-    """(n, 2, height, width) uint8: the row and the column of each pixel, counted from one."""
+    """(n, 2, height, width) uint8: row and column of each pixel, counted from one."""
     y, x = torch.meshgrid(torch.arange(1, height + 1), torch.arange(1, width + 1), indexing="ij")
     return torch.stack([y, x]).to(torch.uint8).expand(n, -1, -1, -1)
 
 
 def changed(steps, images: Tensor, seed: int = 0, epoch: int = 0, batch: int = 0) -> Tensor:
-    """A whole batch, changed by steps by name, or by one of `STEPS`."""
+    """Changes a whole batch by a dict of steps, or by the named step of `STEPS`."""
     steps = {steps: STEPS[steps]} if isinstance(steps, str) else steps
     return Augment(steps)(images, seed, epoch, batch, slice(0, len(images)), len(images))
 
@@ -76,7 +76,7 @@ def drawn(step: Step, n: int, height: int = 32, width: int | None = None, seed: 
 
 
 def is_uniform_over(values: np.ndarray, cells: int) -> bool:
-    """Whether integers are as often each of 0 to cells - 1."""
+    """Whether integers are uniform over 0 to cells - 1."""
     counts = np.bincount(values, minlength=cells)
     return len(counts) == cells and (cells == 1 or stats.chisquare(counts).pvalue > IMPOSSIBLE)
 
@@ -90,13 +90,13 @@ def are_alike(ours, theirs) -> bool:
 
 
 def are_independent(one_way: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two sequences of small integers know nothing of each other."""
+    """Whether two sequences of small integers are independent."""
     table = stats.contingency.crosstab(one_way, other).count
     return min(table.shape) > 1 and stats.chi2_contingency(table, correction=False).pvalue > IMPOSSIBLE
 
 
 def spread(corner: np.ndarray, room: np.ndarray, seed: int = 1) -> np.ndarray:
-    """Integers of 0 to room as numbers of 0 to 1, which are uniform where the integers are, whatever their rooms."""
+    """Turns integers of 0 to `room` into numbers of 0 to 1 that are uniform if the integers are."""
     return (corner + np.random.default_rng(seed).random(len(corner))) / (room + 1)
 
 

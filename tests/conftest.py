@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: quick configs, one finished run, the folder of real data."""
+"""Shared fixtures: overrides for short runs, a finished run, the folder of real data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Decoded images and downloads of the tests, and of the processes that they start, go to a folder of theirs."""
+    """Sets the folder for decoded images and downloads, of the tests and of the processes that they start, to a temporary one."""
     before = os.environ.get("CNNBENCH_DATA")
     os.environ["CNNBENCH_DATA"] = str(tmp_path_factory.mktemp("data_root"))
     yield
@@ -38,13 +38,13 @@ def quick():
 
 @pytest.fixture
 def tiny():
-    """Overrides for a run of two steps on made images."""
+    """Overrides for a run of two steps on synthetic images."""
     return list(TINY)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> RunDir:
-    """A finished run of LeNet-5 on some of the embedded digits. Tests read it and change nothing."""
+    """A finished run of LeNet-5 on some of the embedded digits; tests only read it."""
     from cnnbench.training.run import run
 
     runs = tmp_path_factory.mktemp("finished") / "runs"
@@ -54,34 +54,34 @@ def finished(tmp_path_factory) -> RunDir:
 
 @pytest.fixture
 def copied(finished, tmp_path) -> RunDir:
-    """The finished run's directory, to be changed at will."""
+    """A copy of the finished run's directory, which a test may change."""
     return RunDir(Path(shutil.copytree(finished.path, tmp_path / finished.path.name)))
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder with MNIST and FashionMNIST files: $CNNBENCH_TEST_DATA, or ../shared/data beside the checkout."""
+    """The folder with MNIST and FashionMNIST files: $CNNBENCH_TEST_DATA, or ../shared/data next to the checkout."""
     folder = Path(os.environ.get("CNNBENCH_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
     if not (folder / "MNIST" / "raw").is_dir():
-        pytest.skip(f"no real data in {folder}; name its folder in CNNBENCH_TEST_DATA")
+        pytest.skip(f"no real data in {folder}; set CNNBENCH_TEST_DATA to its folder")
     return folder
 
 
 def pytest_configure(config):
-    """Only the tests that are about a GPU see one: all others hold on every machine."""
+    """Hides the GPU from all tests but those marked `gpu`: the others must pass on every machine."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """After `make gpu-check`: the machine, and what held on it, with the figures that tests noted by `record_property`."""
+    """After `make gpu-check`, prints the GPU and each test's outcome, with the figures that it noted by `record_property`."""
     if config.option.markexpr != "gpu":
         return
     from rich.console import Console
     from rich.table import Table
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    table = Table("holds", "s", "figures", "what", title=f"PyTorch {torch.__version__}; {', '.join(gpus) or 'no GPU'}")
+    table = Table("passed", "s", "figures", "test", title=f"PyTorch {torch.__version__}; {', '.join(gpus) or 'no GPU'}")
     for outcome, word in {"passed": "yes", "failed": "no", "error": "no", "skipped": "skipped"}.items():
         for report in terminalreporter.stats.get(outcome, []):
             figures = ", ".join(f"{name} {value}" for name, value in getattr(report, "user_properties", ()))

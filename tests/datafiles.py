@@ -1,4 +1,4 @@
-"""What the tests of the data sets share: small files in MNIST's format, and sets made ready or refused."""
+"""Helpers for tests of data sets: small files in MNIST's format, sets that are set up or refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnnbench.errors import DataError
 
 
 def ready(data: ImageData) -> ImageData:
-    """The set, with all its splits in memory."""
+    """Sets up all splits of a set, and returns it."""
     data.prepare_data()
     data.setup("fit")
     data.setup("test")
@@ -40,7 +40,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def write_idx(root: Path, train: int = 40, test: int = 20, name: str = "MNIST") -> Path:
-    """Small files of random images whose labels take turns, where torchvision looks for them."""
+    """Writes small files of random images, whose labels run through the classes, where torchvision expects them."""
     folder = root / name / "raw"
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What the tests of the cache of decoded images share."""
+"""Helpers for the tests of the cache of decoded images."""
 
 from __future__ import annotations
 
@@ -8,54 +8,61 @@ import numpy as np
 import pytest
 
 from cnnbench.data import parallel
-from cnnbench.data.decoded_cache import Decoded
+from cnnbench.data.decoded_cache import load_or_decode
 
-SHAPE = (10, 2, 8, 8)
+SHAPE = (2, 8, 8)
 ALL = np.arange(10)
 ROW = 2 * 8 * 8
 LOG = "cnnbench.run"
 
 
-def image(row: int, shape: tuple[int, ...] = SHAPE[1:]) -> np.ndarray:
-    return np.random.default_rng(row).integers(0, 256, shape, dtype=np.uint8)
+def image(row: int) -> np.ndarray:
+    """(C, H, W) uint8, random pixels that depend on the row."""
+    return np.random.default_rng(row).integers(0, 256, SHAPE, dtype=np.uint8)
 
 
-class Maker:
-    """Makes rows, and notes which."""
+class Decoder:
+    """Decodes rows, and records which."""
 
     def __init__(self) -> None:
-        self.made: list[int] = []
+        self.decoded: list[int] = []
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        self.made += rows.tolist()
+        self.decoded += rows.tolist()
         return np.stack([image(row) for row in rows])
+
+
+def load(path: Path, decode=None, rows: np.ndarray = ALL) -> np.ndarray:
+    """(n, C, H, W) uint8, from the file or decoded."""
+    return load_or_decode(path, rows, SHAPE, decode or Decoder(), "decoding")
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
-    """An empty folder for all that is kept."""
+    """An empty default root."""
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "root"))
     return tmp_path / "root"
 
 
 @pytest.fixture
-def folder(root) -> Path:
-    return root / "decoded" / "set-0123"
+def path(root) -> Path:
+    """A file for decoded images that does not exist yet."""
+    return root / "decoded" / "set-0123" / "train.npy"
 
 
 @pytest.fixture
-def made(folder):
-    """Asks a new instance for rows; which of them it had to make. They must be right."""
+def decoded(path):
+    """A function that loads images, checks their pixels, and returns the rows that it had to decode."""
 
-    def ask(wanted=ALL, key="train", maker=None) -> list[int]:
-        make = maker or Maker()
-        rows = Decoded(folder, key, SHAPE).rows(np.asarray(wanted), make, "x")
-        assert (rows.shape, rows.dtype) == (SHAPE, np.uint8)
-        for row in wanted:
-            np.testing.assert_array_equal(rows[row], image(row))
-        return make.made
+    def call(rows=ALL, file=path) -> list[int]:
+        decoder = Decoder()
+        images = load(file, decoder, np.asarray(rows))
+        assert (images.shape, images.dtype) == ((len(rows), *SHAPE), np.uint8)
+        for number, row in enumerate(rows):
+            np.testing.assert_array_equal(images[number], image(row))
+        return decoder.decoded
 
-    return ask
+    return call
 
 
 @pytest.fixture
@@ -64,6 +71,7 @@ def chunks_of_three(monkeypatch):
 
 
 def change(path: Path, at: int, content: bytes) -> None:
+    """Overwrites bytes of a file; a negative position counts from its end."""
     with path.open("r+b") as file:
-        file.seek(at)
+        file.seek(at, 2 if at < 0 else 0)
         file.write(content)

@@ -1,4 +1,4 @@
-"""Nets without memory, images, and the shapes that layers give, for the tests of the deep nets."""
+"""Helpers for tests of deep nets: nets on the meta device, random images, shapes of layers' outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def images_of(side: int, images: int = 2, channels: int = 3) -> Tensor:
 
 
 def sides(net: nn.Module, side: int, *names: str) -> list[tuple[int, ...]]:
-    """The channels and sides of what the layers of these names give for one image."""
+    """(C, H, W) of the output of each named layer for one image."""
     found: dict[str, tuple[int, ...]] = {}
     for name in names:
         layer = net.get_submodule(name)
@@ -32,7 +32,7 @@ def sides(net: nn.Module, side: int, *names: str) -> list[tuple[int, ...]]:
 
 
 def seasoned(net: nn.Module) -> nn.Module:
-    """Weights of a fitting size, and scales, shifts and running statistics as after some training."""
+    """Gives a net random weights of a suitable size, scales, shifts and running statistics, as after training."""
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, value in net.state_dict().items():
@@ -48,5 +48,5 @@ def seasoned(net: nn.Module) -> nn.Module:
 
 
 def empty(make, *args, **knobs) -> nn.Module:
-    """The net with weights that no one has drawn, which saves most of its building."""
+    """A net with uninitialized weights, which is faster to build."""
     return on_meta(make, *args, **knobs).to_empty(device="cpu")

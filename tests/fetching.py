@@ -1,4 +1,4 @@
-"""What the tests of fetching share: small published files, their mirrors, and programs that fetch."""
+"""Helpers for tests of downloads: small published files, their mirrors, and programs that download."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PART = ".digits.gz.part"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    """Mirrors are judged within a moment, and asked again at once."""
+    """Shortens all waiting times of downloads."""
     for name, value in {
         "CONNECT_S": 1.0,
         "SILENCE_S": 0.4,
@@ -68,7 +68,7 @@ def server():
 
 @pytest.fixture
 def dead() -> str:
-    """The address of a mirror that is not there."""
+    """The address of a closed port."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     return f"http://127.0.0.1:{port}/"
@@ -76,7 +76,7 @@ def dead() -> str:
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """No host has an address."""
+    """Makes every look-up of a host name fail."""
 
     def unknown(*args, **keys):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -85,7 +85,7 @@ def no_network(monkeypatch):
 
 
 def mirror(server: Server, name: str, behaviour: Behaviour | list[Behaviour], file: str = "digits.gz") -> str:
-    """The address of a mirror that answers so when it is asked for the file."""
+    """The address of a mirror with this behaviour for the file."""
     server.paths[f"/{name}/{file}"] = behaviour
     return f"{server.url}{name}/"
 
@@ -101,7 +101,7 @@ def bring(folder: Path, *remotes: Remote, sums: Mapping[str, str] | None = None)
 
 
 def failed(folder: Path, *remotes: Remote, sums: Mapping[str, str] | None = None) -> str:
-    """The message with which a fetch fails, having left nothing but a piece to go on with."""
+    """The error message of a failed download, which may leave nothing but part files."""
     with pytest.raises(DataError) as caught:
         bring(folder, *remotes, sums=sums)
     assert names(folder) <= {".made.lock", *(f".{remote.name}.part" for remote in remotes)}
@@ -113,14 +113,14 @@ def names(folder: Path) -> set[str]:
 
 
 def piece(folder: Path, content: bytes = PIECE) -> Path:
-    """What an earlier attempt has left."""
+    """Writes the part file of an earlier attempt, and returns its folder."""
     folder.mkdir(exist_ok=True)
     (folder / PART).write_bytes(content)
     return folder
 
 
 def code_of(folder: Path, *remotes: Remote, before: str = "", after: str = "") -> str:
-    """A program that fetches; a refusal ends it with code 2 and the message."""
+    """The code of a program that downloads; it ends with code 2 and the message if that fails."""
     return f"""
 import os, sys, time
 from pathlib import Path
@@ -143,7 +143,7 @@ sys.exit(sys.exitcode)
 
 
 def started(folder: Path, *remotes: Remote, before: str = "", **keys) -> subprocess.Popen:
-    """That program in a process of its own."""
+    """Starts that program in a new process."""
     code = code_of(folder, *remotes, before=before)
     keys = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **keys}
     return subprocess.Popen([sys.executable, "-c", code], **keys)
@@ -157,7 +157,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def tarred(members: Mapping[str, bytes | tarfile.TarInfo]) -> bytes:
-    """A `.tar.gz` of files, or of what a `TarInfo` describes."""
+    """The bytes of a `.tar.gz` of files or `TarInfo` entries."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name, content in members.items():
@@ -173,8 +173,8 @@ def tarred(members: Mapping[str, bytes | tarfile.TarInfo]) -> bytes:
 
 @pytest.fixture
 def digits(server, tmp_path, monkeypatch) -> type[MNIST]:
-    """MNIST, whose published files are small here, and on this machine's server; their own are in `tmp_path/source`."""
-    monkeypatch.setattr(idx_format, "PUBLISHED", (40, 20))
+    """MNIST with small published files on the test's server; `tmp_path/source` has the unpacked ones."""
+    monkeypatch.setattr(idx_format, "PUBLISHED_COUNTS", (40, 20))
     packed, sums = {}, {}
     for path in write_idx(tmp_path / "source").iterdir():
         packed[f"{path.name}.gz"] = gzip.compress(path.read_bytes(), mtime=0)
@@ -192,7 +192,7 @@ def digits(server, tmp_path, monkeypatch) -> type[MNIST]:
 
 @pytest.fixture
 def photographs(server, monkeypatch) -> type[CIFAR10]:
-    """CIFAR-10, whose files, of a few bytes that are no pickles, are on this machine's server."""
+    """CIFAR-10 with files of a few bytes (not pickles) on the test's server."""
     contents = {member: member.encode() * 100 for member in CIFAR10.sums}
     archive = tarred(contents)
     monkeypatch.setattr(
@@ -205,7 +205,7 @@ def photographs(server, monkeypatch) -> type[CIFAR10]:
 
 
 def flip(path: Path, settled: bool = False) -> None:
-    """Changes one byte; the file's time of change stays where it is settled."""
+    """Changes one byte of a file; with `settled` its modification time stays."""
     times, content = path.stat(), bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -215,7 +215,7 @@ def flip(path: Path, settled: bool = False) -> None:
 
 @contextmanager
 def served_archive(published_set: type[ImageData], folder: Path, monkeypatch) -> Iterator[Server]:
-    """A server whose only file is the set's archive, packed from `folder`; its sum is made the published one."""
+    """A server of the set's archive, packed from `folder`; its checksum becomes the published one."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         archive.add(folder, folder.name)

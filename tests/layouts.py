@@ -1,4 +1,4 @@
-"""Nets that want their maps in one order of memory, as users write them; model._target_=layouts.X."""
+"""Nets of users that need their maps in a certain memory format, for model._target_=layouts.X."""
 
 import torch
 from torch import nn
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class Viewing(nn.Module):
-    """Flattens its maps with `view`, `where` it says so: which does not go with the channels last."""
+    """Flattens its maps with `view` in the modes that `where` names: always, training, scoring; it fails if channels-last."""
 
     def __init__(self, num_classes, in_channels, image_size, where="always"):
         super().__init__()
@@ -20,14 +20,14 @@ class Viewing(nn.Module):
 
 
 class NoMetaViewing(Viewing):
-    """Asks for a value besides, which the meta device does not have."""
+    """Also reads a value in its forward, which the meta device cannot give."""
 
     def forward(self, x):
         return super().forward(x) * (2.0 if x.sum().item() > 1e9 else 1.0)
 
 
 class After(nn.Module):
-    """A convolution, then `layer`, then a `view`; it goes with any order only where the layer gives the channels first."""
+    """A convolution, then `layer`, then a `view`, which works only if the layer's output is channels-first."""
 
     def __init__(self, layer):
         super().__init__()
@@ -50,7 +50,7 @@ class Does(nn.Module):
 
 
 class FirstInBackward(torch.autograd.Function):
-    """Gives what it gets, and wants the gradient with the channels first."""
+    """Returns its input, and needs a channels-first gradient."""
 
     @staticmethod
     def forward(context, x):
@@ -62,7 +62,7 @@ class FirstInBackward(torch.autograd.Function):
 
 
 class Standardized(nn.Conv2d):
-    """Its kernels have mean 0, which they are flattened for."""
+    """A convolution that flattens its kernels with `view` to give them mean 0."""
 
     def forward(self, x):
         flat = self.weight.view(len(self.weight), -1)

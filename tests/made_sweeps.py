@@ -1,4 +1,4 @@
-"""Folders of runs as a sweep leaves them, made from a few numbers: nothing trains."""
+"""Writes folders of runs as a sweep leaves them, from a few numbers: nothing trains."""
 
 from __future__ import annotations
 
@@ -24,39 +24,42 @@ def sweep(
     path: Path,
     cells: Sequence[tuple[Mapping[str, Any], Mapping[int, Outcome]]],
     listed: bool = True,
-    **asked: Any,
+    **record: Any,
 ) -> Path:
-    """A folder with a run for each seed of each cell.
+    """Writes a folder with a run directory for each seed of each cell.
 
     Args:
-        path: of the folder.
-        cells: each a setting, and by seed what became of it: an accuracy, a state, or what `run` takes.
-        listed: write sweep.json; `missing` runs are there alone.
-        asked: what sweep.json says besides, as `question baseline claims`.
+        path: the folder.
+        cells: (setting, outcomes by seed); an outcome is an accuracy, a state, or arguments of `run`.
+        listed: whether to write sweep.json; only there can a run be `missing`.
+        record: more fields of sweep.json, as `question baseline claims`.
+
+    Returns:
+        The folder.
     """
     jobs = []
     for setting, outcomes in cells:
         for seed, outcome in outcomes.items():
             name = directory(setting, seed)
             if outcome != "missing":
-                run(path / name, setting, seed, **known(outcome))
+                run(path / name, setting, seed, **run_arguments(outcome))
             jobs.append({"directory": name, "identity": name[-8:], "setting": {**setting, "seed": seed}, "facts": {}})
     keys = list(dict.fromkeys(key for setting, _ in cells for key in setting))
-    record = {"schema": 1, "name": path.name, "keys": [*keys, "seed"], "fixed": {}, "command": "python -m cnnbench -m"}
+    fields = {"schema": 1, "name": path.name, "keys": [*keys, "seed"], "fixed": {}, "command": "python -m cnnbench -m"}
     path.mkdir(parents=True, exist_ok=True)
     if listed:
-        (path / "sweep.json").write_text(json.dumps({**record, **asked, "jobs": jobs}))
+        (path / "sweep.json").write_text(json.dumps({**fields, **record, "jobs": jobs}))
     return path
 
 
 def directory(setting: Mapping[str, Any], seed: int) -> str:
-    """What its directory is called."""
+    """The name of a run's directory: the values of the setting, the seed, a hash."""
     values = "_".join(re.sub(r"[^\w.-]+", "-", str(value)) for value in setting.values())
     return f"{values}_seed{seed}_{zlib.crc32(f'{setting} {seed}'.encode()):08x}"
 
 
-def known(outcome: Outcome) -> dict[str, Any]:
-    """What `run` takes, of an accuracy or of a state."""
+def run_arguments(outcome: Outcome) -> dict[str, Any]:
+    """Converts an accuracy or a state to arguments of `run`."""
     if isinstance(outcome, str):
         return {"state": outcome}
     return dict(outcome) if isinstance(outcome, Mapping) else {"accuracy": outcome}
@@ -77,27 +80,33 @@ def run(
     targets: Any = None,
     images: Mapping[int, np.ndarray] | None = None,
 ) -> Path:
-    """A run's directory.
+    """Writes a run directory.
 
     Args:
-        path: of it.
-        setting: dotted keys and groups.
-        seed: of it.
-        accuracy: on test; None where there is none.
-        state: done, or what it is else; whoever runs it is gone but for `running`.
-        reason: why it failed.
-        config: dotted keys besides the setting's.
-        result: what result.json says otherwise.
-        metrics: besides `test/acc`.
+        path: the directory.
+        setting: values of dotted keys and groups.
+        seed: the seed.
+        accuracy: test accuracy; None: the result has none.
+        state: `done` or another state; only a `running` run has a living owner.
+        reason: reason of a failure.
+        config: more values of dotted keys.
+        result: fields of result.json that replace the usual ones.
+        metrics: more metrics.
         epochs: rows of metrics.csv.
-        logits: (N, num_classes) of the test images; targets: (N,).
-        images: place in the test split -> (H, W, C) uint8, as mistakes.npz has them.
+        logits: (N, num_classes) of the test images.
+        targets: (N,) true classes.
+        images: index in the test split -> (H, W, C) uint8, for mistakes.npz.
+
+    Returns:
+        The directory.
     """
     path.mkdir(parents=True)
-    (path / "config.yaml").write_text(yaml.safe_dump(frozen({**setting, **(config or {})}, seed), sort_keys=False))
-    (path / "status.json").write_text(json.dumps({**this_process(), "state": state, "reason": reason}))
+    (path / "config.yaml").write_text(
+        yaml.safe_dump(frozen_config({**setting, **(config or {})}, seed), sort_keys=False)
+    )
+    (path / "status.json").write_text(json.dumps({**this_process().model_dump(), "state": state, "reason": reason}))
     if state == "done":
-        made = a_result(setting, seed, {} if accuracy is None else {"test/acc": accuracy}, metrics or {})
+        made = result_json(setting, seed, {} if accuracy is None else {"test/acc": accuracy}, metrics or {})
         (path / "result.json").write_text(json.dumps({**made, **(result or {})}))
     if epochs:
         with (path / "metrics.csv").open("w", newline="") as file:
@@ -113,8 +122,8 @@ def run(
     return path
 
 
-def frozen(setting: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """A config as a run freezes it, as far as the review looks at it."""
+def frozen_config(setting: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A frozen config: the keys that the report reads."""
     config: dict[str, Any] = {
         "model": {"_target_": "nets.Net"}, "data": {"image_size": 28, "root": "/data"}, "optimizer": {"lr": 0.1},
         "trainer": {"accelerator": "cpu", "devices": 1, "max_steps": None}, "seed": seed, "epochs": 5, "batch_size": 64,
@@ -133,8 +142,8 @@ def frozen(setting: Mapping[str, Any], seed: int) -> dict[str, Any]:
     return config
 
 
-def a_result(setting: Mapping[str, Any], seed: int, *metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """A result.json."""
+def result_json(setting: Mapping[str, Any], seed: int, *metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a result.json."""
     return {
         "schema": 1, "status": "done", "seed": seed, "metrics": {key: value for each in metrics for key, value in each.items()},
         "best_epoch": 2, "n": {"train": 800, "val": 100, "test": 1000}, "label_hash": "aa", "params": 1000, "macs": 5000,
@@ -148,7 +157,7 @@ def a_result(setting: Mapping[str, Any], seed: int, *metrics: Mapping[str, Any])
 def epochs(
     losses: Sequence[float | None], accuracies: Sequence[float | None] | None = None, epoch_s: float = 2.0
 ) -> list[dict[str, Any]]:
-    """Rows of metrics.csv: the same on training and on validation."""
+    """Rows of metrics.csv, with equal values on training and on validation."""
     both = zip(losses, accuracies or [0.5] * len(losses), strict=True)
     return [
         {
@@ -159,6 +168,6 @@ def epochs(
     ]  # fmt: skip
 
 
-def sayings(said: Sequence[int], num_classes: int, sure: float = 5.0) -> np.ndarray:
-    """Logits (N, num_classes) of a net that says so, as sure of each."""
-    return sure * np.eye(num_classes, dtype=np.float32)[list(said)]
+def logits_for(predicted: Sequence[int], num_classes: int, scale: float = 5.0) -> np.ndarray:
+    """Logits (N, num_classes) of a net that predicts these classes, each with the same confidence."""
+    return scale * np.eye(num_classes, dtype=np.float32)[list(predicted)]

@@ -1,4 +1,4 @@
-"""Nets as a user might bring them, good and bad; named on the command line as model._target_=nets.X."""
+"""Nets of users, correct and faulty ones, for model._target_=nets.X."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from cnnbench.models.lenet5 import LeNet5
 
 
 class Linear(nn.Module):
-    """The smallest net that there is; takes the facts that it names, and a knob."""
+    """The smallest net: one linear layer, or two with `hidden` units between them."""
 
     def __init__(self, num_classes, in_channels, image_size, hidden=0):
         super().__init__()
@@ -27,14 +27,14 @@ class Linear(nn.Module):
 
 
 class NoMeta(Linear):
-    """Asks for a value, which the meta device does not have."""
+    """Reads a value in its forward, which the meta device cannot give."""
 
     def forward(self, x):
         return super().forward(x) * (2.0 if x.sum().item() > 1e9 else 1.0)
 
 
 class WrongOutput(nn.Module):
-    """Seven logits, whatever is asked for."""
+    """Seven logits for any number of classes."""
 
     def __init__(self):
         super().__init__()
@@ -45,7 +45,7 @@ class WrongOutput(nn.Module):
 
 
 class WrongInput(WrongOutput):
-    """Takes 10×10 images only."""
+    """Accepts 10×10 images only."""
 
     def __init__(self):
         super().__init__()
@@ -53,7 +53,7 @@ class WrongInput(WrongOutput):
 
 
 class Raising(Linear):
-    """Fails in training, at the third step."""
+    """Raises an error at the third training step."""
 
     steps = 0
 
@@ -66,7 +66,7 @@ class Raising(Linear):
 
 
 class Impatient(Linear):
-    """Presses Ctrl-C where nobody expects it."""
+    """Raises KeyboardInterrupt in training, like Ctrl-C."""
 
     def forward(self, x):
         if self.training:
@@ -75,14 +75,14 @@ class Impatient(Linear):
 
 
 class Diverging(Linear):
-    """Gives NaN in training."""
+    """Returns NaN in training."""
 
     def forward(self, x):
         return super().forward(x) * (float("nan") if self.training else 1.0)
 
 
 class Signalled(LeNet5):
-    """LeNet-5 with dropout, which sends its process $NETS_SIGNAL at training step $NETS_STEP, as a person would."""
+    """LeNet-5 with dropout that sends the signal $NETS_SIGNAL to its process at training step $NETS_STEP."""
 
     steps = 0
 
@@ -95,7 +95,7 @@ class Signalled(LeNet5):
 
 
 class Peaking(Linear):
-    """Random answers, but for the second validation of each run: what is kept must be those weights."""
+    """Returns zeros in evaluation except after the second epoch, which therefore is the best."""
 
     def __init__(self, num_classes, in_channels, image_size):
         super().__init__(num_classes, in_channels, image_size)
@@ -111,7 +111,7 @@ class Peaking(Linear):
 
 
 class Shrinking(nn.Module):
-    """Of 28×28 its second pooling leaves 2×2, which its last window does not fit."""
+    """Shrinks 28×28 images to 2×2, which its last window does not fit."""
 
     def __init__(self, num_classes, in_channels, window=3, pool=False):
         super().__init__()
@@ -126,7 +126,7 @@ class Shrinking(nn.Module):
 
 
 class Ragged(nn.Module):
-    """Windows that do not fit a map evenly: the last row and column of the image are not seen by the first."""
+    """Has a convolution whose windows do not fit evenly and miss the last row and column of the image."""
 
     def __init__(self, num_classes, in_channels):
         super().__init__()
@@ -138,7 +138,7 @@ class Ragged(nn.Module):
 
 
 class Slow(Signalled):
-    """LeNet-5 with dropout, which takes $NETS_WAIT seconds more for each training step."""
+    """LeNet-5 with dropout that waits $NETS_WAIT seconds in each training step."""
 
     def forward(self, x):
         if self.training and not x.is_meta:
@@ -147,7 +147,7 @@ class Slow(Signalled):
 
 
 class Normed(nn.Module):
-    """Dropout and batch norm, whose running sums and random numbers a run must take up again."""
+    """Has dropout and batch norm, whose random numbers and running statistics a resumed run must restore."""
 
     def __init__(self, num_classes, in_channels):
         super().__init__()
@@ -160,7 +160,7 @@ class Normed(nn.Module):
 
 
 class Quitting(Linear):
-    """Ends the process in training."""
+    """Exits the process with code 7 in training."""
 
     def forward(self, x):
         if self.training and not x.is_meta:
@@ -169,14 +169,14 @@ class Quitting(Linear):
 
 
 class RaisingOnRank1(Raising):
-    """Fails in training, at the third step, on the second of several ranks alone."""
+    """Raises an error at the third training step, on rank 1 only."""
 
     def forward(self, x):
         return super().forward(x) if os.environ.get("RANK") == "1" else Linear.forward(self, x)
 
 
 class Greedy(Linear):
-    """Asks for more memory than there is, at the third training step: a GPU's, or the machine's."""
+    """Raises an out-of-memory error at the third training step: the GPU's (`kind` cuda) or the machine's (host)."""
 
     steps = 0
 

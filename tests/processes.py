@@ -1,6 +1,6 @@
-"""Runs in processes of their own: a command as it is typed, a shell that keeps its imports, or forks that have torch at once.
+"""Runs commands in child processes: a new interpreter, a shell that imports torch once, or forks that have torch already.
 
-`python processes.py` is the shell: it reads a command's arguments as a line of JSON, carries it out, writes its exit code.
+`python processes.py` is the shell: it reads the arguments of a command as a line of JSON, runs it, and prints its exit code.
 """
 
 from __future__ import annotations
@@ -26,15 +26,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cnnbench.runs.run_dir import RunDir
 
-MARK = "CNNBENCH_TESTED"  # in the environment of everything that a test starts
-OTHERWISE = {"epoch_s", "samples_per_s", "times", "in_epoch", "resume"}  # what a run that was stopped has otherwise
+MARK = "CNNBENCH_TESTED"  # an environment variable of every process that a test starts
+NOT_COMPARED = {
+    "epoch_s",
+    "samples_per_s",
+    "times",
+    "in_epoch",
+    "resume",
+}  # keys that differ between an interrupted and an uninterrupted run
 
 
-# ---- as it is typed --------------------------------------------------------------------------------------------------
+# ---- a new interpreter --------------------------------------------------------------------------------------------------
 
 
-class Typed:
-    """A program in a process of its own, by default `python -m cnnbench`; its screen goes to files."""
+class CommandProcess:
+    """A program, by default `python -m cnnbench`, in a child process; its output goes to files."""
 
     def __init__(self, folder: Path, *arguments: str, program: tuple[str, ...] = (), **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +49,7 @@ class Typed:
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
                 [*(program or (sys.executable, "-m", "cnnbench")), *arguments],
-                cwd=folder, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=own_environment(self.mark, environment),
+                cwd=folder, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=child_environment(self.mark, environment),
                 start_new_session=True,
             )  # fmt: skip
 
@@ -56,40 +62,40 @@ class Typed:
         return self._err.read_text()
 
     def family(self) -> list[psutil.Process]:
-        """All living processes that descend from it, orphans too."""
-        return marked(self.mark)
+        """Returns all its living descendants and itself, orphans included."""
+        return processes_with_mark(self.mark)
 
     def ranks(self) -> list[psutil.Process]:
-        """Its ranks, the first one first: the children of its fork server, but for the guard, which it has first; or of torchrun."""
+        """Returns the processes of the ranks, rank 0 first: children of torchrun, or of the fork server without its watchdog."""
         family = self.family()
         servers = [p for p in family if "forkserver" in " ".join(p.cmdline())]
         parents = [*servers, *(p for p in family if p.pid == self.process.pid)]
         ranks = [c for c in family if any(c.ppid() == p.pid and c.cmdline() == p.cmdline() for p in parents)]
         ranks = sorted(ranks, key=lambda rank: rank.pid)[1 if servers else 0 :]
-        first = RunDir(run_of(self.folder)).status()["pid"]
+        first = RunDir(only_run_in(self.folder)).status().pid
         return sorted(ranks, key=lambda rank: rank.pid != first)
 
     def wait(self, seconds: float = 120) -> int:
-        """Its exit code."""
+        """Waits for its end; returns its exit code."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.end()
-            raise AssertionError(f"did not end within {seconds} s\n{self.out}\n{self.err}") from None
+            raise AssertionError(f"still runs after {seconds} s\n{self.out}\n{self.err}") from None
 
     def end(self) -> None:
-        """Kills what is left."""
+        """Kills it and its descendants."""
         for process in self.family():
             process.kill()
         self.process.wait(10)
 
 
-def own_environment(mark: str, more: dict[str, str]) -> dict[str, str]:
+def child_environment(mark: str, more: dict[str, str]) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", MARK: mark, **more}
 
 
-def marked(mark: str) -> list[psutil.Process]:
-    """The living processes that were started under a mark."""
+def processes_with_mark(mark: str) -> list[psutil.Process]:
+    """Returns the living processes that have a mark in their environment."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -100,8 +106,8 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def until(happened: Callable[[], Any], what: str, seconds: float = 90, every: float = 0.02) -> Any:
-    """What `happened` gives, as soon as that is true."""
+def wait_until(happened: Callable[[], Any], what: str, seconds: float = 90, every: float = 0.02) -> Any:
+    """Calls `happened` until it returns something true, and returns that."""
     deadline = time.monotonic() + seconds
     while not (found := happened()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -109,22 +115,22 @@ def until(happened: Callable[[], Any], what: str, seconds: float = 90, every: fl
     return found
 
 
-def run_of(folder: Path) -> Path:
-    """The one run directory in `folder/runs`."""
+def only_run_in(folder: Path) -> Path:
+    """Returns the only run directory in `folder/runs`."""
     (found,) = (folder / "runs").glob("*/*")
     return found
 
 
-def saved_in(folder: Path) -> bool:
-    """A run there has saved for the first time."""
+def has_saved(folder: Path) -> bool:
+    """Returns whether a run in the folder has saved a checkpoint."""
     return any((folder / "runs").glob("*/*/checkpoints/last.ckpt"))
 
 
-# ---- one after another -----------------------------------------------------------------------------------------------
+# ---- one process, many commands -----------------------------------------------------------------------------------------------
 
 
 class Shell:
-    """A process of its own that carries out commands one after another; it and its fork server import torch once."""
+    """A child process that runs commands one after another; it and its fork server import torch once."""
 
     def __init__(self, folder: Path) -> None:
         self.mark = uuid.uuid4().hex
@@ -133,11 +139,11 @@ class Shell:
             self.process = subprocess.Popen(
                 [sys.executable, __file__],
                 cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True,
-                env=own_environment(self.mark, {}), start_new_session=True,
+                env=child_environment(self.mark, {}), start_new_session=True,
             )  # fmt: skip
 
     def __call__(self, *arguments: str) -> tuple[int, str]:
-        """The exit code of a command, and what it showed."""
+        """Runs a command; returns its exit code and its output."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(arguments) + "\n")
@@ -147,21 +153,21 @@ class Shell:
             if line.startswith(MARK):
                 return int(line.split()[1]), "".join(shown)
             shown.append(line)
-        raise AssertionError(f"the shell has ended\n{self.err.read_text()}")
+        raise AssertionError(f"the shell ended\n{self.err.read_text()}")
 
     def train(self, folder: Path, *arguments: str) -> RunDir:
-        """The directory of a run that went well."""
+        """Trains with the arguments, and returns the run directory."""
         code, shown = self(*arguments, f"runs_dir={folder / 'runs'}")
         assert code == 0, f"{arguments}\n{shown}\n{self.err.read_text()}"
-        return RunDir(run_of(folder))
+        return RunDir(only_run_in(folder))
 
     def close(self) -> None:
-        for process in marked(self.mark):
+        for process in processes_with_mark(self.mark):
             process.kill()
         self.process.wait(10)
 
 
-def serve() -> None:
+def run_shell() -> None:
     from cnnbench.__main__ import main
 
     for line in sys.stdin:
@@ -172,10 +178,17 @@ def serve() -> None:
 # ---- forks -----------------------------------------------------------------------------------------------------------
 
 
-class Forked:
-    """A command in a process that has torch and Lightning at once, or in one for each of several ranks, as torchrun would start them.
+class ForkedCommand:
+    """A command in a fork that has torch and Lightning already, or in one fork for each rank, with the environment of torchrun.
 
-    `fault` is called in each of them before the command: it can spoil what it likes.
+    Args:
+        folder: the current folder of the command.
+        arguments: of the command.
+        ranks: number of processes.
+        fault: called with `about` in each process before the command, to inject a fault.
+        about: arguments of `fault`.
+        screens: folder for the output files; None: `folder`.
+        environment: additional environment variables.
     """
 
     def __init__(
@@ -199,7 +212,7 @@ class Forked:
             places |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             every = {**environment, **(places if ranks > 1 else {})}
             screen = [str(self.screens / f"{self.name}.{rank}.{stream}") for stream in ("out", "err")]
-            process = context.Process(target=be_command, args=(str(folder), arguments, every, screen, fault, about))
+            process = context.Process(target=run_in_fork, args=(str(folder), arguments, every, screen, fault, about))
             process.start()
             self.processes.append(process)
 
@@ -216,30 +229,30 @@ class Forked:
         return any(process.is_alive() for process in self.processes)
 
     def kill(self) -> None:
-        """kill -9 to all of them."""
+        """Sends SIGKILL to all its processes."""
         for process in self.processes:
             process.kill()
 
     def wait(self, seconds: float = 120) -> int:
-        """The exit code, the largest of several; below 0 it is a signal."""
+        """Waits for the end; returns the exit code, the largest of several ranks; minus a signal's number if one ended it."""
         deadline = time.monotonic() + seconds
         for process in self.processes:
             process.join(max(0, deadline - time.monotonic()))
         if self.living:
             self.kill()
-            raise AssertionError(f"did not end within {seconds} s\n{self.out}\n{self.err}")
+            raise AssertionError(f"still runs after {seconds} s\n{self.out}\n{self.err}")
         codes = [process.exitcode for process in self.processes]
         return min(codes) if min(codes) < 0 else max(codes)
 
 
-def forked(folder: Path, *arguments: str, **more: Any) -> RunDir:
-    """The directory of a forked run that went well."""
-    run = Forked(folder, *arguments, **more)
+def run_forked(folder: Path, *arguments: str, **more: Any) -> RunDir:
+    """Runs a training command in a fork, and returns the run directory."""
+    run = ForkedCommand(folder, *arguments, **more)
     assert run.wait() == 0, f"{run.out}\n{run.err}"
-    return RunDir(run_of(folder))
+    return RunDir(only_run_in(folder))
 
 
-def be_command(
+def run_in_fork(
     folder: str,
     arguments: tuple[str, ...],
     environment: dict[str, str],
@@ -247,7 +260,7 @@ def be_command(
     fault: Callable[..., None] | None,
     about: tuple[Any, ...],
 ) -> None:
-    """What a fork does: the command, in a folder, with its screen in files."""
+    """Runs a command in this fork: in `folder`, with its output in two files."""
     from cnnbench.__main__ import main
 
     os.environ |= environment
@@ -270,11 +283,11 @@ def free_port() -> int:
     return free_port()
 
 
-# ---- what is touched -------------------------------------------------------------------------------------------------
+# ---- writes to files -------------------------------------------------------------------------------------------------
 
 
-def touching(at: Callable[[str, str], None]) -> None:
-    """Calls `at(event, path)` before each file of a run is opened to be written, renamed or removed, in this process from now on."""
+def call_before_writes(at: Callable[[str, str], None]) -> None:
+    """Calls `at(event, path)` before this process opens a file of a run for writing, renames it, or removes it."""
 
     def hook(event: str, given: tuple[Any, ...]) -> None:
         if event == "open" and not (isinstance(given[1], str) and set(given[1]) & set("wxa+")):
@@ -287,11 +300,11 @@ def touching(at: Callable[[str, str], None]) -> None:
     sys.addaudithook(hook)
 
 
-# ---- the same bits ---------------------------------------------------------------------------------------------------
+# ---- equality to the bit ---------------------------------------------------------------------------------------------------
 
 
 def assert_same_run(one: RunDir, other: RunDir) -> None:
-    """Two finished runs left the same checkpoints, metrics, result, answers and points of TensorBoard, but for times and rates."""
+    """Asserts that two finished runs have equal checkpoints, metrics, results, predictions and TensorBoard points, times excluded."""
     for name in ("best", "best_ema", "last"):
         paths = [getattr(directory, name) for directory in (one, other)]
         assert paths[0].is_file() == paths[1].is_file(), name
@@ -308,16 +321,16 @@ def assert_same_run(one: RunDir, other: RunDir) -> None:
         kept = [np.load(getattr(directory, name)) for directory in (one, other)]
         for key in kept[0]:
             np.testing.assert_array_equal(kept[0][key], kept[1][key], strict=True)
-    assert points(one) == points(other)
-    assert RunDir(one.path).status()["state"] == RunDir(other.path).status()["state"] == "done"
+    assert scalar_points(one) == scalar_points(other)
+    assert RunDir(one.path).status().state == RunDir(other.path).status().state == "done"
 
 
 def assert_same_content(one: Any, other: Any, where: str) -> None:
-    """Two values of nested plain types and tensors are the same to the bit."""
+    """Asserts that two values of nested plain types and tensors are equal to the bit; keys of `NOT_COMPARED` are skipped."""
     assert type(one) is type(other), where
     if isinstance(one, dict):
         assert one.keys() == other.keys(), where
-        for key in one.keys() - OTHERWISE:
+        for key in one.keys() - NOT_COMPARED:
             assert_same_content(one[key], other[key], f"{where}/{key}")
     elif isinstance(one, list | tuple):
         assert len(one) == len(other), where
@@ -329,8 +342,11 @@ def assert_same_content(one: Any, other: Any, where: str) -> None:
         assert one == other or (one != one and other != other), f"{where}: {one} and {other}"
 
 
-def points(directory: RunDir) -> dict[str, list[tuple[int, float]]]:
-    """TensorBoard's scalars as it shows them, but for rates, and norms, which after a stop are of the rest; each step of each tag once."""
+def scalar_points(directory: RunDir) -> dict[str, list[tuple[int, float]]]:
+    """Returns TensorBoard's scalars by tag as (step, value), and asserts that no step occurs twice.
+
+    Excluded are rates, and norms, which cover only the rest of an epoch that was resumed in the middle.
+    """
     events = EventAccumulator(str(directory.path), size_guidance={"scalars": 0})
     events.Reload()
     shown = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
@@ -344,11 +360,11 @@ def points(directory: RunDir) -> dict[str, list[tuple[int, float]]]:
 
 
 def copy_of(directory: RunDir, folder: Path) -> RunDir:
-    """The same run in `folder/runs`."""
+    """Copies a run to `folder/runs`."""
     path = folder / "runs" / directory.path.parent.name / directory.path.name
     shutil.copytree(directory.path, path)
     return RunDir(path)
 
 
 if __name__ == "__main__":
-    serve()
+    run_shell()

@@ -1,4 +1,4 @@
-"""Nets that train in milliseconds, for tests of what one trains with; on the command line model._target_=small_nets.X."""
+"""Nets that train in milliseconds, for tests of the options of training; on the command line model._target_=small_nets.X."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ TINY = ["threads=1", "epochs=1", "data=synthetic", "data.train_size=128", "data.
 
 
 def send_signal():
-    """As `Signalled` does, when it is time."""
+    """Sends this process the signal NETS_SIGNAL at training step NETS_STEP, as `nets.Signalled` does."""
     Signalled.steps += 1
     if Signalled.steps == int(os.environ.get("NETS_STEP", 0)):
         os.kill(os.getpid(), getattr(signal, os.environ["NETS_SIGNAL"]))
 
 
 class Small(nn.Module):
-    """Batch norm, dropout and, if asked for, two auxiliary heads, for images of any size; is signalled as `Signalled` is."""
+    """A convolution with batch norm and dropout, optionally two auxiliary heads, for images of any size; calls `send_signal`."""
 
     def __init__(self, num_classes, in_channels, heads=False, dropout=0.1):
         super().__init__()
@@ -37,13 +37,13 @@ class Small(nn.Module):
 
 
 class HeavyHeads(Small):
-    """States what its auxiliary heads weigh."""
+    """Sets the weight of its auxiliary heads' losses."""
 
     aux_weight = 2.0
 
 
 class Spoiled(Linear):
-    """Spoils its `at`-th training step, or the validation after it."""
+    """Makes a number of training step `at`, or of the validation after it, not finite; `what` chooses which."""
 
     def __init__(self, num_classes, in_channels, image_size, what="loss", at=5):
         super().__init__(num_classes, in_channels, image_size)
@@ -53,12 +53,12 @@ class Spoiled(Linear):
     def forward(self, x):
         logits = super().forward(x)
         self.steps += self.training
-        if self.what == "weights":  # no gradient at all
+        if self.what == "weights":  # its gradient is exactly 0
             return logits + 0 * self.root
         if (self.what == "validation") == self.training or self.steps != self.at:
             return logits
-        if self.what == "gradient":  # of a root at 0, times 0
+        if self.what == "gradient":  # of sqrt at 0, times 0: nan
             return logits + 0 * self.root.sqrt()
-        if self.what == "infinite":  # classes that cannot be, and are
+        if self.what == "infinite":  # the true class has probability 0
             return torch.cat([logits[:, :1], torch.full_like(logits[:, 1:], -float("inf"))], 1)
         return logits * float("nan")

@@ -1,4 +1,4 @@
-"""Nets for jobs of a sweep, each with a fate of its own; on the command line model._target_=sweep_nets.X +model.fate=..."""
+"""Nets whose jobs fail in a chosen way; on the command line model._target_=sweep_nets.FaultyNet +model.fault=raises."""
 
 import ctypes
 import hashlib
@@ -16,78 +16,79 @@ import psutil
 import torch
 from torch import nn
 
-FATES = (
-    "fine", "well", "raises", "diverges", "segfaults", "exits", "hangs", "deaf", "stuck", "gated", "patient", "raises_on_rank1",
+FAULTS = (
+    "fine", "well", "raises", "diverges", "segfaults", "exits", "hangs", "blocks_signals", "holds_gil", "waits_for_file",
+    "waits_for_results", "raises_on_rank1",
 )  # fmt: skip
-AT = 3  # the training step at which a fate comes about
-LEFT: list = []  # what a job leaves lying about
+AT = 3  # the training step at which a fault occurs
+LEFT: list = []  # objects that a job does not free
 
 
-class Fated(nn.Module):
-    """A small net with dropout, if asked for, to which something happens at its third training step, unless $NETS_HEALED.
+class FaultyNet(nn.Module):
+    """A small net with a fault at its third training step, unless $NETS_REPAIRED is set; optionally with dropout.
 
-    In training it notes when it took each step in the file $NETS_NOTES, if that is set.
+    Appends the time of each training step to the file $NETS_NOTES, if that is set.
     """
 
-    def __init__(self, num_classes, in_channels, fate="fine", dropout=0.0, hidden=8):
+    def __init__(self, num_classes, in_channels, fault="fine", dropout=0.0, hidden=8):
         super().__init__()
-        if fate not in FATES:
-            raise ValueError(f"no fate is called {fate}")
+        if fault not in FAULTS:
+            raise ValueError(f"no fault is called {fault}")
         self.conv = nn.Conv2d(in_channels, hidden, 3, stride=2)
         self.linear = nn.Linear(hidden, num_classes)
-        self.fate, self.dropout, self.steps = fate, dropout, 0
+        self.fault, self.dropout, self.steps = fault, dropout, 0
 
     def forward(self, x):
         if self.training and not x.is_meta:
-            note(self.fate)
+            note(self.fault)
             self.steps += 1
             time.sleep(float(os.environ.get("NETS_WAIT", 0)))
-            if self.steps == AT and not os.environ.get("NETS_HEALED"):
-                x = x * befall(self.fate)
+            if self.steps == AT and not os.environ.get("NETS_REPAIRED"):
+                x = x * cause(self.fault)
         x = torch.relu(self.conv(x)).mean((2, 3))
         return self.linear(nn.functional.dropout(x, self.dropout, self.training))
 
 
-def befall(fate):
-    """Lets it happen; gives what the images are multiplied by."""
-    if fate == "raises" or (fate == "raises_on_rank1" and os.environ.get("RANK") == "1"):
+def cause(fault):
+    """Causes the fault; returns the factor for the images."""
+    if fault == "raises" or (fault == "raises_on_rank1" and os.environ.get("RANK") == "1"):
         raise RuntimeError("out of luck")
-    if fate == "segfaults":
+    if fault == "segfaults":
         ctypes.string_at(0)
-    if fate == "exits":
+    if fault == "exits":
         os._exit(7)
-    if fate == "hangs":
+    if fault == "hangs":
         time.sleep(1000)
-    if fate in ("deaf", "stuck"):
+    if fault in ("blocks_signals", "holds_gil"):
         subprocess.Popen(["sleep", "1000"])
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        libc = ctypes.CDLL(None) if fate == "deaf" else ctypes.PyDLL(None)  # which keeps the interpreter's lock, too
+        libc = ctypes.CDLL(None) if fault == "blocks_signals" else ctypes.PyDLL(None)  # PyDLL holds the GIL, too
         libc.sleep(1000)
-    if fate == "gated":
+    if fault == "waits_for_file":
         wait(lambda: Path(os.environ["NETS_GATE"]).exists())
-    if fate == "patient":  # until three others have ended
+    if fault == "waits_for_results":  # of three other jobs
         runs = Path(os.environ["NETS_RUNS"])
         wait(lambda: len(list(runs.glob("*/*/result.json"))) >= 3)
-    return float("nan") if fate == "diverges" else 1.0
+    return float("nan") if fault == "diverges" else 1.0
 
 
 def wait(for_what, seconds=60):
     deadline = time.monotonic() + seconds
     while not for_what():
         if time.monotonic() > deadline:
-            raise RuntimeError("waited in vain")
+            raise RuntimeError("nothing happened")
         time.sleep(0.02)
 
 
 def note(what):
     if "NETS_NOTES" in os.environ:
         with open(os.environ["NETS_NOTES"], "a") as file:
-            said = {"pid": os.getpid(), "at": time.time(), "what": what, "threads": torch.get_num_threads()}
-            file.write(json.dumps(said) + "\n")
+            entry = {"pid": os.getpid(), "at": time.time(), "what": what, "threads": torch.get_num_threads()}
+            file.write(json.dumps(entry) + "\n")
 
 
-class Littering(Fated):
-    """Notes what it finds at its first training step, in $NETS_NOTES; then spoils whatever a process can spoil."""
+class LitteringNet(FaultyNet):
+    """At its first training step records the state of its process in $NETS_NOTES, and then changes it in many ways."""
 
     def __init__(self, num_classes, in_channels, image_size, mark=0):
         super().__init__(num_classes, in_channels)
@@ -103,7 +104,7 @@ class Littering(Fated):
 
 
 def surroundings():
-    """What one job could have left to the next."""
+    """The state of the process that an earlier job could have changed."""
     drawn = [random.random(), float(np.random.rand()), float(torch.rand(1))]
     return {
         "dtype": str(torch.get_default_dtype()),

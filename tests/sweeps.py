@@ -1,4 +1,4 @@
-"""Sweeps in processes that have torch at once: the launcher is a fork, and so is its fork server."""
+"""Sweeps in forks of a process that has imported torch: the launcher is a fork, and so is its fork server."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import psutil
 
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.sweep_dir import SweepDir
-from processes import assert_same_run, be_command, until
+from processes import assert_same_run, run_in_fork, wait_until
 
 TINY = ["threads=1", "trainer=cpu", "epochs=1", "data=synthetic", "data.image_size=16", "data.train_size=256"]
 TINY += ["data.val_size=32", "data.test_size=32", "name=swept"]
-FATED = [*TINY, "model=custom", "model._target_=sweep_nets.Fated"]
+FAULTY = [*TINY, "model=custom", "model._target_=sweep_nets.FaultyNet"]
 STOPPABLE = [
-    *FATED,
+    *FAULTY,
     "+model.dropout=0.2",
     "epochs=3",
     "trainer.checkpoint_every_s=0.05",
@@ -32,12 +32,12 @@ STOPPABLE = [
     "sweep.slots=2",
 ]
 STOPPABLE.remove("epochs=1")
-LEFT_S = 25  # within which nobody may be left
+LEFT_S = 25  # seconds within which all processes must have ended
 BECOMES_INIT = 36  # PR_SET_CHILD_SUBREAPER
 
 
 def sleeping(processes: Iterable[psutil.Process]) -> int:
-    """How many of them are `sleep`, as those that a hanging job starts."""
+    """Number of `sleep` processes: a hanging job starts one."""
     count = 0
     for process in processes:
         with suppress(psutil.Error):  # it may end just now
@@ -46,26 +46,26 @@ def sleeping(processes: Iterable[psutil.Process]) -> int:
 
 
 class Sweep:
-    """A command, by default a sweep's, in a fork that has torch and Lightning; a keeper above it sees all that descends from it.
+    """Runs a command, by default of a sweep, in a fork that has imported torch and Lightning.
 
-    The keeper inherits orphans, whatever session they are in and whatever their environment, and ends when nobody is left.
+    A keeper process above it inherits orphans of any session and environment, and ends when no process is left.
     """
 
     def __init__(self, folder: Path, *arguments: str, first: str = "-m", **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.arguments, name = folder, (first, *arguments), uuid.uuid4().hex
-        self._out, self._err, self._told = (folder / f"{name}.{what}" for what in ("out", "err", "told"))
+        self._out, self._err, self._notes = (folder / f"{name}.{what}" for what in ("out", "err", "notes"))
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["cnnbench.training.run", "cnnbench.sweep.run", "hydra"])
         screen = [str(self._out), str(self._err)]
-        given = (str(folder), self.arguments, environment, screen, str(self._told))
+        given = (str(folder), self.arguments, environment, screen, str(self._notes))
         self.keeper = context.Process(target=_keep, args=given)
         self.keeper.start()
-        self.pid = int(until(lambda: self._lines(1), "it starts")[0])
+        self.pid = int(wait_until(lambda: self._lines(1), "it starts")[0])
 
     def _lines(self, number: int) -> list[str]:
-        """What the keeper has told: the launcher's process, and how that ended."""
-        lines = self._told.read_text().splitlines() if self._told.exists() else []
+        """The keeper's file: the process id of the launcher, and its exit code; empty while there are fewer lines."""
+        lines = self._notes.read_text().splitlines() if self._notes.exists() else []
         return lines if len(lines) >= number else []
 
     @property
@@ -78,52 +78,52 @@ class Sweep:
 
     @property
     def code(self) -> int | None:
-        """The launcher's exit code; below 0 it is a signal; None while it is on."""
+        """The exit code of the launcher; below 0 a signal; None while it runs."""
         lines = self._lines(2)
         return int(lines[1]) if lines else None
 
     def wait(self, seconds: float = 180) -> int:
-        """The same at its end."""
+        """Waits for the launcher to end; returns its exit code."""
         try:
-            return until(lambda: self._lines(2), "it ends", seconds)[1] and int(self._lines(2)[1])
+            return wait_until(lambda: self._lines(2), "it ends", seconds)[1] and int(self._lines(2)[1])
         except AssertionError as error:
             self.end()
             raise AssertionError(f"{error}\n{self.out}\n{self.err}") from None
 
     def send(self, number: int) -> None:
-        """A signal to the launcher alone."""
+        """Sends a signal to the launcher only."""
         os.kill(self.pid, number)
 
     def family(self) -> list[psutil.Process]:
-        """All living processes that descend from it, orphans too."""
+        """All living descendants, with orphans."""
         with suppress(psutil.Error):
             found = psutil.Process(self.keeper.pid).children(recursive=True)
             return [process for process in found if _lives(process)]
         return []
 
-    def assert_nobody_left(self, seconds: float = LEFT_S) -> None:
-        until(lambda: not self.keeper.is_alive(), f"all of {self.family()} end", seconds)
+    def assert_no_process_left(self, seconds: float = LEFT_S) -> None:
+        wait_until(lambda: not self.keeper.is_alive(), f"all of {self.family()} end", seconds)
 
     def end(self) -> None:
-        """Kills what is left."""
+        """Kills all processes that are left."""
         while self.keeper.is_alive():
             for process in self.family():
                 with suppress(psutil.Error):
                     process.kill()
             self.keeper.join(0.2)
 
-    # ---- what it has made --------------------------------------------------------------------------------------------
+    # ---- its files --------------------------------------------------------------------------------------------
 
     @property
     def directory(self) -> SweepDir:
         return SweepDir(self.folder / "runs" / "swept")
 
     def runs(self) -> dict[str, RunDir]:
-        """The jobs by their names without the hash, in their order."""
+        """The runs by their names without the hash, in the order of the jobs."""
         return {job.name.rpartition("_")[0]: job.directory for job in self.directory.jobs()}
 
     def states(self) -> dict[str, str]:
-        return {name: run.status()["state"] for name, run in self.runs().items()}
+        return {name: run.status().state for name, run in self.runs().items()}
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -134,15 +134,15 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def swept(folder: Path, *arguments: str, **environment: str) -> Sweep:
-    """A sweep that went well, of which nobody is left."""
+    """Runs a sweep that must succeed and leave no process."""
     sweep = Sweep(folder, *arguments, **environment)
     assert sweep.wait() == 0, f"{sweep.out}\n{sweep.err}"
-    sweep.assert_nobody_left()
+    sweep.assert_no_process_left()
     return sweep
 
 
 def assert_same_sweep(one: Sweep, other: Sweep) -> None:
-    """Two finished sweeps have the same jobs, and these the same bits."""
+    """Checks that two finished sweeps have the same jobs with the same bits."""
     assert one.runs().keys() == other.runs().keys()
     for name, run in one.runs().items():
         assert_same_run(run, other.runs()[name])
@@ -150,7 +150,7 @@ def assert_same_sweep(one: Sweep, other: Sweep) -> None:
 
 
 def changed(directory: RunDir) -> dict[str, int]:
-    """When each file of a run was written."""
+    """The time of the last change of each file of a run, in ns."""
     return {str(path): path.stat().st_mtime_ns for path in directory.path.rglob("*") if path.is_file()}
 
 
@@ -161,34 +161,34 @@ def metrics(directory: RunDir) -> dict[str, Any]:
 # ---- the fork --------------------------------------------------------------------------------------------------------
 
 
-def _keep(folder: str, arguments: tuple[str, ...], environment: dict[str, str], screen: list[str], told: str) -> None:
+def _keep(folder: str, arguments: tuple[str, ...], environment: dict[str, str], screen: list[str], notes: str) -> None:
     ctypes.CDLL(None).prctl(BECOMES_INIT, 1, 0, 0, 0)
     launcher = os.fork()
     if launcher == 0:
         _launch(folder, arguments, environment, screen)
-    _tell(told, launcher)
+    _write_number(notes, launcher)
     while True:
         try:
             ended, status = os.wait()
         except ChildProcessError:
             os._exit(0)
         if ended == launcher:
-            _tell(told, os.waitstatus_to_exitcode(status))
+            _write_number(notes, os.waitstatus_to_exitcode(status))
 
 
-def _tell(path: str, number: int) -> None:
+def _write_number(path: str, number: int) -> None:
     with open(path, "a") as file:
         file.write(f"{number}\n")
 
 
 def _launch(folder: str, arguments: tuple[str, ...], environment: dict[str, str], screen: list[str]) -> None:
-    """As the interpreter would: the command, what is to be done at its end, the exit code."""
+    """Acts as the interpreter: runs the command and the exit handlers, and exits with its code."""
     os.setsid()
-    sys.path.insert(0, folder)  # where modules of the user's are found, as with python -m
+    sys.path.insert(0, folder)  # as with python -m: the user's modules are found there
     util.spawnv_passfds = _fork_for(util.spawnv_passfds)
     code = 1
     try:
-        be_command(folder, arguments, environment, screen, None, ())
+        run_in_fork(folder, arguments, environment, screen, None, ())
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -201,7 +201,7 @@ def _launch(folder: str, arguments: tuple[str, ...], environment: dict[str, str]
 
 
 def _fork_for(spawn: Callable[..., int]) -> Callable[..., int]:
-    """Starts what multiprocessing starts, its fork server without a new interpreter: what that imports is here."""
+    """Replaces the start of processes by multiprocessing: its fork server is a fork of this one, with its imports."""
 
     def start(path: str, arguments: list[str], passed: list[int]) -> int:
         source = arguments[-1]

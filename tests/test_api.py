@@ -1,4 +1,4 @@
-"""`from cnnbench import ...`: what stays, and what `import cnnbench` loads."""
+"""The Python API, `from cnnbench import ...`, and the modules that `import cnnbench` loads."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 import cnnbench
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     assert set(cnnbench.__all__) == {"compose", "run", "load_net", "load_runs", "ImageData", "Step"}
     assert all(getattr(cnnbench, name).__name__ == name for name in cnnbench.__all__)
     assert set(cnnbench.__all__) < set(dir(cnnbench))
@@ -24,7 +24,7 @@ def test_importing_cnnbench_loads_none_of_its_modules():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_the_former_places_of_base_classes_still_work():
+def test_the_former_modules_of_base_classes_still_work():
     from cnnbench.data.augment import Step
     from cnnbench.data.base import ImageData
 

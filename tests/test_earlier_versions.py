@@ -1,7 +1,7 @@
-"""Runs and a sweep of version 0.1.0, from before the package's modules moved: everything still works on them.
+"""Commands on runs and a sweep that version 0.1.0 made before the package's modules moved.
 
 `fixtures/before` was made by these commands, on one thread of the machine that its result.json files name; large files that no test
-needs were removed. `uninterrupted` is the run `interrupted` again, never stopped.
+needs were removed. `uninterrupted` is the same run as `interrupted`, never stopped.
 
     C="trainer=cpu precision=32 threads=1 data.train_size=1000 data.val_size=200"
     python -m cnnbench $C name=done model=lenet_3x3 augment=[crop,light] epochs=5 optimizer=adamw optimizer.lr=0.01 \
@@ -28,7 +28,7 @@ from rich.console import Console
 
 from cnnbench.__main__ import main
 from cnnbench.config.compose import compose
-from cnnbench.runs.environment import decides_last_bits
+from cnnbench.runs.environment import bit_determining_environment
 from cnnbench.runs.load_net import load_checkpoint, load_net
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.training.run import run
@@ -48,7 +48,7 @@ SWEEP = (
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch) -> Path:
-    """A copy of the runs of before, as `runs` in the current folder."""
+    """A copy of the earlier runs, as `runs` in the current folder."""
     shutil.copytree(BEFORE, tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
     return Path("runs")
@@ -60,9 +60,9 @@ def only(folder: Path) -> RunDir:
 
 
 def same_machine() -> bool:
-    """Whether processor and versions are those that the runs of before were made with."""
+    """Whether processor and versions equal those of the earlier runs."""
     result = json.loads((BEFORE / "uninterrupted" / "result.json").read_text())
-    now = decides_last_bits()
+    now = bit_determining_environment()
     return result["hardware"]["cpu"] == now["processor"] and all(
         result["versions"][name] == now[name] for name in SAME_BITS
     )
@@ -73,14 +73,14 @@ def printed(capsys, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_evaluate_gives_the_accuracy_of_before(runs, capsys):
+def test_evaluate_measures_the_earlier_accuracy(runs, capsys):
     run_dir = only(runs / "done")
-    accuracy = run_dir.outcome()["metrics"]["test/acc"]
+    accuracy = run_dir.load_result().metrics["test/acc"]
     assert f"{accuracy:.4f}" in printed(capsys, "evaluate", str(run_dir.path))
 
 
 @pytest.mark.parametrize("average", [False, True])
-def test_the_net_gives_the_logits_of_before(runs, average):
+def test_the_loaded_net_computes_the_earlier_logits(runs, average):
     from cnnbench.training.validate import prepare
 
     run_dir = only(runs / "done")
@@ -92,7 +92,7 @@ def test_the_net_gives_the_logits_of_before(runs, average):
     with torch.no_grad():
         logits = net((images - torch.tensor(facts["mean"])[:, None, None]) / torch.tensor(facts["std"])[:, None, None])
     correct = (logits.argmax(dim=1) == data.images["test"].labels).float().mean().item()
-    assert correct == pytest.approx(run_dir.outcome()["metrics"]["test/ema_acc" if average else "test/acc"])
+    assert correct == pytest.approx(run_dir.load_result().metrics["test/ema_acc" if average else "test/acc"])
     if not average:
         kept = np.load(run_dir.predictions)
         np.testing.assert_allclose(logits.numpy(), kept["logits"], atol=1e-5)
@@ -112,7 +112,7 @@ def test_predict_names_the_class(runs, capsys, tmp_path):
     assert str(kept["logits"][sure].argmax()) in out
 
 
-def test_an_interrupted_run_goes_on_to_what_it_would_have_been(runs):
+def test_an_interrupted_run_resumes_to_the_result_of_the_uninterrupted_one(runs):
     directory, screen = only(runs / "interrupted"), io.StringIO()
     from cnnbench.config.schema import Config
 
@@ -127,24 +127,24 @@ def test_an_interrupted_run_goes_on_to_what_it_would_have_been(runs):
     names = [name for name in whole[0] if name not in ("epoch_s", "samples_per_s")]
     assert [row["epoch"] for row in rows] == [row["epoch"] for row in whole]
     if same_machine():
-        assert outcome.result["metrics"] == expected["metrics"]
+        assert outcome.result.metrics == expected["metrics"]
         assert [[row[name] for name in names] for row in rows] == [[row[name] for name in names] for row in whole]
 
 
-def test_a_checkpoint_says_what_it_was_saved_with(tmp_path, tiny, monkeypatch):
+def test_a_checkpoint_holds_the_environment_in_which_it_was_saved(tmp_path, tiny, monkeypatch):
     from cnnbench.training import resume as resuming
     from cnnbench.training.callbacks.curves import Curves
 
     monkeypatch.setattr(Curves, "draw", lambda self: None)
     directory = run(compose([*tiny, f"runs_dir={tmp_path}"])).directory
     content = load_checkpoint(directory.last)
-    assert content["callbacks"]["Checkpoints"]["environment"] == decides_last_bits()
+    assert content["callbacks"]["Checkpoints"]["environment"] == bit_determining_environment()
     assert resuming.environment_changes(content) == ""
     content["callbacks"]["Checkpoints"]["environment"]["torch"] = "2.0.0"
     assert resuming.environment_changes(content) == f"saved with torch 2.0.0, now {torch.__version__.partition('+')[0]}"
 
 
-def test_a_repetition_is_equal_or_says_what_differs(runs, capsys):
+def test_a_repetition_is_equal_or_names_what_differs(runs, capsys):
     code = main(["reproduce", str(only(runs / "done").path)])
     out = capsys.readouterr().out
     if same_machine():
@@ -155,7 +155,7 @@ def test_a_repetition_is_equal_or_says_what_differs(runs, capsys):
         assert "not equal to the bit" in out or "although" in out
 
 
-def test_the_same_run_typed_again_is_found_done(runs):
+def test_the_same_run_typed_again_is_done(runs):
     outcome = run(compose([*COMMON, *DONE, "resume=auto"]))
     assert not outcome.fresh
     assert outcome.directory.path.name == only(runs / "done").path.name
@@ -168,12 +168,12 @@ def test_the_same_sweep_typed_again_has_nothing_to_do(runs, capsys):
     assert {job["directory"] for job in listed} == {path.name for path in runs.glob("sweep/*/")}
 
 
-def test_more_seeds_of_the_sweep_join_it(runs, capsys):
+def test_more_seeds_are_added_to_the_sweep(runs, capsys):
     out = printed(capsys, "plan", *COMMON, *(key.replace("seeds=2", "seeds=3") for key in SWEEP))
     assert "6 jobs, 4 done already, 2 to run" in out
 
 
-def test_report_shows_the_settings_and_means_of_before(runs, capsys):
+def test_report_shows_the_earlier_settings_and_means(runs, capsys):
     before = {}
     for job in json.loads((runs / "sweep" / "sweep.json").read_text())["jobs"]:
         result = json.loads((runs / "sweep" / job["directory"] / "result.json").read_text())
@@ -185,7 +185,7 @@ def test_report_shows_the_settings_and_means_of_before(runs, capsys):
         assert f" {len(accuracies)} " in line
 
 
-def test_compare_finds_a_sweep_of_before_equal_to_its_copy(runs, capsys):
+def test_compare_finds_no_difference_between_an_earlier_sweep_and_its_copy(runs, capsys):
     shutil.copytree(runs / "sweep", runs / "again")
     for config in runs.glob("again/*/config.yaml"):  # as this version writes it
         config.write_text(
@@ -196,7 +196,7 @@ def test_compare_finds_a_sweep_of_before_equal_to_its_copy(runs, capsys):
     assert "MNIST5k" not in out
 
 
-def test_a_sweep_that_got_its_name_from_an_earlier_version_keeps_it(runs, capsys):
+def test_a_sweep_named_by_an_earlier_version_keeps_its_name(runs, capsys):
     keys = "model=lenet_3x3 model.pooling=max,mean trainer=cpu precision=32 threads=1".split()
     assert "runs/pooling_74dc6013: " in printed(capsys, "plan", *keys)
     shutil.copytree(runs / "sweep", runs / "pooling_c53c4186")
@@ -207,6 +207,6 @@ def test_a_sweep_that_got_its_name_from_an_earlier_version_keeps_it(runs, capsys
 
 
 def failed(capsys, *arguments: str) -> str:
-    """What a command that is refused says."""
+    """The error message of a command that is refused."""
     assert main(list(arguments)) == 2
     return capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A web server on this machine that misbehaves as it is told to: each path has its behaviour, each request is noted."""
+"""A local web server with a programmable behaviour per path; it records all requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Exchange(BaseHTTPRequestHandler):
         pass
 
     def head(self, status: int, **headers: str | int) -> None:
-        """The status line and the headers, whose names are written with _ for -."""
+        """Sends the status line and the headers; `_` in a header's name stands for `-`."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), str(value))
@@ -40,7 +40,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.noted.sent += len(content)
 
     def trickle(self, content: bytes, per_second: float) -> None:
-        """Sends a piece twenty times a second."""
+        """Sends `per_second` bytes a second, in twenty pieces."""
         step = max(1, round(per_second / 20))
         for begin in range(0, len(content), step):
             self.body(content[begin : begin + step])
@@ -53,7 +53,7 @@ Behaviour = Callable[[Exchange], None]
 
 @dataclass
 class Request:
-    """What was asked for, and how many bytes of a body were sent."""
+    """A requested path and range, and the number of bytes that were sent."""
 
     path: str
     range: str | None
@@ -61,9 +61,9 @@ class Request:
 
 
 class Server(ThreadingHTTPServer):
-    """Answers each path as `paths` says: by one behaviour, or by one after the other, of which the last one stays.
+    """Answers each path with its behaviour in `paths`; of a list the first is used once, ..., the last from then on.
 
-    A path that nobody has programmed is not found.
+    Other paths get 404.
     """
 
     daemon_threads = True
@@ -95,7 +95,7 @@ class Server(ThreadingHTTPServer):
         return [request for request in self.requests if request.path == path]
 
     def handle_error(self, request, client_address):
-        pass  # a client that hung up
+        pass  # the client has closed the connection
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def serving() -> Iterator[Server]:
 
 
 def good(content: bytes, ranges: bool = True) -> Behaviour:
-    """The file; a part of it where one is asked for, unless the server knows no ranges."""
+    """Sends the file, or the requested range of it if `ranges`."""
 
     def answer(exchange: Exchange) -> None:
         begin = _begin(exchange) if ranges else 0
@@ -127,7 +127,7 @@ def good(content: bytes, ranges: bool = True) -> Behaviour:
 
 
 def slow(content: bytes, per_second: float, at_once: int = 0) -> Behaviour:
-    """The file with ranges, of which no more than `per_second` bytes come in a second, after `at_once` bytes."""
+    """Sends the file or a range: `at_once` bytes immediately, then `per_second` bytes a second."""
 
     def answer(exchange: Exchange) -> None:
         begin = _begin(exchange)
@@ -139,7 +139,7 @@ def slow(content: bytes, per_second: float, at_once: int = 0) -> Behaviour:
 
 
 def truncated(content: bytes, after: int, ranges: bool = True) -> Behaviour:
-    """Announces the whole file, and hangs up after so many bytes of the answer."""
+    """Announces the whole file, and closes the connection after `after` bytes of it."""
 
     def answer(exchange: Exchange) -> None:
         begin = _begin(exchange) if ranges else 0
@@ -150,7 +150,7 @@ def truncated(content: bytes, after: int, ranges: bool = True) -> Behaviour:
 
 
 def unannounced(content: bytes, **headers: str) -> Behaviour:
-    """A body with 200 whose length is told by its end alone; a range is ignored."""
+    """Sends the file with status 200 and without Content-Length; ignores ranges."""
 
     def answer(exchange: Exchange) -> None:
         exchange.head(200, **headers)
@@ -160,7 +160,7 @@ def unannounced(content: bytes, **headers: str) -> Behaviour:
 
 
 def chunked(content: bytes, **headers: str) -> Behaviour:
-    """A body with 200 in chunks of HTTP/1.1; a range is ignored."""
+    """Sends the file with status 200 in HTTP/1.1 chunks; ignores ranges."""
 
     def answer(exchange: Exchange) -> None:
         exchange.protocol_version = "HTTP/1.1"
@@ -175,7 +175,7 @@ def chunked(content: bytes, **headers: str) -> Behaviour:
 
 
 def page(content: bytes = PAGE, kind: str = "text/html; charset=utf-8") -> Behaviour:
-    """A web page with 200."""
+    """Sends a web page with status 200."""
 
     def answer(exchange: Exchange) -> None:
         exchange.head(200, Content_Type=kind, Content_Length=len(content))
@@ -185,27 +185,27 @@ def page(content: bytes = PAGE, kind: str = "text/html; charset=utf-8") -> Behav
 
 
 def status(code: int, **headers: str) -> Behaviour:
-    """A status without a body."""
+    """Sends a status without a body."""
     return lambda exchange: exchange.head(code, **headers, Content_Length=0)
 
 
 def not_found() -> Behaviour:
-    """404."""
+    """Sends status 404."""
     return status(404)
 
 
 def redirect(to: str) -> Behaviour:
-    """To another address."""
+    """Redirects to another address."""
     return status(302, Location=to)
 
 
 def answered(raw: bytes) -> Behaviour:
-    """These bytes, which need not be HTTP."""
+    """Sends these bytes, which need not be HTTP."""
     return lambda exchange: exchange.body(raw)
 
 
 def another_range(content: bytes, shift: int) -> Behaviour:
-    """A part that begins `shift` bytes beside the one that is asked for."""
+    """Sends a range that begins `shift` bytes after the requested one."""
 
     def answer(exchange: Exchange) -> None:
         begin = _begin(exchange) + shift
@@ -217,12 +217,12 @@ def another_range(content: bytes, shift: int) -> Behaviour:
 
 
 def silent() -> Behaviour:
-    """Takes the request, and never says a word."""
+    """Accepts the request and never answers."""
     return lambda exchange: exchange.server.stopping.wait() and None
 
 
 def silent_after(content: bytes, after: int) -> Behaviour:
-    """Sends so many bytes, then nothing more, and does not hang up."""
+    """Sends `after` bytes, then nothing, and keeps the connection open."""
 
     def answer(exchange: Exchange) -> None:
         begin = _begin(exchange)
@@ -234,7 +234,7 @@ def silent_after(content: bytes, after: int) -> Behaviour:
 
 
 def closing() -> Behaviour:
-    """Hangs up without an answer."""
+    """Closes the connection without an answer."""
     return lambda exchange: None
 
 

@@ -1,15 +1,15 @@
 """What does this choice do to a CNN? Classic convolutional networks, Hydra configs, honest comparisons.
 
-The names below are the Python API, and stay. They are imported when they are first used: `import cnnbench` loads no torch.
+The stable Python API. Names are imported at their first use: `import cnnbench` loads no torch.
 
     from cnnbench import compose, run, load_net, load_runs, ImageData, Step
 
-    compose     the config of `key=value` overrides
-    run         trains and tests a config, in a run directory
-    load_net    a run directory's net, with its weights
-    load_runs   a folder of runs as a pandas DataFrame
-    ImageData   base class of a data set of your own
-    Step        base class of an augmentation step of your own
+    compose     returns the config of `key=value` overrides
+    run         trains and tests a config, in a new run directory
+    load_net    returns the trained net of a run directory
+    load_runs   returns a folder of runs as a pandas DataFrame
+    ImageData   base class of your own data sets
+    Step        base class of your own augmentation steps
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m cnnbench [command] [key=value ...]`: which command, and how it ends."""
+"""`python -m cnnbench [command] [key=value ...]`: chooses the command, and returns its exit code."""
 
 from __future__ import annotations
 
@@ -8,55 +8,43 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from cnnbench.errors import CnnbenchError, ConfigError, Untrusted, did_you_mean, ended
+from cnnbench.errors import CnnbenchError, ConfigError, Untrusted, did_you_mean, exit_code_of
 
 PROGRAM = ("python", "-m", "cnnbench")
-COMMANDS = {  # name: (module, function); imported when it is called
-    "plan": ("cnnbench.cli.plan", "main"),
-    "status": ("cnnbench.cli.status", "main"),
-    "report": ("cnnbench.cli.report", "main"),
-    "compare": ("cnnbench.cli.compare", "main"),
-    "reproduce": ("cnnbench.cli.reproduce", "main"),
-    "evaluate": ("cnnbench.cli.evaluate", "main"),
-    "predict": ("cnnbench.cli.predict", "main"),
-    "info": ("cnnbench.cli.info", "main"),
-    "features": ("cnnbench.cli.features", "main"),
-    "fetch": ("cnnbench.cli.fetch", "main"),
-    "preview": ("cnnbench.cli.preview", "main"),
-    "ops": ("cnnbench.cli.ops", "main"),
-    "list": ("cnnbench.cli.list", "main"),
-}
+COMMANDS = (  # each is the function `main` of a module of cnnbench.cli, imported when called
+    "plan status report compare reproduce evaluate predict info features fetch preview ops list"
+).split()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; the exit code."""
+    """Runs the command of these arguments, by default of the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # × and – on a terminal that knows ASCII only
+        sys.stdout.reconfigure(errors="replace")  # × and – on an ASCII terminal
 
     def hint(error: CnnbenchError) -> str:
         return f": {shlex.join([*PROGRAM, *arguments, '--trust'])}" if isinstance(error, Untrusted) else ""
 
-    return ended(lambda: _command(arguments), hint)
+    return exit_code_of(lambda: _command(arguments), hint)
 
 
 def _command(arguments: list[str]) -> int | None:
     first = arguments[0] if arguments else ""
     if first in COMMANDS:
-        return _load(*COMMANDS[first])(arguments[1:])
+        return _load(first)(arguments[1:])
     if first in ("--help", "-h", "help") or "--help" in arguments or "-h" in arguments:
-        return _load("cnnbench.cli.list", "usage")(arguments)
+        return _load("list", "usage")(arguments)
     if first == "--version":
-        return _load("cnnbench.cli.list", "version")(arguments)
+        return _load("list", "version")(arguments)
     if first and "=" not in first and not first.startswith(("-", "+", "~")):
         raise ConfigError(
             f"{first}: no such command{did_you_mean(first, COMMANDS) or ';'} commands: {', '.join(COMMANDS)}, or key=value to train"
         )
-    return _load("cnnbench.cli.train", "main")(arguments, shlex.join([*PROGRAM, *arguments]))
+    return _load("train")(arguments, shlex.join([*PROGRAM, *arguments]))
 
 
-def _load(module: str, function: str) -> Callable[..., int | None]:
-    return getattr(import_module(module), function)
+def _load(command: str, function: str = "main") -> Callable[..., int | None]:
+    return getattr(import_module(f"cnnbench.cli.{command}"), function)
 
 
 if __name__ == "__main__":

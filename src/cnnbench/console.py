@@ -1,26 +1,26 @@
-"""The console that commands print on."""
+"""The console on which commands print."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
-FILE_WIDTH = 160  # characters, where it is no terminal
+FILE_WIDTH = 160  # characters a line in a file or a pipe
 
 
-class Piped(Console):
-    """Leaves it to the command what becomes of it where nobody reads any more, as in `| head`."""
+class PipeSafeConsole(Console):
+    """A console that raises BrokenPipeError when the reader of a pipe has exited, as in `| head`."""
 
     def on_broken_pipe(self) -> None:
-        """Rich would end with 1 here."""
+        """Raises instead of exiting with 1, so that the command chooses its exit code."""
         raise BrokenPipeError
 
 
 def make_console() -> Console:
-    """Where things are shown; a file takes wider tables than a terminal."""
-    console = Piped()
-    return console if console.is_terminal else Piped(width=FILE_WIDTH)
+    """A console on stdout, as wide as the terminal; a file or a pipe takes wider tables."""
+    console = PipeSafeConsole()
+    return console if console.is_terminal else PipeSafeConsole(width=FILE_WIDTH)
 
 
-def plain(console: Console, text: str, style: str | None = None) -> None:
-    """A line as it is."""
+def print_plain(console: Console, text: str, style: str | None = None) -> None:
+    """Prints text as it is: without wrapping, highlighting or markup."""
     console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)

@@ -1,7 +1,7 @@
-"""What can end a command: each exception carries the exit code and, where one can go on, the command to type.
+"""Errors of cnnbench, each with its exit code; a message says what came, what was expected and what to type.
 
-0 done · 1 a check said no, or a bug · 2 configuration or data are wrong and nothing ran · 3 a run failed or diverged
-· 130 / 143 after Ctrl-C / SIGTERM.
+0 done · 1 a check failed, or a bug · 2 configuration or data are wrong and nothing ran · 3 a run failed or diverged
+· 128 + signal after a signal: 130 Ctrl-C, 143 SIGTERM · 141 the reader of a pipe has exited.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 class CnnbenchError(Exception):
-    """An end that is shown as one line, without a traceback."""
+    """An error that is shown in one line, without a traceback."""
 
     exit_code = 1
 
@@ -27,15 +27,15 @@ class ConfigError(CnnbenchError):
 
 
 class Untrusted(ConfigError):
-    """A loaded config names code that is not cnnbench's; the command with `--trust` runs it, from Python `trust=True`."""
+    """A loaded config names code from outside cnnbench; `--trust`, from Python `trust=True`, allows it to run."""
 
 
 class DataError(ConfigError):
-    """The files of a data set are absent, corrupt, or do not hold what was asked for."""
+    """The files of a data set are absent, damaged, or lack what the config needs."""
 
 
 class CorruptFile(DataError):
-    """A file of a data set is not what it should be."""
+    """A file of a data set has another content than expected."""
 
     def __init__(self, message: str, path: Path) -> None:
         super().__init__(message)
@@ -43,17 +43,17 @@ class CorruptFile(DataError):
 
 
 class RunFailed(CnnbenchError):
-    """A run that had started ended before its result."""
+    """A run started, and ended without a result."""
 
     exit_code = 3
 
 
 class Diverged(RunFailed):
-    """The training loss is no longer a finite number."""
+    """The training loss has become infinite or NaN."""
 
 
 class Interrupted(CnnbenchError):
-    """A signal ended the run; what was trained so far is saved."""
+    """A signal stopped the run, which has saved a checkpoint; the exit code is 128 + the signal's number."""
 
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
@@ -61,8 +61,8 @@ class Interrupted(CnnbenchError):
         self.exit_code = 128 + signum
 
 
-class SaidElsewhere(CnnbenchError):
-    """Another process of the same run has said what is wrong; this one ends likewise, and says nothing."""
+class ReportedByOtherRank(CnnbenchError):
+    """Another rank reported the error; this process exits with its code and prints nothing."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__("")
@@ -70,32 +70,32 @@ class SaidElsewhere(CnnbenchError):
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """`'; did you mean lenet5?'`, or nothing when no choice is near."""
+    """`'; did you mean lenet5?'`, or an empty string if no choice is similar."""
     near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def ended(work: Callable[[], int | None], hint: Callable[[CnnbenchError], str] = lambda error: "") -> int:
-    """Does the work; its exit code. An error of ours is told in one line, with a hint of the caller's behind it."""
+def exit_code_of(work: Callable[[], int | None], hint: Callable[[CnnbenchError], str] = lambda error: "") -> int:
+    """Calls `work` and returns its exit code; prints an error of cnnbench in one line, followed by the caller's hint."""
     try:
         return work() or 0
-    except SaidElsewhere as error:
+    except ReportedByOtherRank as error:
         return error.exit_code
     except CnnbenchError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
-        say(f"{error}{hint(error)}")
+        print_error(f"{error}{hint(error)}")
         return error.exit_code
     except KeyboardInterrupt:
-        say("interrupted")
+        print_error("interrupted")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has exited, as in `| head`
         return 141  # 128 + SIGPIPE, as of any command
 
 
-def say(message: str) -> None:
-    """A line on stderr, red on a terminal."""
+def print_error(message: str) -> None:
+    """Prints a line on stderr, red on a terminal."""
     text = f"cnnbench: {message}"
     red = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     print(f"\033[31m{text}\033[0m" if red else text, file=sys.stderr)

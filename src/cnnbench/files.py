@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Writes files completely or not at all."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, content: str | bytes, lasting: bool = True) -> None:
-    """Writes a file so that a reader, or a crash, meets the old content or the new, never a part.
+    """Writes a file so that a reader, also after a crash, finds the old content or the new, never a part.
 
     Args:
         path: of the file.
-        content: all of it.
-        lasting: it must survive a power cut from now on.
+        content: of the whole file; text is encoded as UTF-8.
+        lasting: wait until the disk has stored it, so that it survives a power failure.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
@@ -28,8 +28,8 @@ def write_atomic(path: Path, content: str | bytes, lasting: bool = True) -> None
         raise
 
 
-def write_over(path: Path, content: bytes) -> None:
-    """Writes over what a file has, in the room that it has: on a full disk there is no other."""
+def overwrite_in_place(path: Path, content: bytes) -> None:
+    """Overwrites an existing file in the disk blocks that it has: a full disk has no space for a second file."""
     with path.open("r+b") as file:
         file.write(content)
         file.truncate()

@@ -1,4 +1,4 @@
-"""Values and keys as one types and reads them."""
+"""Text forms of config values, dotted keys, file names and durations."""
 
 from __future__ import annotations
 
@@ -7,76 +7,75 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # of a folder of runs
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # allowed names of a folder of runs
 
 
-def canonical(value: Any) -> str:
-    """The same text for equal values of plain types, whatever the order of their keys, and whether 1 is written as 1.0."""
-    return json.dumps(_whole(value), sort_keys=True, default=str)
+def canonical_json(value: Any) -> str:
+    """JSON that is the same for equal values of plain types: keys are sorted, and 1.0 is written as 1."""
+    return json.dumps(_integral_floats_to_int(value), sort_keys=True, default=str)
 
 
-def _whole(value: Any) -> Any:
-    """Floats that are integers as such."""
+def _integral_floats_to_int(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list | tuple):
-        return [_whole(item) for item in value]
-    return {key: _whole(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return [_integral_floats_to_int(item) for item in value]
+    return {key: _integral_floats_to_int(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def as_typed(value: Any) -> str:
-    """A value as one would type it on the command line."""
+def to_override(value: Any) -> str:
+    """A value as it is typed in a command-line override: `[1,2]`, `{lr:0.1}`, `null`, `true`."""
     if isinstance(value, list | tuple):
-        return "[" + ",".join(as_typed(item) for item in value) + "]"
+        return "[" + ",".join(to_override(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{name}:{as_typed(item)}" for name, item in value.items()) + "}"
+        return "{" + ",".join(f"{name}:{to_override(item)}" for name, item in value.items()) + "}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones."""
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys; an empty dict remains a value."""
     dotted: dict[str, Any] = {}
     for key, value in values.items():
-        dotted |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+        dotted |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return dotted
 
 
-def nested(values: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys as nested ones."""
-    whole: dict[str, Any] = {}
+def unflatten(values: dict[str, Any]) -> dict[str, Any]:
+    """A dict with dotted keys as nested dicts; of two keys that contradict each other the later one remains."""
+    nested: dict[str, Any] = {}
     for dotted, value in values.items():
         *groups, key = dotted.split(".")
-        place = whole
+        inner = nested
         for group in groups:
-            if not isinstance(place.get(group), dict):
-                place[group] = {}
-            place = place[group]
-        place[key] = value
-    return whole
+            if not isinstance(inner.get(group), dict):
+                inner[group] = {}
+            inner = inner[group]
+        inner[key] = value
+    return nested
 
 
-def numeric(values: Any, *path: str) -> float | None:
-    """The finite number at a place of nested values; None where there is none."""
+def finite_number(values: Any, *path: str) -> float | None:
+    """The number at a path of nested keys as a float; None where it is absent, no number, infinite or NaN."""
     for name in path:
         values = values.get(name) if isinstance(values, dict) else None
-    return float(values) if isinstance(values, int | float) and -1e300 < values < 1e300 else None  # nan is neither
+    return float(values) if isinstance(values, int | float) and -1e300 < values < 1e300 else None  # False for NaN
 
 
-def legal(text: str) -> str:
-    """As a file's name may be."""
+def safe_filename(text: str) -> str:
+    """The text with each run of characters other than `A-Za-z0-9._-` replaced by a hyphen; `x` where nothing remains."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or "x"
 
 
-def some(texts: Sequence[str], most: int = 4) -> str:
-    """The first of them, and how many more."""
+def first_few(texts: Sequence[str], most: int = 4) -> str:
+    """The first `most` texts, joined by commas, and the number of the others: `a, b and 3 more`."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more
 
 
 def duration(seconds: float) -> str:
-    """`8.3 s`, `4 min 10 s`, `2 h 5 min`, `3 d 4 h`."""
+    """Seconds in the two largest units: `8.3 s`, `4 min 10 s`, `2 h 5 min`, `3 d 4 h`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

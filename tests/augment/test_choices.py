@@ -1,4 +1,4 @@
-"""The choices of conf/augment, alone and together, and what is wrong with others."""
+"""The choices of conf/augment, alone and combined, and the errors of wrong ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchvision.transforms import functional as one
+from torchvision.transforms import functional as tv
 
 from augmenting import (
     BILINEAR,
+    CHOICES,
     changed,
     drawn,
     every_choice,
@@ -35,8 +36,9 @@ from cnnbench.config.instantiate import locate
 from cnnbench.config.schema import Config
 from cnnbench.data.datamodule import ImageData
 from cnnbench.errors import ConfigError
+from cnnbench.training.checks import check_augment
 from cnnbench.training.factories import build_augment, build_data
-from cnnbench.training.validate import check_augment, prepare
+from cnnbench.training.validate import prepare
 
 COLOUR = ("data=synthetic", "data.channels=3", "data.image_size=32", "data.train_size=96", "data.val_size=32")
 
@@ -74,35 +76,32 @@ def ready(choice: str, keys: tuple[str, ...]) -> ImageData:
 
 
 def pixels_of(batch: Tensor, data: ImageData) -> Tensor:
-    """Normalised images on the scale 0..255."""
+    """Normalized images back on the scale 0..255."""
     mean, std = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (data.mean, data.std))
     return (batch.double() * std + mean) * 255
 
 
 @every_choice
-@pytest.mark.parametrize("keys", SETS)
-def test_every_choice_gives_images_that_the_net_takes(choice, keys):
-    data = ready(choice, SETS[keys])
-    check_augment(data)
-    for batch, labels in data.train_dataloader():
-        pixels = pixels_of(batch, data)
-        assert batch.shape == (len(labels), *data.shape)
-        assert batch.dtype == torch.float32
-        assert pixels.isfinite().all()
-        assert pixels.min() > -0.01
-        assert pixels.max() < 255.01
+def test_every_choice_gives_images_that_the_net_accepts(choice):
+    for keys in SETS.values():
+        data = ready(choice, keys)
+        check_augment(data)
+        batches = [(pixels_of(batch, data), batch, labels) for batch, labels in data.train_dataloader()]
+        for pixels, batch, labels in batches:
+            assert batch.shape == (len(labels), *data.shape)
+            assert batch.dtype == torch.float32
+            assert pixels.isfinite().all()
+            assert pixels.min() > -0.01
+            assert pixels.max() < 255.01
+        deviations = torch.cat([pixels for pixels, _, _ in batches]).flatten(1).std(dim=1)
+        assert (deviations > 1).double().mean() > 0.95  # something of the images is left
+        for split in ("train", "val"):
+            batch, _ = next(iter(data.loader(split)))
+            assert tuple(batch.shape[1:]) == data.shape
 
 
 @every_choice
-@pytest.mark.parametrize("keys", SETS)
-def test_every_choice_keeps_something_of_the_images(choice, keys):
-    data = ready(choice, SETS[keys])
-    pixels = torch.cat([pixels_of(batch, data) for batch, _ in data.train_dataloader()])
-    assert (pixels.flatten(1).std(dim=1) > 1).double().mean() > 0.95
-
-
-@every_choice
-def test_every_choice_scores_validation_and_test_images_as_they_are(choice):
+def test_no_choice_changes_validation_and_test_images(choice):
     augmented, plain = ready(choice, COLOUR), ready("none", COLOUR)
     for data in (augmented, plain):
         data.setup("test")
@@ -112,24 +111,15 @@ def test_every_choice_scores_validation_and_test_images_as_they_are(choice):
         assert same(list(getattr(augmented, split)()), expected)
 
 
-@pytest.mark.parametrize("keys", SETS)
-@every_choice
-def test_every_choice_scores_images_of_every_split_at_the_size_that_the_net_takes(choice, keys):
-    data = ready(choice, SETS[keys])
-    for split in ("train", "val"):
-        batch, _ = next(iter(data.loader(split)))
-        assert tuple(batch.shape[1:]) == data.shape
+def test_every_choice_lists_every_knob_of_its_steps():
+    for choice in CHOICES:
+        for name, node in composed(f"augment={choice}").augment.items():
+            knobs = set(inspect.signature(locate(node, name)).parameters) - {"image_size", "mean"}
+            assert set(node.arguments) == knobs, (choice, name)
 
 
 @every_choice
-def test_every_choice_lists_every_knob_of_its_steps(choice):
-    for name, node in composed(f"augment={choice}").augment.items():
-        knobs = set(inspect.signature(locate(node, name)).parameters) - {"image_size", "mean"}
-        assert set(node.arguments) == knobs
-
-
-@every_choice
-def test_every_choice_has_the_values_of_its_classes_but_where_it_is_said(choice):
+def test_every_choice_has_its_classes_defaults_except_the_known_ones(choice):
     deviating = {}
     for name, node in composed(f"augment={choice}").augment.items():
         defaults = inspect.signature(locate(node, name)).parameters
@@ -140,14 +130,14 @@ def test_every_choice_has_the_values_of_its_classes_but_where_it_is_said(choice)
     assert deviating == DEVIATING.get(choice, {})
 
 
-@every_choice
-def test_every_choice_says_in_its_first_line_what_it_does(choice):
-    first = groups()["augment"][choice].read_text(encoding="utf-8").splitlines()[0]
-    assert re.match(r"# \S.{10,}", first)
+def test_every_choice_has_a_description_in_its_first_line():
+    for choice in CHOICES:
+        first = groups()["augment"][choice].read_text(encoding="utf-8").splitlines()[0]
+        assert re.match(r"# \S.{10,}", first), choice
 
 
 @every_choice
-def test_every_choice_survives_the_yaml_of_a_run(choice, tmp_path):
+def test_every_choice_is_read_back_from_a_runs_config(choice, tmp_path):
     config = composed(f"augment={choice}")
     (tmp_path / "config.yaml").write_text(config.dump())
     loaded = Config.load(tmp_path / "config.yaml").augment
@@ -195,7 +185,7 @@ def test_steps_in_another_order_are_another_run():
         (("augment=[crop,flip]", "augment=[erase,crop]"), "erase+crop"),
     ],
 )
-def test_of_two_choices_of_an_augmentation_the_last_counts_and_is_the_label(overrides, label):
+def test_of_two_augment_overrides_the_last_counts(overrides, label):
     config = composed(*overrides)
     assert list(config.augment) == label.split("+")
     assert config.choices["augment"] == label
@@ -212,18 +202,18 @@ def test_a_recipe_or_experiment_may_choose_the_augmentation(chosen, label, tmp_p
         assert config.choices["augment"] == label
 
 
-def test_a_choice_in_a_conf_folder_of_the_users_is_chosen_like_any_other(tmp_path):
+def test_a_choice_in_a_users_conf_folder_works_like_a_shipped_one(tmp_path):
     (tmp_path / "augment").mkdir()
     (tmp_path / "augment" / "mine.yaml").write_text(f"mine:\n  _target_: {__name__}.Darker\n  by: 2\n")
     config = compose(["augment=[flip,mine]", "augment.mine.by=4", *COLOUR, "threads=1"], config_dir=tmp_path)
     assert config.choices["augment"] == "flip+mine"
-    augmented = prepare(config).data.augment([0.5] * 3)
+    augmented = prepare(config).data.augment()
     bright = torch.full((2, 3, 32, 32), 200, dtype=torch.uint8)
     assert (augmented(bright, 0, 0, 0, slice(0, 2), 2) == 50).all()
 
 
 @pytest.mark.parametrize(("keys", "stored"), [("colour of 32", 40), ("digits of 32", 40), ("digits of 28", 35)])
-def test_notes_stores_train_images_scaled_once_and_validation_images_as_the_net_takes_them(keys, stored):
+def test_notes_stores_train_images_scaled_once_and_validation_images_at_the_nets_size(keys, stored):
     data = ready("notes", SETS[keys])
     assert data.images["train"].source.shape[-1] == stored
     assert data.images["val"].source.shape[-1] == data.image_size
@@ -235,12 +225,12 @@ def test_notes_scales_to_forty_flips_and_crops_as_torchvision_does():
     data, plain = ready("notes", COLOUR), ready("none", COLOUR)
     (batch, _), order = next(iter(data.train_dataloader())), data.train_dataloader().order(0)
     originals = plain.images["train"].pixels[torch.from_numpy(order[: len(batch)])]
-    scaled = one.resize(originals, [40, 40], BILINEAR, antialias=True)
+    scaled = tv.resize(originals, [40, 40], BILINEAR, antialias=True)
     found = []
     for image, ours in zip(scaled, pixels_of(batch, data), strict=True):
         windows = torch.stack(
             [
-                one.crop(one.hflip(image) if mirrored else image, top, left, 32, 32)
+                tv.crop(tv.hflip(image) if mirrored else image, top, left, 32, 32)
                 for mirrored in (False, True)
                 for top in range(9)
                 for left in range(9)
@@ -254,7 +244,7 @@ def test_notes_scales_to_forty_flips_and_crops_as_torchvision_does():
 
 
 @pytest.mark.parametrize(("image_size", "low", "high"), [(224, 256, 512), (32, 37, 73), (28, 32, 64), (448, 512, 1024)])
-def test_vgg_multiscale_draws_its_scales_in_proportion_to_the_net(image_size, low, high):
+def test_vgg_multiscale_draws_its_scales_in_proportion_to_the_image_size(image_size, low, high):
     step = build_augment(composed("augment=vgg_multiscale"), image_size, [0.5]).steps["scale_jitter"]
     scaled, top, left = drawn(step, 30_000, image_size)
     assert (scaled.min(), scaled.max()) == (low, high)
@@ -263,7 +253,7 @@ def test_vgg_multiscale_draws_its_scales_in_proportion_to_the_net(image_size, lo
     assert (scaled - np.maximum(top, left)).min() >= image_size
 
 
-def test_vgg_multiscale_keeps_train_images_as_large_as_they_are_published():
+def test_vgg_multiscale_stores_train_images_at_their_published_size():
     data = ready("vgg_multiscale", SETS["digits of 32"])
     assert data.images["train"].source.shape[-1] == 28
     assert data.images["val"].source.shape[-1] == 32
@@ -281,80 +271,55 @@ def test_vgg_multiscale_keeps_train_images_as_large_as_they_are_published():
         (RandomHorizontalFlip(), 500, None),
     ],
 )
-def test_the_first_step_says_how_large_images_are_stored(step, native, stored):
+def test_the_first_step_determines_the_size_of_stored_images(step, native, stored):
     augment = Augment({"first": step, "flip": RandomHorizontalFlip()})
     assert augment.stored_side(native, step.side if hasattr(step, "side") else 32) == stored
     assert Augment({"flip": RandomHorizontalFlip(), "second": step}).stored_side(native, 32) is None
 
 
-NO_SHARE = [-0.1, 1.1, float("nan"), None, "half", True, [0.5]]
-
-
-NO_RANGE = [
-    None,
-    0.5,
-    "all",
-    [0.5],
-    [0.1, 0.2, 0.3],
-    [0.9, 0.1],
-    [0.1, "b"],
-    [float("nan"), 1],
-    [None, 1],
-    [False, True],
-]
-
-
-NO_COUNT = [-1, 1.5, "two", None, True, [4]]
-
-
-WRONG = [
-    *[(RandomCrop, {"padding": value, "image_size": 32}, "padding") for value in NO_COUNT],
-    *[(Pad, {"pixels": value}, "pixels") for value in NO_COUNT],
-    *[(Resize, {"side": value, "image_size": 32}, "side") for value in [*NO_COUNT, 0]],
-    *[(Resize, {"side": 40, "of": value, "image_size": 32}, "of") for value in [0, -3, 1.5, "x", True, [32]]],
-    *[(ScaleJitter, {"of": value, "image_size": 32}, "of") for value in [0, -3, 1.5, "x", True, [32]]],
-    *[(ScaleJitter, {"short_side": value, "image_size": 32}, "short_side") for value in [*NO_RANGE, [0, 512]]],
+WRONG = [  # tests/test_checks.py has more wrong values; here are those of each step's bounds
+    *[(RandomCrop, {"padding": value, "image_size": 32}, "padding") for value in [-1, 1.5]],
+    (Pad, {"pixels": -1}, "pixels"),
+    *[(Resize, {"side": value, "image_size": 32}, "side") for value in [0, 1.5]],
+    *[(Resize, {"side": 40, "of": value, "image_size": 32}, "of") for value in [0, 1.5]],
+    (ScaleJitter, {"of": 0, "image_size": 32}, "of"),
+    *[(ScaleJitter, {"short_side": value, "image_size": 32}, "short_side") for value in [[0, 512], [512, 256], 256]],
     *[
         (ScaleJitter, {"short_side": value, "of": None, "image_size": 32}, "short_side")
         for value in [[31, 40], [36.5, 40], [36, 40.5]]
     ],
-    *[(RandomResizedCrop, {"scale": value, "image_size": 32}, "scale") for value in [*NO_RANGE, [0, 1], [0.5, 1.5]]],
-    *[(RandomResizedCrop, {"ratio": value, "image_size": 32}, "ratio") for value in [*NO_RANGE, [0, 1], [-1, 1]]],
-    *[(step, {"p": value}, "p") for step in (RandomHorizontalFlip, RandomVerticalFlip) for value in NO_SHARE],
-    *[(RandomErasing, {"p": value, "mean": [0.5]}, "p") for value in NO_SHARE],
-    *[(RandomErasing, {"scale": value, "mean": [0.5]}, "scale") for value in [*NO_RANGE, [0, 1], [0.5, 1.5]]],
-    *[(RandomErasing, {"ratio": value, "mean": [0.5]}, "ratio") for value in [*NO_RANGE, [0, 1], [-1, 1]]],
+    *[(RandomResizedCrop, {"scale": value, "image_size": 32}, "scale") for value in [[0, 1], [0.5, 1.5], [0.9, 0.1]]],
+    *[(RandomResizedCrop, {"ratio": value, "image_size": 32}, "ratio") for value in [[0, 1], [-1, 1]]],
+    *[(step, {"p": value}, "p") for step in (RandomHorizontalFlip, RandomVerticalFlip) for value in [-0.1, 1.1]],
+    *[(RandomErasing, {"p": value, "mean": [0.5]}, "p") for value in [-0.1, 1.1]],
+    *[(RandomErasing, {"scale": value, "mean": [0.5]}, "scale") for value in [[0, 1], [0.5, 1.5]]],
+    *[(RandomErasing, {"ratio": value, "mean": [0.5]}, "ratio") for value in [[0, 1], [-1, 1]]],
     *[
         (RandomRotation, {"degrees": value}, "degrees")
-        for value in ["15", [15], [20, 10], [1, 2, 3], [1, "b"], float("nan"), float("inf"), True, None, []]
+        for value in ["15", [20, 10], [1, "b"], float("nan"), True, None]
     ],
-    *[
-        (RandomRotation, {"degrees": None, "angles": value}, "angles")
-        for value in [[], 30, "30", ["a"], [30, None], [float("nan")], [float("inf"), 3], [True], [[30]], None]
-    ],
+    *[(RandomRotation, {"degrees": None, "angles": value}, "angles") for value in [[], 30, "30", ["a"], [True], None]],
     (RandomRotation, {"degrees": 15, "angles": [30]}, "angles"),
-    *[(RandomRotation, {"interpolation": value}, "interpolation") for value in ["bicubic", None, 2, ["nearest"]]],
-    *[
-        (step, {"amount": value}, "amount")
-        for step in (RandomBrightness, RandomContrast)
-        for value in [-0.1, float("nan"), float("inf"), None, "much", True, [0.2]]
-    ],
+    *[(RandomRotation, {"interpolation": value}, "interpolation") for value in ["bicubic", None, ["nearest"]]],
+    *[(step, {"amount": value}, "amount") for step in (RandomBrightness, RandomContrast) for value in [-0.1, "much"]],
 ]
 
 
-def called(value) -> str:
+def case_name(value) -> str:
     return f"{value[0].__name__}-{'-'.join(f'{k}={v}' for k, v in value[1].items() if k not in ('image_size', 'mean'))}"
 
 
-@pytest.mark.parametrize(("step", "keys", "knob"), WRONG, ids=map(called, WRONG))
+@pytest.mark.parametrize(("step", "keys", "knob"), WRONG, ids=map(case_name, WRONG))
 def test_a_step_refuses_a_wrong_value_in_one_line_that_names_the_knob(step, keys, knob):
     with pytest.raises(ValueError, match=rf"\b{knob}[=:,]") as raised:
         step(**keys)
     assert "\n" not in str(raised.value)
 
 
-def test_a_crop_of_an_image_that_is_too_small_says_what_to_do():
-    with pytest.raises(ValueError, match=r"images of 20×20 have no window of 32×32; scale them up before"):
+def test_a_crop_of_a_too_small_image_is_refused_with_advice():
+    with pytest.raises(
+        ValueError, match=r"images of 20×20 have no window of 32×32; put a step before it that enlarges them"
+    ):
         changed({"crop": RandomCrop(4, image_size=32)}, pictures(2, side=20))
 
 
@@ -403,7 +368,7 @@ MISTAKES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overrides", MISTAKES, ids=" ".join)
-def test_a_choice_that_there_is_not_is_one_line_that_says_what_to_type(overrides):
+def test_an_unknown_choice_is_refused_in_one_line_with_what_to_type(overrides):
     with pytest.raises(ConfigError, match=MISTAKES[overrides]) as raised:
         compose(overrides)
     assert "\n" not in str(raised.value)
@@ -421,12 +386,12 @@ REFUSED = {
     ("augment=rotate", "augment.rotate.angles=[30]"): r"^augment\.rotate\b.*\bdegrees\b.*\bangles\b",
     (
         "+augment.mine._target_=torch.nn.Flatten",
-    ): r"^augment\.mine\._target_=torch\.nn\.Flatten: expected a subclass of",
+    ): r"^augment\.mine\._target_=torch\.nn\.Flatten: makes a Flatten, expected a cnnbench\.Step",
     ("+augment.mine._target_=torch.zeros_like",): r"^augment\.mine",
     ("+augment.mine._target_=cnnbench.augment.crops.RandomCorp",): r"^augment\.mine\._target_=.*RandomCorp",
     ("+augment.mine._target_=math.pi",): r"^augment\.mine\._target_=math\.pi",
     ("+augment.mine._target_=cnnbench.augment.step.Step",): r"^augment\S*: .*\w",
-    (f"+augment.mine._target_={__name__}.Doubling",): r"^augment: its steps make 4 images of two",
+    (f"+augment.mine._target_={__name__}.Doubling",): r"^augment: its steps turn 2 images into 4",
     (f"+augment.mine._target_={__name__}.Growing",): r"^augment: its steps give images of 6×32×32 .*takes 3×32×32",
     (f"+augment.mine._target_={__name__}.Darker",): r"^augment\.mine\.by: Darker needs it",
     **{
@@ -437,7 +402,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("overrides", REFUSED, ids=" ".join)
-def test_an_augmentation_that_would_stop_a_run_is_refused_before_it_begins(overrides):
+def test_an_augmentation_that_would_stop_a_run_is_refused_before_it_starts(overrides):
     with pytest.raises(ConfigError, match=REFUSED[overrides]) as raised:
         prepare(compose([*COLOUR, "threads=1", *overrides]))
     assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""MixUp and CutMix: against torchvision's, against the formula, and the same however a batch is cut into parts."""
+"""MixUp and CutMix against torchvision's and the formula; a batch gives the same in any division into parts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from scipy import stats
 from torchvision.transforms import v2
 
 from cnnbench.augment.crops import RandomCrop
-from cnnbench.augment.mixup_cutmix import Mixing
+from cnnbench.augment.mixup_cutmix import MixUpCutMix
 from cnnbench.augment.step import Augment
 from cnnbench.augment.transforms import RandomErasing, RandomHorizontalFlip
 from cnnbench.config.compose import compose
-from cnnbench.data.loader import Images, Loader
+from cnnbench.data.loader import BatchPlan, Images, Loader, Normalization
 from cnnbench.training.factories import build_data
 
 CLASSES = 5
@@ -31,12 +31,12 @@ def pictures(n: int, side: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(n, 2, side, side), torch.randint(CLASSES, (n,))
 
 
-def mixed(mixing: Mixing, x: torch.Tensor, y: torch.Tensor, seed: int = 0, epoch: int = 0, batch: int = 0):
+def mixed(mixing: MixUpCutMix, x: torch.Tensor, y: torch.Tensor, seed: int = 0, epoch: int = 0, batch: int = 0):
     """A whole batch, mixed: before its first image comes its last one."""
     return mixing(torch.cat([x[-1:], x]), torch.cat([y[-1:], y]), seed, epoch, batch)
 
 
-def shares_of(mixing: Mixing, batches: int) -> np.ndarray:
+def shares_of(mixing: MixUpCutMix, batches: int) -> np.ndarray:
     """The share that an image of each batch keeps of itself."""
     x, y = torch.zeros(2, 1, 8, 8), torch.tensor([0, 1])
     return np.array([mixed(mixing, x, y, seed=7, batch=batch)[1][0, 0] for batch in range(batches)])
@@ -45,14 +45,13 @@ def shares_of(mixing: Mixing, batches: int) -> np.ndarray:
 # ---- one batch -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mixup", "cutmix"), KINDS)
-@pytest.mark.parametrize("n", [1, 2, 3, 16])
+@pytest.mark.parametrize(("mixup", "cutmix", "n"), [(*KINDS[0], 1), (*KINDS[1], 2), (*KINDS[2], 3), (*KINDS[2], 16)])
 def test_a_batch_is_mixed_as_torchvision_mixes_it_with_the_same_seed(mixup, cutmix, n):
     x, y = pictures(n, 32)
     kinds = [v2.MixUp(alpha=mixup, num_classes=CLASSES)] if mixup else []
     kinds += [v2.CutMix(alpha=cutmix, num_classes=CLASSES)] if cutmix else []
     for batch in range(10):
-        images, shares = mixed(Mixing(mixup, cutmix, CLASSES), x, y, 3, 2, batch)
+        images, shares = mixed(MixUpCutMix(mixup, cutmix, CLASSES), x, y, 3, 2, batch)
         torch.manual_seed(int(np.random.SeedSequence([3, 2, batch]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
         theirs = v2.RandomChoice(kinds)(x, y)
         assert torch.equal(images, theirs[0])
@@ -63,7 +62,7 @@ def test_mixup_blends_each_image_with_the_one_before_it_by_the_share_of_its_labe
     x, _ = pictures(CLASSES)
     y = torch.arange(CLASSES)
     for batch in range(20):
-        images, shares = mixed(Mixing(0.5, 0, CLASSES), x, y, batch=batch)
+        images, shares = mixed(MixUpCutMix(0.5, 0, CLASSES), x, y, batch=batch)
         for k in range(CLASSES):
             own = shares[k, k].item()
             torch.testing.assert_close(images[k], own * x[k] + (1 - own) * x[k - 1])
@@ -76,7 +75,7 @@ def test_cutmix_pastes_a_box_of_the_image_before_and_shares_the_label_by_its_pix
     y = torch.arange(CLASSES)
     areas = set()
     for batch in range(40):
-        images, shares = mixed(Mixing(0, 1.0, CLASSES), x, y, batch=batch)
+        images, shares = mixed(MixUpCutMix(0, 1.0, CLASSES), x, y, batch=batch)
         for k in range(CLASSES):
             pasted = images[k, 0] == (k - 1) % CLASSES
             assert (pasted ^ (images[k, 0] == k)).all()
@@ -97,7 +96,7 @@ def test_cutmix_pastes_a_box_of_the_image_before_and_shares_the_label_by_its_pix
 )
 def test_the_shares_of_the_classes_are_not_negative_and_sum_to_one(kind, n, seed, at):
     x, y = pictures(n)
-    _, shares = mixed(Mixing(*kind, CLASSES), x, y, seed, *at)
+    _, shares = mixed(MixUpCutMix(*kind, CLASSES), x, y, seed, *at)
     assert shares.shape == (n, CLASSES)
     assert shares.dtype == torch.float32
     assert (shares >= 0).all()
@@ -105,8 +104,8 @@ def test_the_shares_of_the_classes_are_not_negative_and_sum_to_one(kind, n, seed
     assert ((shares > 0).sum(1) <= 2).all()
 
 
-def test_two_images_of_one_class_stay_wholly_of_it():
-    _, shares = mixed(Mixing(0.5, 0, CLASSES), torch.zeros(3, 1, 2, 2), torch.full((3,), 4))
+def test_two_images_of_one_class_keep_that_class():
+    _, shares = mixed(MixUpCutMix(0.5, 0, CLASSES), torch.zeros(3, 1, 2, 2), torch.full((3,), 4))
     torch.testing.assert_close(shares, torch.eye(CLASSES)[[4, 4, 4]])
 
 
@@ -115,55 +114,55 @@ def test_two_images_of_one_class_stay_wholly_of_it():
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_the_share_of_an_image_is_drawn_from_the_beta_distribution(alpha):
-    shares = shares_of(Mixing(alpha, 0, CLASSES), 500)
+    shares = shares_of(MixUpCutMix(alpha, 0, CLASSES), 500)
     assert stats.kstest(shares, stats.beta(alpha, alpha).cdf).pvalue > IMPOSSIBLE
 
 
 def test_the_area_of_a_box_is_that_of_torchvision():
-    ours = 1 - shares_of(Mixing(0, 1.0, CLASSES), 500)
+    ours = 1 - shares_of(MixUpCutMix(0, 1.0, CLASSES), 500)
     torch.manual_seed(1)
     theirs = [v2.CutMix(num_classes=2)(torch.zeros(2, 1, 8, 8), torch.arange(2))[1][0, 1].item() for _ in range(500)]
     assert stats.ks_2samp(ours, theirs).pvalue > IMPOSSIBLE
 
 
-def test_with_both_half_of_the_batches_are_blended_and_half_have_a_box():
-    mixing, n = Mixing(1.0, 1.0, CLASSES), 400
+def test_with_mixup_and_cutmix_each_is_used_for_half_of_the_batches():
+    mixing, n = MixUpCutMix(1.0, 1.0, CLASSES), 400
     x, y = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 8, 8), torch.arange(2)
     blended = sum(0 < mixed(mixing, x, y, batch=batch)[0][0, 0, 0, 0] < 1 for batch in range(n))
     assert stats.binomtest(int(blended), n, 0.5).pvalue > IMPOSSIBLE
 
 
 def test_one_share_is_drawn_for_all_images_of_a_batch():
-    _, shares = mixed(Mixing(1.0, 0, CLASSES), torch.zeros(CLASSES, 1, 2, 2), torch.arange(CLASSES))
+    _, shares = mixed(MixUpCutMix(1.0, 0, CLASSES), torch.zeros(CLASSES, 1, 2, 2), torch.arange(CLASSES))
     assert len({float(share) for share in shares.diagonal()}) == 1
 
 
-def test_what_is_drawn_differs_by_seed_epoch_and_batch():
+def test_draws_differ_by_seed_epoch_and_batch():
     x, y = torch.zeros(2, 1, 2, 2), torch.arange(2)
-    mixing = Mixing(1.0, 0, CLASSES)
+    mixing = MixUpCutMix(1.0, 0, CLASSES)
     found = {mixed(mixing, x, y, *at)[1][0, 0].item() for at in itertools.product(range(4), repeat=3)}
     assert len(found) == 64
 
 
-def test_what_is_drawn_is_a_function_of_seed_epoch_and_batch_alone():
+def test_draws_depend_only_on_seed_epoch_and_batch():
     x, y = pictures(6)
-    mixing = Mixing(0.5, 0.5, CLASSES)
+    mixing = MixUpCutMix(0.5, 0.5, CLASSES)
     first = mixed(mixing, x, y, 1, 2, 3)
     for _ in range(5):
         mixed(mixing, x, y, 9, 9, 9)
     torch.manual_seed(5)
-    for again in (mixed(mixing, x, y, 1, 2, 3), mixed(Mixing(0.5, 0.5, CLASSES), x, y, 1, 2, 3)):
+    for again in (mixed(mixing, x, y, 1, 2, 3), mixed(MixUpCutMix(0.5, 0.5, CLASSES), x, y, 1, 2, 3)):
         assert torch.equal(again[0], first[0])
         assert torch.equal(again[1], first[1])
 
 
-def test_mixing_draws_nothing_from_the_generators_that_dropout_draws_from(monkeypatch):
+def test_mixing_does_not_use_the_random_generators_of_dropout(monkeypatch):
     def reseeds(seed):
         raise AssertionError("the GPU's generator is seeded")
 
     monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeds)
     before = torch.random.get_rng_state()
-    mixed(Mixing(0.5, 0.5, CLASSES), torch.zeros(4, 1, 4, 4), torch.zeros(4, dtype=torch.int64))
+    mixed(MixUpCutMix(0.5, 0.5, CLASSES), torch.zeros(4, 1, 4, 4), torch.zeros(4, dtype=torch.int64))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -172,19 +171,22 @@ def test_mixing_draws_nothing_from_the_generators_that_dropout_draws_from(monkey
 STEPS = {"crop": RandomCrop(2, image_size=8), "flip": RandomHorizontalFlip(), "erase": RandomErasing(mean=[0.5])}
 
 
-def loader(n: int, mixing: Mixing | None, batch_size: int = 12, augment: bool = False, **parts: int) -> Loader:
+def loader(n: int, mixing: MixUpCutMix | None, batch_size: int = 12, augment: bool = False, **parts: int) -> Loader:
     pixels = np.random.default_rng(n).integers(0, 256, (n, 1, 8, 8), dtype=np.uint8)
     images = Images(torch.from_numpy(pixels), torch.arange(n) % CLASSES)
     steps = Augment(STEPS) if augment else None
-    return Loader(images, batch_size, [0.5], [0.25], shuffle_seed=3, augment=steps, mixing=mixing, **parts)
+    return Loader(
+        images, BatchPlan(batch_size, seed=3, **parts), Normalization([0.5], [0.25]), augment=steps, mixing=mixing
+    )
 
 
 def joined(
-    n: int, mixing: Mixing, ranks: int, accumulate: int, augment: bool
+    n: int, mixing: MixUpCutMix, ranks: int, accumulate: int, augment: bool
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The whole batches of a pass that is shared by ranks, in parts."""
     shared = [
-        list(loader(n, mixing, augment=augment, rank=rank, ranks=ranks, accumulate=accumulate)) for rank in range(ranks)
+        list(loader(n, mixing, augment=augment, rank=rank, world_size=ranks, accumulate=accumulate))
+        for rank in range(ranks)
     ]
     parts = [part for same in zip(*shared, strict=True) for part in same]  # as they follow one another in a batch
     size = ranks * accumulate
@@ -193,18 +195,26 @@ def joined(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_shuffled_batch_is_normalised_and_then_mixed(kind):
-    mixing, plain = Mixing(*kind, CLASSES), list(loader(30, None))
+    mixing, plain = MixUpCutMix(*kind, CLASSES), list(loader(30, None))
     for batch, (images, shares) in enumerate(loader(30, mixing)):
         expected = mixed(mixing, *plain[batch], 3, 0, batch)
         assert torch.equal(images, expected[0])
         assert torch.equal(shares, expected[1])
 
 
-@pytest.mark.parametrize(("kind", "augment"), [(KINDS[0], False), (KINDS[1], False), (KINDS[2], True)])
-@pytest.mark.parametrize(("ranks", "accumulate"), [(1, 2), (1, 3), (1, 12), (3, 1), (2, 3), (3, 4)])
-@pytest.mark.parametrize("n", [36, 47])
-def test_the_parts_of_a_mixed_batch_are_together_the_mixed_batch(n, ranks, accumulate, kind, augment):
-    mixing = Mixing(*kind, CLASSES)
+@pytest.mark.parametrize(
+    ("n", "ranks", "accumulate", "kind", "augment"),
+    [
+        (36, 1, 2, KINDS[0], False),
+        (47, 1, 3, KINDS[1], False),
+        (36, 1, 12, KINDS[2], True),
+        (47, 3, 1, KINDS[0], False),
+        (47, 2, 3, KINDS[2], True),
+        (36, 3, 4, KINDS[1], False),
+    ],
+)
+def test_the_parts_of_a_mixed_batch_together_are_the_mixed_batch(n, ranks, accumulate, kind, augment):
+    mixing = MixUpCutMix(*kind, CLASSES)
     whole = list(loader(n, mixing, augment=augment))
     together = joined(n, mixing, ranks, accumulate, augment)
     alike = len(whole) if len(whole) == len(together) else len(together) - 1  # a short last batch may have joined
@@ -215,7 +225,7 @@ def test_the_parts_of_a_mixed_batch_are_together_the_mixed_batch(n, ranks, accum
 
 
 def test_a_part_of_one_image_is_mixed_with_the_image_before_it():
-    mixing = Mixing(1.0, 0, CLASSES)
+    mixing = MixUpCutMix(1.0, 0, CLASSES)
     whole = next(iter(loader(24, mixing)))
     parts = itertools.islice(loader(24, mixing, accumulate=12), 12)
     for number, (images, shares) in enumerate(parts):
@@ -224,9 +234,9 @@ def test_a_part_of_one_image_is_mixed_with_the_image_before_it():
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_seek_goes_on_with_the_very_next_mixed_part(accumulate):
+def test_after_seek_the_next_mixed_part_follows(accumulate):
     def fresh():
-        return loader(50, Mixing(0.5, 0.5, CLASSES), augment=True, accumulate=accumulate)
+        return loader(50, MixUpCutMix(0.5, 0.5, CLASSES), augment=True, accumulate=accumulate)
 
     passes = fresh()
     list(passes)
@@ -240,14 +250,14 @@ def test_seek_goes_on_with_the_very_next_mixed_part(accumulate):
         assert torch.equal(one[1], other[1])
 
 
-def test_another_epoch_is_mixed_otherwise():
-    twice = loader(24, Mixing(1.0, 0, CLASSES))
+def test_another_epoch_is_mixed_differently():
+    twice = loader(24, MixUpCutMix(1.0, 0, CLASSES))
     first, second = ([sorted(shares.unique().tolist()) for _, shares in twice] for _ in range(2))
     assert first[0] != second[0]
     assert first[1] != second[1]
 
 
-def test_only_the_images_that_are_trained_on_are_mixed():
+def test_only_training_images_are_mixed():
     sizes = ["data.train_size=40", "data.val_size=20", "data.test_size=20", "data.image_size=8"]
     data = build_data(compose(["data=synthetic", *sizes, "mixup=0.5", "cutmix=0.5", "model=simplecnn"]))
     for stage in ("fit", "test"):

@@ -1,4 +1,4 @@
-"""`python -m cnnbench fetch`."""
+"""The command `python -m cnnbench fetch`, and downloads by a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from webserver import (
 )
 
 
-def test_the_command_brings_a_set_and_says_where_it_lies(tmp_path, digits, capfd):
+def test_the_command_downloads_a_set_and_prints_its_folder(tmp_path, digits, capfd):
     root = tmp_path / "new"
     assert main(["fetch", "mnist", "--root", str(root)]) == 0
     out, err = capfd.readouterr()
@@ -42,13 +42,13 @@ def test_the_command_brings_a_set_and_says_where_it_lies(tmp_path, digits, capfd
     assert ready(digits(root=root)).fingerprint == ready(digits(root=tmp_path / "source")).fingerprint
 
 
-def test_without_a_root_the_command_brings_a_set_to_the_default_one(tmp_path, digits, monkeypatch):
+def test_without_a_root_the_command_downloads_to_the_default_root(tmp_path, digits, monkeypatch):
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "cache"))
     assert main(["fetch", "mnist"]) == 0
     assert names(tmp_path / "cache" / "MNIST" / "raw") == {*FILES, ".mnist.lock"}
 
 
-def test_the_command_says_that_a_set_is_there_and_asks_for_nothing(tmp_path, digits, no_network, capfd):
+def test_the_command_requests_nothing_for_a_complete_set(tmp_path, digits, no_network, capfd):
     assert main(["fetch", "mnist", "--root", str(tmp_path / "source")]) == 0
     out, err = capfd.readouterr()
     assert out.startswith("mnist: 40 + 20 images in ")
@@ -56,7 +56,7 @@ def test_the_command_says_that_a_set_is_there_and_asks_for_nothing(tmp_path, dig
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut off", "absent", "empty"])
-def test_the_command_replaces_a_file_that_is(tmp_path, digits, server, damage):
+def test_the_command_replaces_a_damaged_file(tmp_path, digits, server, damage):
     path = tmp_path / "source" / "MNIST" / "raw" / FILES[1]
     content = path.read_bytes()
     {
@@ -79,7 +79,7 @@ def test_the_command_says_which_sets_need_no_download(tmp_path, no_network, capf
 
 @pytest.mark.slow
 @pytest.mark.parametrize("order", [["cifar10", "mnist"], ["mnist", "cifar10"]])
-def test_a_set_that_fails_does_not_keep_others_from_coming(tmp_path, digits, photographs, server, capfd, order):
+def test_a_set_that_fails_does_not_stop_the_others(tmp_path, digits, photographs, server, capfd, order):
     server.paths[f"/cifar10/{photographs.remotes[0].name}"] = not_found()
     assert main(["fetch", *order, "synthetic", "--root", str(tmp_path / "new")]) == 2
     out, err = capfd.readouterr()
@@ -90,7 +90,7 @@ def test_a_set_that_fails_does_not_keep_others_from_coming(tmp_path, digits, pho
     assert "data=cifar10: not in " in err
 
 
-def test_two_sets_that_fail_are_both_told(tmp_path, digits, photographs, server, capfd):
+def test_both_of_two_failed_sets_are_reported(tmp_path, digits, photographs, server, capfd):
     server.paths.clear()
     assert main(["fetch", "mnist", "cifar10", "--root", str(tmp_path / "new")]) == 2
     err = capfd.readouterr().err
@@ -98,7 +98,7 @@ def test_two_sets_that_fail_are_both_told(tmp_path, digits, photographs, server,
         assert f"data={name}: not in " in err
 
 
-def test_a_set_that_is_named_twice_is_brought_once(tmp_path, digits, capfd):
+def test_a_set_that_is_named_twice_is_downloaded_once(tmp_path, digits, capfd):
     assert main(["fetch", "mnist", "mnist", "--root", str(tmp_path / "new")]) == 0
     assert capfd.readouterr().out.count("mnist: 40 + 20 images") == 1
 
@@ -106,7 +106,7 @@ def test_a_set_that_is_named_twice_is_brought_once(tmp_path, digits, capfd):
 @pytest.mark.parametrize(
     "folder", ["a b", "it's", 'say "so"', "a=b,c", "${x}", "$HOME", "[1]", "Größe", "back\\slash", "a:b", "%41", "#1"]
 )
-def test_a_root_may_be_called(tmp_path, digits, capfd, folder):
+def test_a_root_may_have_the_name(tmp_path, digits, capfd, folder):
     assert main(["fetch", "mnist", "--root", str(tmp_path / folder)]) == 0, capfd.readouterr().err
     assert set(FILES) <= names(tmp_path / folder / "MNIST" / "raw")
 
@@ -117,7 +117,7 @@ def test_a_tilde_in_the_root_is_the_home_folder(tmp_path, digits, monkeypatch):
     assert set(FILES) <= names(tmp_path / "home" / "sets" / "MNIST" / "raw")
 
 
-def test_a_home_folder_that_is_not_known_is_told_in_one_line(digits, monkeypatch, capfd):
+def test_an_unknown_home_folder_is_one_clear_line(digits, monkeypatch, capfd):
     monkeypatch.setenv("CNNBENCH_DATA", "~nobody-of-this-name/sets")
     for arguments in (["fetch", "mnist"], ["fetch", "mnist", "--root", "~nobody-of-this-name"]):
         assert main(arguments) == 2
@@ -139,7 +139,7 @@ def test_a_home_folder_that_is_not_known_is_told_in_one_line(digits, monkeypatch
         (["fetch", "mnist", "--root"], "cnnbench: argument --root: expected one argument"),
     ],
 )
-def test_a_mistake_is_told_in_one_line_and_nothing_is_asked_for(digits, server, capfd, arguments, line):
+def test_a_mistake_is_one_clear_line_and_nothing_is_requested(digits, server, capfd, arguments, line):
     assert main(arguments) == 2
     out, err = capfd.readouterr()
     assert err.startswith(line)
@@ -147,7 +147,7 @@ def test_a_mistake_is_told_in_one_line_and_nothing_is_asked_for(digits, server, 
     assert (out, server.requests) == ("", [])
 
 
-def test_a_misspelt_set_is_told_before_any_other_is_fetched(tmp_path, digits, server, capfd):
+def test_a_misspelt_set_is_reported_before_any_download(tmp_path, digits, server, capfd):
     assert main(["fetch", "mnist", "mnits", "--root", str(tmp_path / "new")]) == 2
     assert server.requests == []
 
@@ -163,7 +163,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def program(kind: type[MNIST], tmp_path: Path, *arguments: str, **keys) -> subprocess.Popen:
-    """`python -m cnnbench` of a small MNIST."""
+    """A program that runs `python -m cnnbench` on a small MNIST."""
     code = PROGRAM.format(remotes=kind.remotes, sums=kind.sums)
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
@@ -185,7 +185,7 @@ TRAINING = "data=mnist threads=1 epochs=1 trainer=cpu".split()
 
 
 @pytest.mark.slow
-def test_the_first_run_fetches_its_set_and_the_second_one_asks_for_nothing(tmp_path, digits, server):
+def test_the_first_run_downloads_its_set_and_the_second_requests_nothing(tmp_path, digits, server):
     code, out, err = ended(program(digits, tmp_path, *TRAINING))
     assert code == 0, err
     assert scored(out)
@@ -198,7 +198,7 @@ def test_the_first_run_fetches_its_set_and_the_second_one_asks_for_nothing(tmp_p
 
 
 def scored(text: str) -> bool:
-    """Whether the table of a result is shown."""
+    """Whether the output has the table of a result."""
     return any(line.startswith("test ") for line in text.splitlines())
 
 
@@ -215,7 +215,7 @@ def test_two_first_runs_at_once_share_one_download(tmp_path, digits, server):
 
 
 @pytest.mark.slow
-def test_a_run_whose_set_cannot_be_fetched_ends_with_one_message_and_leaves_nothing(tmp_path, digits, server):
+def test_a_run_whose_set_cannot_be_downloaded_leaves_nothing(tmp_path, digits, server):
     server.paths.clear()
     code, out, err = ended(program(digits, tmp_path, *TRAINING))
     assert code == 2
@@ -230,7 +230,7 @@ def test_a_run_whose_set_cannot_be_fetched_ends_with_one_message_and_leaves_noth
     "arguments",
     [pytest.param(["fetch", "mnist"], id="fetch"), pytest.param(TRAINING, id="training", marks=pytest.mark.soak)],
 )
-def test_ctrl_c_in_a_download_is_one_line_and_the_next_one_goes_on(tmp_path, digits, server, arguments):
+def test_ctrl_c_in_a_download_is_one_line_and_the_next_command_continues(tmp_path, digits, server, arguments):
     largest = f"{FILES[0]}.gz"
     server.paths[f"/mnist/{largest}"] = [slow(digits.packed[largest], 20_000), good(digits.packed[largest])]
     first = program(digits, tmp_path, *arguments)
@@ -247,7 +247,7 @@ def test_ctrl_c_in_a_download_is_one_line_and_the_next_one_goes_on(tmp_path, dig
 
 
 @pytest.mark.slow
-def test_the_real_command_with_a_lying_mirror_and_no_network_says_what_to_do(tmp_path, server):
+def test_the_error_of_the_real_command_with_a_wrong_mirror_says_what_to_do(tmp_path, server):
     for remote in MNIST.remotes:
         server.paths[f"/mnist/{remote.name}"] = page()
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:1")

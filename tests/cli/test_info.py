@@ -1,4 +1,4 @@
-"""`python -m cnnbench info`: its tables, the truth of what it says of initial weights, its warnings, and how it fails."""
+"""`python -m cnnbench info`: its tables, the stated distributions of initial weights, its warnings and errors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from cnnbench.__main__ import main
 from cnnbench.cli.info import describe
-from cnnbench.complexity.layers import account
-from cnnbench.complexity.warnings import notes_on
+from cnnbench.complexity.layers import summarize
+from cnnbench.complexity.warnings import model_warnings
 from cnnbench.config.compose import compose, conf_dir, groups
 from cnnbench.models.googlenet import GoogLeNet
 from cnnbench.models.initialization import distributions, initialize
@@ -46,7 +46,7 @@ def info(capsys, monkeypatch, tmp_path):
 
 
 def table_of(text: str) -> list[list[str]]:
-    """The rows of the table: from under its heads to its total, or to the end for a net that broke off."""
+    """The rows of the table below its heads: down to the total, or to the end for a net that failed."""
     lines = text.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("layer "))
     end = next((number for number, line in enumerate(lines) if line.startswith("total ")), len(lines))
@@ -67,11 +67,11 @@ def test_the_table_has_a_row_for_each_layer_in_order_and_the_totals(info):
     assert total == ["total", "61,706", "416,520", "423,344", "14,722"]
 
 
-def test_the_head_tells_the_net_and_its_images(info):
+def test_the_first_line_names_the_net_and_its_images(info):
     assert info("model=lenet5 data=cifar10")[1].startswith("LeNet5 on images of 3×32×32, 10 classes\n")
 
 
-def test_running_statistics_are_told_beside_the_total(info):
+def test_running_statistics_are_printed_below_the_total(info):
     out = info("model=resnet18 model.stem=imagenet model.stem_bias=true data=mnist data.image_size=32")[1]
     assert "with 9,600 running statistics of batch norm: 11,185,034 numbers\n" in out
 
@@ -103,7 +103,7 @@ def test_jsons_memory_is_that_of_a_training_step_with_the_runs_optimizer_and_bat
     weights = 4 * 61_706
     assert (memory["weights"], memory["gradients"]) == (weights, weights)
     assert memory["optimizer"] == 2 * weights + 4 * 10
-    assert memory["activations"] == 10 * 45_888 + 4  # counted by hand in test_accounting.py
+    assert memory["activations"] == 10 * 45_888 + 4  # counted by hand in tests/complexity/test_layers.py
     assert memory["total"] == sum(value for key, value in memory.items() if key != "total")
 
 
@@ -131,13 +131,13 @@ def test_params_lists_every_parameter_with_its_shape_and_distribution(info):
     assert rows[-1] == ["total", "61,706"]
 
 
-def test_nothing_is_written_or_read_where_there_is_no_data(info, tmp_path):
+def test_without_data_nothing_is_read_or_written(info, tmp_path):
     assert info(f"model=lenet5 data=cifar10 data.root={tmp_path}/none")[0] == 0
     assert not list(tmp_path.rglob("*"))
 
 
 @pytest.mark.parametrize("net", ["Linear", "NoMeta", "Ragged"])
-def test_a_net_of_ones_own_is_told_too(info, net):
+def test_a_users_net_has_a_table_too(info, net):
     code, out, err = info(f"{CUSTOM}{net}")
     assert (code, err) == (0, "")
     assert out.startswith(f"{net} on images of 1×28×28, 10 classes\n")
@@ -145,12 +145,12 @@ def test_a_net_of_ones_own_is_told_too(info, net):
         assert table_of(out)[-1] == ["total", "7,850", "7,840", "7,840", "10"]
 
 
-def test_a_nets_own_knob_is_taken(info):
+def test_a_users_nets_argument_is_used(info):
     assert table_of(info(f"{CUSTOM}Linear +model.hidden=20")[1])[-1][1] == f"{784 * 20 + 20 + 20 * 10 + 10:,}"
 
 
 class Largest(TorchDispatchMode):
-    """Remembers how many bytes the largest tensor has that lies in memory."""
+    """Records the bytes of the largest tensor in memory."""
 
     nbytes = 0
 
@@ -161,7 +161,7 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_the_largest_net_takes_no_memory():
+def test_the_largest_net_uses_no_memory():
     config = compose(["model=vgg19", "data=cifar10", "data.image_size=224", "batch_size=256", "init=kaiming_normal"])
     with Largest() as largest:
         facts = describe(config)
@@ -169,16 +169,16 @@ def test_the_largest_net_takes_no_memory():
     assert largest.nbytes < 1e6
 
 
-def test_the_test_above_would_see_a_net_in_memory():
+def test_the_test_above_would_detect_a_net_in_memory():
     with Largest() as largest:
         build_net(config := compose(["model=lenet5"]), data_for_net(config))
     assert largest.nbytes == 4 * 120 * 16 * 25
 
 
-# ---- initial weights: what is said is what is drawn -----------------------------------------------------------------------
+# ---- initial weights have their stated distributions -----------------------------------------------------------------------
 
 INITS = ["torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal"]
-CHANCE = 1e-5  # of some hundred draws, all from what is said, hardly one is less likely
+CHANCE = 1e-5  # p-value below which a draw counts as wrong; some hundred right draws hardly ever reach it
 NUMBER = r"(-?[\d.e-]+)"
 
 
@@ -194,59 +194,59 @@ class Others(nn.Module):
         self.linear = nn.Linear(300, 40, bias=False)
 
 
-def assert_drawn(values: Tensor, said: str, name: str) -> None:
-    """That `values` may well be a draw from N(mean, deviation) or U(from, to), or are the number."""
-    if match := re.fullmatch(rf"([NU])\({NUMBER}, {NUMBER}\)", said):
+def assert_drawn(values: Tensor, stated: str, name: str) -> None:
+    """Asserts that `values` fit N(mean, deviation) or U(from, to), or equal the number."""
+    if match := re.fullmatch(rf"([NU])\({NUMBER}, {NUMBER}\)", stated):
         kind, first, second = match[1], float(match[2]), float(match[3])
         assert second > first
         expected = norm(first, second) if kind == "N" else uniform(first, second - first)
-        assert kstest(values.flatten()[:5_000].double().numpy(), expected.cdf).pvalue > CHANCE, (name, said)
+        assert kstest(values.flatten()[:5_000].double().numpy(), expected.cdf).pvalue > CHANCE, (name, stated)
     else:
-        assert (values == float(said)).all(), (name, said)
+        assert (values == float(stated)).all(), (name, stated)
 
 
 @pytest.mark.parametrize("init", INITS)
-@pytest.mark.parametrize("model", ["mnist_cnn", "lenet5_by_hand", "resnet20 model.shortcut=B"])
-def test_weights_are_drawn_from_what_is_said(model, init):
-    config = compose([*f"model={model}".split(), f"init={init}", "init_std=0.3"])
-    torch.manual_seed(0)
-    net = build_net(config, data_for_net(config))
-    said = distributions(net, config.init, config.init_std)
-    assert list(said) == [name for name, _ in net.named_parameters()]
-    for name, values in net.named_parameters():
-        assert_drawn(values.detach(), said[name], name)
+def test_weights_have_the_stated_distribution(init):
+    for model in ("mnist_cnn", "lenet5_by_hand", "resnet20 model.shortcut=B"):
+        config = compose([*f"model={model}".split(), f"init={init}", "init_std=0.3"])
+        torch.manual_seed(0)
+        net = build_net(config, data_for_net(config))
+        stated = distributions(net, config.init, config.init_std)
+        assert list(stated) == [name for name, _ in net.named_parameters()]
+        for name, values in net.named_parameters():
+            assert_drawn(values.detach(), stated[name], name)
 
 
-def test_what_is_said_is_of_the_runs_own_init():
-    said = {p["name"]: p["init"] for p in describe(compose(["init=normal", "init_std=0.3"]))["parameters"]}
-    assert (said["conv1.weight"], said["linear7.weight"], said["linear7.bias"]) == ("N(0, 0.3)", "N(0, 0.3)", "0")
+def test_stated_distributions_are_those_of_the_runs_init():
+    stated = {p["name"]: p["init"] for p in describe(compose(["init=normal", "init_std=0.3"]))["parameters"]}
+    assert (stated["conv1.weight"], stated["linear7.weight"], stated["linear7.bias"]) == ("N(0, 0.3)", "N(0, 0.3)", "0")
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_weights_of_other_layers_are_drawn_from_what_is_said(init):
+def test_weights_of_other_layers_have_the_stated_distribution(init):
     torch.manual_seed(1)
     net = Others()
     initialize(net, init, 0.3)
-    said = distributions(net, init, 0.3)
+    stated = distributions(net, init, 0.3)
     for name, values in net.named_parameters():
-        assert_drawn(values.detach(), said[name], name)
+        assert_drawn(values.detach(), stated[name], name)
 
 
-def test_a_layer_whose_weights_are_its_own_affair_is_named():
+def test_a_layer_with_its_own_initialization_is_named():
     assert distributions(nn.Sequential(nn.PReLU()), "torch") == {"0.weight": "as PReLU draws it"}
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "stated"),
     [
         (torch.linspace(-1, 1, 4_999), "U(-0.9, 0.9)"),
         (torch.linspace(-1, 1, 4_999), "N(0, 0.577)"),
         (torch.zeros(3), "1"),
     ],
 )
-def test_what_is_not_drawn_as_said_would_be_seen(values, said):
+def test_a_wrong_distribution_would_be_detected(values, stated):
     with pytest.raises(AssertionError):
-        assert_drawn(values, said, "")
+        assert_drawn(values, stated, "")
 
 
 # ---- all nets -----------------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_what_is_not_drawn_as_said_would_be_seen(values, said):
 
 @pytest.fixture
 def only(monkeypatch):
-    """A function that makes it as though conf/model/ had only some of its files."""
+    """A function that hides all files of conf/model/ except some."""
 
     def keep(*names: str) -> None:
         known = groups()
@@ -266,7 +266,7 @@ def only(monkeypatch):
 
 @pytest.fixture
 def three(only):
-    """As though there were three nets and one's own."""
+    """Hides all files of conf/model/ except three nets and custom."""
     only("custom", "lenet", "lenet5", "simplecnn")
 
 
@@ -274,16 +274,16 @@ def golden() -> dict[str, dict]:
     return {net["model"]: net for net in json.loads(GOLDEN.read_text())["nets"]}
 
 
-def test_all_has_every_net_but_ones_own(info, monkeypatch):
+def test_all_has_every_net_except_custom(info, monkeypatch):
     fixed = {**describe(compose([])), "failure": None}
-    asked = []
-    monkeypatch.setattr("cnnbench.config.compose.compose", lambda overrides, config_dir: asked.append(overrides[:-1]))
+    calls = []
+    monkeypatch.setattr("cnnbench.config.compose.compose", lambda overrides, config_dir: calls.append(overrides[:-1]))
     monkeypatch.setattr("cnnbench.cli.info.describe", lambda config: dict(fixed))  # which nets, not what they are
     code, out, _ = info("--all --json data=cifar10 data.root=none")
     facts = json.loads(out)
     assert (code, facts["schema"], facts["left_out"]) == (0, 1, [])
     assert sorted(net["model"] for net in facts["nets"]) == NAMES
-    assert asked == [["data=cifar10", "data.root=none"]] * len(NAMES)
+    assert calls == [["data=cifar10", "data.root=none"]] * len(NAMES)
 
 
 DEEPER = ("plain34", "resnet32", "resnet34", "resnet44", "resnet56", "resnet110", "vgg13", "vgg16", "vgg19", "vgg_c")
@@ -304,9 +304,11 @@ def test_the_golden_counts_hold_every_file_of_conf_model():
     assert sorted(golden()) == NAMES, f"to write them anew: {REGENERATE}"
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if re.fullmatch(r"(vgg|resnet|plain)\d+", name)])
-def test_a_net_has_as_many_layers_as_its_name_says(name):
-    assert golden()[name]["weight_layers"] == int(re.sub(r"\D", "", name))
+def test_a_net_has_as_many_layers_as_its_name_says():
+    names = [name for name in NAMES if re.fullmatch(r"(vgg|resnet|plain)\d+", name)]
+    assert len(names) > 10
+    for name in names:
+        assert golden()[name]["weight_layers"] == int(re.sub(r"\D", "", name)), name
 
 
 @pytest.mark.usefixtures("three")
@@ -319,7 +321,7 @@ def test_all_as_a_table_has_a_row_for_each_net(info):
 
 
 @pytest.mark.usefixtures("three")
-def test_all_as_csv_says_what_json_says(info):
+def test_all_as_csv_has_the_numbers_of_json(info):
     rows = list(csv.DictReader(io.StringIO(info("--all --csv data=cifar10")[1])))
     nets = json.loads(info("--all --json data=cifar10")[1])["nets"]
     keys = [*COUNTS, "weight_layers", "receptive_field", "memory_bytes"]
@@ -328,7 +330,7 @@ def test_all_as_csv_says_what_json_says(info):
 
 
 @pytest.mark.usefixtures("three")
-def test_all_leaves_out_with_its_reason_what_does_not_take_the_images(info):
+def test_all_leaves_out_nets_that_do_not_accept_the_images_with_the_reason(info):
     code, out, _ = info("--all data=cifar10 data.image_size=16")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines() if line] == ["model", "lenet", "simplecnn", "lenet5:"]
@@ -336,7 +338,7 @@ def test_all_leaves_out_with_its_reason_what_does_not_take_the_images(info):
 
 
 @pytest.mark.usefixtures("three")
-def test_where_no_net_takes_the_images_all_fails_in_one_line(info):
+def test_if_no_net_accepts_the_images_all_fails_in_one_line(info):
     code, out, err = info("--all data=cifar10 data.image_size=4")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("cnnbench: data.image_size=4: ")
@@ -345,103 +347,106 @@ def test_where_no_net_takes_the_images_all_fails_in_one_line(info):
 # ---- warnings -----------------------------------------------------------------------------------------------------------
 
 
-def warned(net: nn.Module, *shape: int) -> list[str]:
-    book = account(net.to("meta"), shape)
-    assert book.failure is None
-    return list(notes_on(book))
+def warnings_of(net: nn.Module, *shape: int) -> list[str]:
+    summary = summarize(net.to("meta"), shape)
+    assert summary.failure is None
+    return list(model_warnings(summary))
 
 
 def test_w_10_f_3_s_2_p_0_does_not_fit():
-    (line,) = warned(nn.Conv2d(1, 1, 3, stride=2), 1, 10, 10)
+    (line,) = warnings_of(nn.Conv2d(1, 1, 3, stride=2), 1, 10, 10)
     assert "(10 - 3 + 2·0) / 2 + 1 = 4.5" in line
     assert line.startswith("Conv2d: a window does not fit its input evenly")
     assert line.endswith("the last row and column are never seen")
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 0), (3, 2, 0), (3, 2, 1), (1, 3, 0), (7, 1, 0)])
-def test_windows_that_fit_seven_pixels_are_not_warned_of(kernel, stride, padding):
-    assert warned(nn.Conv2d(1, 1, kernel, stride, padding), 1, 7, 7) == []
+def test_windows_that_fit_seven_pixels_give_no_warning(kernel, stride, padding):
+    assert warnings_of(nn.Conv2d(1, 1, kernel, stride, padding), 1, 7, 7) == []
 
 
 def test_more_than_one_row_that_is_not_seen_is_counted():
-    (line,) = warned(nn.MaxPool2d(4), 1, 11, 11)
+    (line,) = warnings_of(nn.MaxPool2d(4), 1, 11, 11)
     assert line.endswith("the last 3 rows and columns are never seen")
 
 
 def test_rows_in_the_padding_do_not_count_as_not_seen():
-    (line,) = warned(nn.Conv2d(1, 1, 4, stride=4, padding=1), 1, 13, 13)
+    (line,) = warnings_of(nn.Conv2d(1, 1, 4, stride=4, padding=1), 1, 13, 13)
     assert "(13 - 4 + 2·1) / 4 + 1 = 3.75" in line
     assert line.endswith("the last 2 rows and columns are never seen")
 
 
 def test_a_window_that_does_not_fit_and_moves_by_more_than_its_size_skips_pixels():
-    (line,) = warned(nn.Conv2d(1, 1, 1, stride=2), 1, 8, 8)
+    (line,) = warnings_of(nn.Conv2d(1, 1, 1, stride=2), 1, 8, 8)
     assert "(8 - 1 + 2·0) / 2 + 1 = 4.5" in line
-    assert line.endswith("moving by 2, it sees 1 of 4 pixels")
+    assert line.endswith("with stride 2 it sees 1 of 4 pixels")
 
 
 def test_operations_without_a_rule_make_receptive_fields_upper_bounds():
-    (line,) = warned(nn.Sequential(nn.Conv2d(1, 1, 3), nn.ConvTranspose2d(1, 1, 2, 2)), 1, 8, 8)
-    assert line.startswith("convolution: counted as seeing everything")
+    (line,) = warnings_of(nn.Sequential(nn.Conv2d(1, 1, 3), nn.ConvTranspose2d(1, 1, 2, 2)), 1, 8, 8)
+    assert line.startswith("convolution: no rule, so it counts as seeing the whole image")
 
 
-def test_a_net_that_does_not_end_in_the_classes_is_told_so(info):
+def test_a_net_with_another_number_of_outputs_gets_a_warning(info):
     _, out, _ = info(f"{CUSTOM}WrongOutput data=synthetic data.image_size=28")
-    assert "note: it gives 7 numbers for an image and cannot be trained on 10 classes; let it take num_classes" in out
+    assert (
+        "note: the net's output is 7 numbers per image, expected 10, one per class; let its constructor take num_classes"
+        in out
+    )
 
 
-def test_a_net_made_for_other_channels_is_told_so_without_a_table(info):
+def test_a_net_for_other_channels_is_refused_without_a_table(info):
     code, out, err = info("model=custom model._target_=torchvision.models.resnet18")
     assert (code, err.count("\n")) == (2, 1)
-    assert "conv1 (Conv2d): is made for 3 channels, and the images have 1" in err
+    assert "conv1 (Conv2d): expects 3 channels, but the images have 1" in err
     assert "total" not in out
 
 
-def test_where_only_zeros_of_the_padding_are_left_out_it_is_said():
-    (line,) = warned(nn.Conv2d(1, 1, 7, stride=2, padding=3), 1, 32, 32)
+def test_the_warning_says_if_only_zeros_of_the_padding_are_left_out():
+    (line,) = warnings_of(nn.Conv2d(1, 1, 7, stride=2, padding=3), 1, 32, 32)
     assert "(32 - 7 + 2·3) / 2 + 1 = 16.5" in line
     assert line.endswith("only zeros of the padding are left out")
 
 
 def test_a_dilated_window_is_as_wide_as_it_reaches():
-    (line,) = warned(nn.Conv2d(1, 1, 3, stride=2, dilation=2), 1, 10, 10)
+    (line,) = warnings_of(nn.Conv2d(1, 1, 3, stride=2, dilation=2), 1, 10, 10)
     assert "(10 - 5 + 2·0) / 2 + 1 = 3.5" in line
 
 
 def test_poolings_that_round_up_see_every_row():
-    assert warned(nn.MaxPool2d(3, 2, ceil_mode=True), 1, 10, 10) == []
+    assert warnings_of(nn.MaxPool2d(3, 2, ceil_mode=True), 1, 10, 10) == []
 
 
-def test_layers_that_leave_the_same_out_are_told_in_one_line():
-    lines = warned(nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(1, 1, 1), nn.MaxPool2d(2)), 1, 7, 7)
+def test_layers_that_miss_the_same_pixels_share_one_warning():
+    lines = warnings_of(nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(1, 1, 1), nn.MaxPool2d(2)), 1, 7, 7)
     assert [line.partition(":")[0] for line in lines] == ["0 and 1 more"]
 
 
-def test_a_receptive_field_beyond_the_image_is_told_from_where_it_begins():
+def test_the_warning_names_the_first_layer_whose_receptive_field_exceeds_the_image():
     convolutions = (nn.Conv2d(1, 1, 3, padding=1) for _ in range(5))
-    (line,) = warned(nn.Sequential(*convolutions), 1, 7, 7)
+    (line,) = warnings_of(nn.Sequential(*convolutions), 1, 7, 7)
     assert line.startswith("from 3 on, 2 of 5 convolutions and poolings have a receptive field (9 pixels and more)")
     assert "7×7 image" in line
 
 
-def test_a_receptive_field_as_large_as_the_image_is_not_warned_of():
-    assert warned(nn.Sequential(nn.Conv2d(1, 1, 5), nn.Conv2d(1, 1, 3)), 1, 7, 7) == []
+def test_a_receptive_field_as_large_as_the_image_gives_no_warning():
+    assert warnings_of(nn.Sequential(nn.Conv2d(1, 1, 5), nn.Conv2d(1, 1, 3)), 1, 7, 7) == []
 
 
-def test_a_convolution_on_a_map_of_one_pixel_is_told():
-    lines = warned(nn.Sequential(nn.Conv2d(1, 1, 8), nn.Conv2d(1, 1, 3, padding=1)), 1, 8, 8)
-    assert any(line.startswith("1: works on a map of 1×1, where only the centre") for line in lines)
+def test_a_convolution_on_a_map_of_one_pixel_gives_a_warning():
+    lines = warnings_of(nn.Sequential(nn.Conv2d(1, 1, 8), nn.Conv2d(1, 1, 3, padding=1)), 1, 8, 8)
+    assert any(line.startswith("1: its input is 1×1, so only the centre") for line in lines)
 
 
-def test_a_1x1_convolution_on_one_pixel_is_not():
-    assert warned(nn.Sequential(nn.Conv2d(1, 1, 8), nn.Conv2d(1, 1, 1)), 1, 8, 8) == []
+def test_a_1x1_convolution_on_one_pixel_gives_no_warning():
+    assert warnings_of(nn.Sequential(nn.Conv2d(1, 1, 8), nn.Conv2d(1, 1, 1)), 1, 8, 8) == []
 
 
-def test_parameters_that_are_not_run_are_told_with_their_count():
+def test_unused_parameters_give_a_warning_with_their_count():
     with torch.device("meta"):
         net = GoogLeNet(aux_heads=True, in_channels=3, num_classes=10)
-    lines = [line for line in warned(net, 3, 64, 64) if "not run" in line]
-    assert lines == ["aux1, aux2: 4,350,484 parameters that are not run in evaluation"]
+    lines = [line for line in warnings_of(net, 3, 64, 64) if "not used" in line]
+    assert lines == ["aux1, aux2: 4,350,484 parameters are not used in evaluation"]
 
 
 def test_a_net_that_fits_its_images_has_no_warnings(info):
@@ -450,7 +455,7 @@ def test_a_net_that_fits_its_images_has_no_warnings(info):
     assert "note:" not in info("model=lenet5")[1]
 
 
-def test_warnings_stand_under_the_table_and_in_json(info):
+def test_warnings_are_below_the_table_and_in_json(info):
     out = info(f"{CUSTOM}Ragged data=synthetic data.image_size=10")[1]
     notes = [line for line in out.splitlines() if line.startswith("note: ")]
     (line,) = json.loads(info(f"{CUSTOM}Ragged data=synthetic data.image_size=10 --json")[1])["warnings"]
@@ -463,7 +468,7 @@ def test_warnings_stand_under_the_table_and_in_json(info):
 
 @pytest.mark.parametrize("form", ["", "--json", "--csv"])
 @pytest.mark.parametrize(("knob", "layer"), [("", "Conv2d"), ("+model.pool=true", "MaxPool2d")])
-def test_a_net_that_shrinks_its_images_to_nothing_is_told_with_the_rows_so_far(info, form, knob, layer):
+def test_a_net_that_shrinks_its_images_to_nothing_prints_its_rows_up_to_there(info, form, knob, layer):
     code, out, err = info(f"{CUSTOM}Shrinking {knob} {form}")
     assert code == 2
     assert [row[0] for row in table_of(out)] == ["features.0", "features.1", "features.2", "features.3"]
@@ -476,10 +481,12 @@ def test_the_same_net_runs_on_larger_images(info):
     assert info(f"{CUSTOM}Shrinking data=synthetic data.image_size=40")[0] == 0
 
 
-def test_a_layer_that_meets_another_shape_than_it_takes_is_named(info):
+def test_a_layer_that_gets_a_wrong_shape_is_named(info):
     code, _, err = info(f"{CUSTOM}WrongInput")
     assert code == 2
-    assert err.startswith("cnnbench: linear (Linear): does not take 784, what an image of 28×28 has become: ")
+    assert err.startswith(
+        "cnnbench: linear (Linear): does not accept 784, the shape of an image of 28×28 at this layer: "
+    )
     assert err.count("\n") == 1
 
 
@@ -499,20 +506,20 @@ def test_a_knob_that_makes_a_net_shrink_its_images_to_nothing_is_one_line(info):
         ("lenet5", "cnnbench: lenet5: expected key=value, as in seed=1"),
         (
             "model.depth=3",
-            "cnnbench: model.depth: lenet5 has no depth; it has: kernel_size, stride, activation, pooling",
+            "cnnbench: model.depth: LeNet5 has no depth; it has: kernel_size, stride, activation, pooling",
         ),
         ("data.image_size=16", "cnnbench: data.image_size=16: LeNet5 takes images of 32×32 pixels"),
         ("model=custom", "cnnbench: model._target_: a value is missing; for a net of your own: "),
     ],
 )
-def test_a_mistake_is_told_in_one_line(info, arguments, line):
+def test_a_mistake_gives_one_line(info, arguments, line):
     code, out, err = info(arguments)
     assert (code, out) == (2, "")
     assert err.startswith(line)
     assert err.count("\n") == 1
 
 
-def test_a_batch_that_no_net_with_batch_norm_can_train_on_does_not_keep_the_table_back(info):
+def test_the_table_is_printed_also_if_batch_norm_cannot_train_on_the_batch(info):
     code, out, err = info("model=resnet18 model.stem=imagenet batch_size=1 data=cifar10")
     assert code in (0, 2)
     assert table_of(out)[-1][0] == "total"

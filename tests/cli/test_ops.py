@@ -1,4 +1,4 @@
-"""`python -m cnnbench ops`: the documents' numbers, both speeds, the edges of a picture, and its mistakes in one line."""
+"""`python -m cnnbench ops`: the documents' numbers, both speeds, the edges of an image, and errors in one line."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from scipy.signal import convolve2d
 from torch import nn
 
 import cnnbench.cli.ops as command_module
-import cnnbench.complexity.textbook_examples as worked
 from cnnbench.__main__ import main
-from cnnbench.cli.ops import SIDE, draw_edges, edges, median_times, read_grey
+from cnnbench.cli.ops import SIDE, draw_edges, laplacian_edges, median_times, read_grey_image
+from cnnbench.complexity import textbook_examples
 
 LAPLACIAN = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]])
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -33,25 +33,25 @@ def quick_times(nets, *_) -> list[float]:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Speeds are not measured."""
+    """Replaces the measured speeds by fixed ones."""
     monkeypatch.setattr(command_module, "median_times", quick_times)
 
 
 @pytest.fixture
 def few(monkeypatch, quick):
-    """One example is computed, speeds are not measured."""
-    monkeypatch.setattr(worked, "EXAMPLES", worked.EXAMPLES[:1])
+    """Computes one example only, with fixed speeds."""
+    monkeypatch.setattr(textbook_examples, "EXAMPLES", textbook_examples.EXAMPLES[:1])
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Edges reach no file."""
+    """Draws no edges."""
     monkeypatch.setattr(command_module, "draw_edges", lambda *_: None)
 
 
 @pytest.fixture
 def command(capsys, monkeypatch, tmp_path):
-    """Runs `ops` with these arguments in a folder of its own: exit code, stdout, stderr."""
+    """Runs `ops` with these arguments in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments) -> tuple[int, str, str]:
@@ -63,7 +63,7 @@ def command(capsys, monkeypatch, tmp_path):
 
 @dataclass(frozen=True)
 class Printed:
-    """What a command without arguments leaves behind."""
+    """Exit code, output and folder of a command without arguments."""
 
     code: int
     out: str
@@ -102,7 +102,7 @@ def assert_refused(result: tuple[int, str, str], *words: str) -> None:
 # ---- the books' numbers -------------------------------------------------------------------------------------------
 
 
-def test_a_command_that_finds_everything_as_in_the_book_ends_with_0(printed):
+def test_the_exit_code_is_0_if_all_examples_are_as_in_the_book(printed):
     assert printed.code == 0
 
 
@@ -112,57 +112,51 @@ def test_every_example_is_as_in_the_book(printed):
     assert [line for line in examples if line.startswith("  ") and not line.endswith(", as in the book")] == []
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "[[25, 31], [43, 49]]",
-        "[2, 8, 8]",
-        "[2, 4, 4]",
-        "[1, 30, 30]",
-        "[1, 32, 32]",
-        "[1, 34, 34]",
-        "[[20, 28], [44, 52]]",
-        "[[6, 8], [14, 16]]",
-        "[[3.5, 5.5], [11.5, 13.5]]",
-        "[3]",
-        "[1, 1, 4, 4]",
-        "[2, 4]",
-        "4.5",
-        "75",
-        "180",
-        "11,520,000",
-        "28,800",
-        "1,025",
-        "9",
-        "27",
-        "49",
-        "168",
-        "151,200",
-        "[156, 2,416, 48,120, 10,164, 850]",
-        "61,706",
-        "[122,304, 241,600, 400, 48,120, 10,080, 840]",
-        "423,344",
-        "11,185,034",
-        "35,529,728",
-    ],
-)
-def test_the_documents_number_is_there(printed, value):
-    assert f"  {value}, as in the book\n" in printed.out
+DOCUMENTS = [
+    "[[25, 31], [43, 49]]",
+    "[2, 8, 8]",
+    "[2, 4, 4]",
+    "[1, 30, 30]",
+    "[1, 32, 32]",
+    "[1, 34, 34]",
+    "[[20, 28], [44, 52]]",
+    "[[6, 8], [14, 16]]",
+    "[[3.5, 5.5], [11.5, 13.5]]",
+    "[3]",
+    "[1, 1, 4, 4]",
+    "[2, 4]",
+    "4.5",
+    "75",
+    "180",
+    "11,520,000",
+    "28,800",
+    "1,025",
+    "9",
+    "27",
+    "49",
+    "168",
+    "151,200",
+    "[156, 2,416, 48,120, 10,164, 850]",
+    "61,706",
+    "[122,304, 241,600, 400, 48,120, 10,080, 840]",
+    "423,344",
+    "11,185,034",
+    "35,529,728",
+]
+
+
+def test_the_documents_numbers_are_printed(printed):
+    assert [value for value in DOCUMENTS if f"  {value}, as in the book\n" not in printed.out] == []
 
 
 @pytest.mark.parametrize(("question", "value"), [("W 7, F 3, S 1, P 0", 5), ("W 7, F 3, S 2, P 0", 3)])
-def test_the_documents_sizes_are_there(printed, question, value):
+def test_the_documents_sizes_are_printed(printed, question, value):
     assert re.search(rf"^  {question} +{value}, as in the book$", printed.out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("example", worked.EXAMPLES, ids=lambda example: example.question)
-def test_an_example_says_what_it_asks_in_a_line_of_its_own(printed, example):
-    assert len(re.findall(rf"^  {re.escape(example.question)}  ", printed.out, re.MULTILINE)) >= 1
-
-
-def test_an_example_that_comes_out_otherwise_is_told_and_ends_with_1(command, quick, undrawn, monkeypatch):
-    wrong = worked.Example("sizes", "the answer", 42, lambda: [1.5, 2000])
-    monkeypatch.setattr(worked, "EXAMPLES", [wrong, worked.EXAMPLES[0]])
+def test_an_example_with_another_value_is_printed_and_gives_exit_code_1(command, quick, undrawn, monkeypatch):
+    wrong = textbook_examples.Example("sizes", "a wrong example", 42, lambda: [1.5, 2000])
+    monkeypatch.setattr(textbook_examples, "EXAMPLES", [wrong, textbook_examples.EXAMPLES[0]])
     code, out, error = command()
     assert (code, error) == (1, "")
     assert "  [1.5, 2,000], but the book has 42\n" in out
@@ -172,7 +166,7 @@ def test_an_example_that_comes_out_otherwise_is_told_and_ends_with_1(command, qu
 # ---- speeds -------------------------------------------------------------------------------------------------------
 
 
-def test_both_nets_speeds_are_told_and_their_ratio(printed):
+def test_the_speeds_of_both_nets_and_their_ratio_are_printed(printed):
     rows = {
         name: re.search(rf"^  {name}( +[\d.]+ (?:ms|×)){{3}}$", printed.out, re.MULTILINE)
         for name in ("by hand", "PyTorch's layers", "ratio")
@@ -183,13 +177,13 @@ def test_both_nets_speeds_are_told_and_their_ratio(printed):
     assert rows["ratio"][0].split()[1:] == ["0.5", "×"] * 3
 
 
-def test_the_two_nets_are_told_to_answer_alike(printed):
-    difference = re.search(r"largest difference of their answers, with the same weights: (\S+)", printed.out)
+def test_the_logits_of_both_nets_are_printed_to_agree(printed):
+    difference = re.search(r"largest difference of the logits, with the same weights: (\S+)", printed.out)
     assert float(difference[1]) < 1e-5
 
 
 @pytest.mark.slow
-def test_measured_times_are_what_the_nets_took(few, undrawn, command, monkeypatch):
+def test_measured_times_are_printed(few, undrawn, command, monkeypatch):
     def measured(nets, batch, gradients, rounds):
         return median_times(nets, batch, gradients, rounds=3, warm_up=1)
 
@@ -207,7 +201,7 @@ def test_measured_times_are_what_the_nets_took(few, undrawn, command, monkeypatc
 
 
 @pytest.mark.slow
-def test_the_number_of_threads_is_left_as_it_was(few, undrawn, command):
+def test_the_number_of_threads_is_restored(few, undrawn, command):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -218,7 +212,7 @@ def test_the_number_of_threads_is_left_as_it_was(few, undrawn, command):
 
 
 class Timed(nn.Module):
-    """Moves a clock by what its turn takes."""
+    """Advances a clock by the given duration of each call."""
 
     def __init__(self, clock: list[float], turns: list[float]) -> None:
         super().__init__()
@@ -245,7 +239,7 @@ def test_a_time_is_the_median_of_the_rounds_after_the_warm_up(monkeypatch, gradi
 # ---- edges --------------------------------------------------------------------------------------------------------
 
 
-def test_edges_are_drawn_to_edges_png_beside_the_picture(printed):
+def test_edges_are_drawn_to_edges_png(printed):
     assert printed.out.endswith("edges by the Laplacian: edges.png\n")
     assert [path.name for path in printed.folder.iterdir()] == ["edges.png"]
     assert (printed.folder / "edges.png").read_bytes().startswith(PNG)
@@ -255,7 +249,7 @@ def test_edges_are_drawn_to_edges_png_beside_the_picture(printed):
     assert min(half.std() for half in halves) > 10
 
 
-def test_edges_of_a_picture_of_ones_own_are_drawn_where_one_says(few, command, square, tmp_path):
+def test_edges_of_a_given_image_are_drawn_to_the_given_file(few, command, square, tmp_path):
     code, out, error = command("--image", square, "--out", tmp_path / "mine.png")
     assert (code, error) == (0, "")
     assert out.endswith(f"edges by the Laplacian: {tmp_path / 'mine.png'}\n")
@@ -264,7 +258,7 @@ def test_edges_of_a_picture_of_ones_own_are_drawn_where_one_says(few, command, s
 
 
 def test_the_drawing_shows_the_square_and_its_outline(few, square, tmp_path):
-    draw_edges(read_grey(square), tmp_path / "out.png")
+    draw_edges(read_grey_image(square), tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as drawn:
         left, right = np.hsplit(np.asarray(drawn.convert("L")), 2)
     row = left.shape[0] // 2
@@ -274,25 +268,25 @@ def test_the_drawing_shows_the_square_and_its_outline(few, square, tmp_path):
     assert right[row].min() == 0
 
 
-def test_an_svg_is_written_where_the_name_says_so(few, command, tmp_path):
+def test_a_name_that_ends_in_svg_gives_an_svg(few, command, tmp_path):
     assert command("--out", "x.svg")[0] == 0
     assert "<svg" in (tmp_path / "x.svg").read_text(encoding="utf-8")
 
 
-def test_edges_are_the_laplacian_by_scipy(square):
-    picture = read_grey(square)
+def test_edges_of_a_square_equal_scipys_laplacian(square):
+    picture = read_grey_image(square)
     expected = convolve2d(np.asarray(picture, dtype=float), LAPLACIAN, mode="valid")
-    assert np.array_equal(edges(picture).numpy(), expected)
+    assert np.array_equal(laplacian_edges(picture).numpy(), expected)
 
 
-def test_edges_of_any_picture_are_the_laplacian_by_scipy():
+def test_edges_of_random_pixels_equal_scipys_laplacian():
     pixels = np.random.default_rng(0).integers(0, 256, (31, 17), dtype=np.uint8)
-    found = edges(Image.fromarray(pixels)).numpy()
+    found = laplacian_edges(Image.fromarray(pixels)).numpy()
     assert np.array_equal(found, convolve2d(pixels.astype(float), LAPLACIAN, mode="valid"))
 
 
-def test_there_are_edges_at_the_border_of_a_square_and_nowhere_else(square):
-    found = edges(read_grey(square)).numpy()
+def test_edges_of_a_square_are_only_at_its_border(square):
+    found = laplacian_edges(read_grey_image(square)).numpy()
     assert found.shape == (46, 58)  # one pixel less on each side
     border = np.zeros((48, 60), bool)
     border[13:35, 19:41] = True
@@ -303,19 +297,19 @@ def test_there_are_edges_at_the_border_of_a_square_and_nowhere_else(square):
 
 
 @pytest.mark.parametrize(("size", "shrunk"), [((4 * SIDE, 2 * SIDE), (SIDE, SIDE // 2)), ((SIDE, 7), (SIDE, 7))])
-def test_a_picture_is_shrunk_and_never_enlarged(tmp_path, size, shrunk):
+def test_an_image_is_reduced_and_never_enlarged(tmp_path, size, shrunk):
     Image.new("L", size).save(tmp_path / "x.png")
-    assert read_grey(tmp_path / "x.png").size == shrunk
+    assert read_grey_image(tmp_path / "x.png").size == shrunk
 
 
-def test_a_picture_of_3_by_3_has_one_place_for_an_edge(tmp_path):
+def test_edges_of_3_by_3_pixels_are_one_number(tmp_path):
     Image.fromarray(np.diag([0, 10, 0]).astype(np.uint8)).save(tmp_path / "x.png")
-    assert edges(read_grey(tmp_path / "x.png")).tolist() == [[80]]
+    assert laplacian_edges(read_grey_image(tmp_path / "x.png")).tolist() == [[80]]
 
 
 def test_a_picture_in_colour_is_read_in_grey(tmp_path):
     Image.new("RGB", (5, 5), (200, 100, 50)).save(tmp_path / "x.png")
-    picture = read_grey(tmp_path / "x.png")
+    picture = read_grey_image(tmp_path / "x.png")
     assert picture.mode == "L"
     assert picture.getpixel((2, 2)) == pytest.approx(0.299 * 200 + 0.587 * 100 + 0.114 * 50, abs=1)  # ITU-R 601
 
@@ -323,15 +317,15 @@ def test_a_picture_in_colour_is_read_in_grey(tmp_path):
 def test_sixteen_bits_are_scaled_to_eight_not_clipped(tmp_path):
     values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     Image.fromarray(values).save(tmp_path / "x.png")
-    assert np.abs(np.asarray(read_grey(tmp_path / "x.png"), dtype=float) - values / 257).max() <= 1
+    assert np.abs(np.asarray(read_grey_image(tmp_path / "x.png"), dtype=float) - values / 257).max() <= 1
 
 
-def test_a_photograph_lies_as_its_exif_says(tmp_path):
+def test_a_photograph_is_rotated_by_its_exif(tmp_path):
     stored = np.arange(144, dtype=np.uint8).reshape(9, 16)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     Image.fromarray(stored).save(tmp_path / "x.png", exif=exif)
-    assert np.array_equal(read_grey(tmp_path / "x.png"), np.rot90(stored, -1))
+    assert np.array_equal(read_grey_image(tmp_path / "x.png"), np.rot90(stored, -1))
 
 
 # ---- mistakes -----------------------------------------------------------------------------------------------------
@@ -374,28 +368,28 @@ def test_a_picture_that_unpacks_to_more_than_memory_should_hold_is_refused(comma
     assert_refused(command("--image", square), f"{square}: ")
 
 
-def test_nothing_is_said_of_what_a_pictures_decoder_stumbles_on(few, undrawn, command, square, tmp_path):
-    exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x05\x00"  # says five entries and holds none: Pillow warns
+def test_warnings_of_an_image_decoder_are_hidden(few, undrawn, command, square, tmp_path):
+    exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x05\x00"  # five entries in the header, none in the file: Pillow warns
     Image.open(square).save(tmp_path / "odd.jpg", exif=exif)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         code, _, error = command("--image", tmp_path / "odd.jpg")
     assert (code, error) == (0, "")
-    assert [str(warning.message) for warning in said if warning.category is UserWarning] == []
+    assert [str(warning.message) for warning in caught if warning.category is UserWarning] == []
 
 
 @pytest.mark.parametrize("size", [(2, 2), (2, 50), (50, 1)])
-def test_a_picture_that_the_kernel_does_not_fit_is_refused(command, tmp_path, size):
+def test_an_image_smaller_than_the_kernel_is_refused(command, tmp_path, size):
     Image.new("L", size).save(tmp_path / "x.png")
     assert_refused(command("--image", "x.png"), f"x.png: {size[0]}×{size[1]} pixels, expected at least 3×3")
 
 
-def test_a_picture_that_is_too_narrow_only_once_it_is_shrunk_is_told_its_own_size(command, tmp_path):
+def test_an_image_that_is_too_narrow_after_reduction_is_refused_with_its_original_size(command, tmp_path):
     Image.new("L", (5000, 5)).save(tmp_path / "x.png")
     assert_refused(command("--image", "x.png"), "5000×5")
 
 
-def test_an_out_in_a_folder_that_there_is_not_is_refused_before_anything_is_done(command):
+def test_an_out_in_a_missing_folder_is_refused_before_anything_is_done(command):
     assert_refused(command("--out", "absent/out.png"), "--out absent/out.png: there is no folder absent")
 
 
@@ -408,11 +402,11 @@ def test_an_out_that_cannot_be_written_is_refused(few, command, tmp_path, name, 
 
 
 @pytest.mark.parametrize("arguments", [["--nosuch"], ["x.png"], ["--image"]])
-def test_arguments_that_there_are_none_of_are_refused(command, arguments):
+def test_unknown_arguments_are_refused(command, arguments):
     assert_refused(command(*arguments), "type python -m cnnbench ops --help")
 
 
-def test_help_tells_of_both_options_and_imports_no_torch():
+def test_help_lists_both_options_and_imports_no_torch():
     code = (
         "import sys; from cnnbench.__main__ import main\n"
         "try: main(['ops', '--help'])\n"

@@ -1,4 +1,4 @@
-"""`python -m cnnbench plan`: what it shows, and that it leaves everything as it was."""
+"""`cnnbench plan`: its output, and that it writes nothing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import sys
 import pytest
 
 from cnnbench.__main__ import main
-from cnnbench.cli.plan import factors
+from cnnbench.cli.plan import factor_confounds
 from cnnbench.cli.plan import main as plan_main
 from cnnbench.errors import ConfigError
-from cnnbench.report.analysis.confounds import number, several
-from cnnbench.sweep.estimate import Estimate
+from cnnbench.report.analysis.confounds import join_values, value_text
 from cnnbench.sweep.launcher import freeze_to_disk
-from sweeping import SMALL, leave, plan, quickly, tree  # noqa: F401
+from cnnbench.sweep.time_estimates import Estimate
+from sweeping import SMALL, in_this_process, plan, tree, write_run  # noqa: F401
 
 ROW_6 = ["sweep.cells=[{model:plain18,optimizer.lr:0.005},{model:resnet18,optimizer.lr:0.01}]", "seed=0,1"]
 PLANS = """
@@ -28,14 +28,14 @@ sys.exit(code)
 
 
 @pytest.fixture
-def shown(quickly, capsys):
-    """Shows a plan; gives its lines."""
+def printed_plan(in_this_process, capsys):
+    """Prints a plan; returns its lines."""
 
-    def shown(*arguments):
+    def printed_plan(*arguments):
         plan_main([*SMALL, *arguments])
         return capsys.readouterr().out.splitlines()
 
-    return shown
+    return printed_plan
 
 
 def line_with(lines, *words):
@@ -43,12 +43,12 @@ def line_with(lines, *words):
     return found
 
 
-# ---- as it is typed ----------------------------------------------------------------------------------------------------------
+# ---- in its own process ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def typed(tmp_path_factory):
-    """A plan in a process of its own, beside a sweep that is there: what it showed, and the folder before and after."""
+    """`plan` in its own process, in a folder with another sweep: its output, and the folder before and after."""
     folder = tmp_path_factory.mktemp("typed")
     (folder / "runs" / "other").mkdir(parents=True)
     (folder / "runs" / "other" / "notes.txt").write_text("mine")
@@ -65,127 +65,131 @@ def test_a_plan_writes_nothing(typed):
     assert before == after
 
 
-def test_a_plans_own_process_imports_no_torch(typed):
+def test_plan_imports_no_torch(typed):
     done = typed[0]
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_plan_of_processes_of_its_own_shows_the_same_as_one_of_this_process(typed, shown):
+def test_plan_prints_the_same_in_its_own_process_and_in_this_one(typed, printed_plan):
     def without_hashes(lines):
         return [line.split("_")[:2] if "_seed" in line else line for line in lines if "unknown" not in line]
 
-    here = shown("-m", "model=lenet5,simplecnn", "seed=0,1")
+    here = printed_plan("-m", "model=lenet5,simplecnn", "seed=0,1")
     assert without_hashes(typed[0].stdout.splitlines()) == without_hashes(here)
 
 
-# ---- what is shown -------------------------------------------------------------------------------------------------------------
+# ---- output ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_line_says_where_how_many_and_how(shown):
-    head = shown("name=mine", "seed=0,1,2", "sweep.slots=2")[0]
+def test_the_first_line_has_the_directory_the_jobs_and_the_slots(printed_plan):
+    head = printed_plan("name=mine", "seed=0,1,2", "sweep.slots=2")[0]
     assert head.startswith("runs/mine: 3 jobs, 3 to run, 2 at a time, ")
 
 
-def test_dash_m_may_be_left_out(shown):
-    assert shown("-m", "seed=0,1") == shown("seed=0,1")
+def test_m_is_optional(printed_plan):
+    assert printed_plan("-m", "seed=0,1") == printed_plan("seed=0,1")
 
 
-def test_each_job_has_a_row_with_its_net_and_its_steps(shown):
-    lines = shown("model=lenet5,simplecnn", "seed=3")
+def test_each_job_has_a_row_with_its_parameters_and_steps(printed_plan):
+    lines = printed_plan("model=lenet5,simplecnn", "seed=3")
     assert line_with(lines, "lenet5 ", "pending").split()[1:] == ["pending", "61,706", "8", "?", "?"]
     assert sum("_seed3_" in line or "pending" in line for line in lines) == 2
 
 
-def test_the_question_and_what_its_author_says_of_the_cost_are_shown(shown):
-    lines = shown("sweep.question='why so?'", "sweep.cost='an hour'", "seed=0,1")
-    assert lines[1:3] == ["why so?", "its file says: an hour"]
+def test_the_question_and_the_stated_cost_are_printed(printed_plan):
+    lines = printed_plan("sweep.question='why so?'", "sweep.cost='an hour'", "seed=0,1")
+    assert lines[1:3] == ["why so?", "cost, as the experiment states it: an hour"]
 
 
-def test_notes_are_shown(shown):
-    assert "1 of 3 jobs were asked for twice, and are run once" in shown("seed=0,1,1")
+def test_notes_are_printed(printed_plan):
+    assert "1 of 3 jobs were requested twice, and are run once" in printed_plan("seed=0,1,1")
 
 
-def test_a_state_says_what_becomes_of_the_job(shown):
+def test_the_state_says_whether_a_job_runs_again(printed_plan):
     jobs = freeze_to_disk(plan("name=mine", "seed=range(5)"), "typed").jobs
     for planned, state in zip(jobs, ("done", "failed", "interrupted", "running"), strict=False):
-        leave(planned, state)
-    lines = shown("name=mine", "seed=range(5)")
-    states = ["done", "failed, stays", "interrupted", "interrupted", "pending"]
+        write_run(planned, state)
+    lines = printed_plan("name=mine", "seed=range(5)")
+    states = ["done", "failed, not run again", "interrupted", "interrupted", "pending"]
     for planned, state in zip(jobs, states, strict=True):
         assert line_with(lines, f"{planned.job.label} ").split("  ")[1].strip() == state
     assert lines[0].startswith("runs/mine: 5 jobs, 1 done already, 3 to run, 2 of them resumed, ")
 
 
-def test_a_job_that_is_run_again_says_so(shown):
+def test_a_rerun_job_is_marked(printed_plan):
     (planned,) = freeze_to_disk(plan("name=mine", "seed=0"), "typed").jobs
-    leave(planned, "done", code="other")
-    assert "pending, again" in line_with(
-        shown("name=mine", "seed=0", "sweep.stale=rerun"), f"{planned.job.label} ", "again"
+    write_run(planned, "done", code="other")
+    assert "pending, run again" in line_with(
+        printed_plan("name=mine", "seed=0", "sweep.stale=rerun"), f"{planned.job.label} ", "again"
     )
 
 
-def test_a_sweep_that_is_done_has_nothing_to_run_and_no_time(shown):
+def test_a_finished_sweep_has_nothing_to_run_and_no_time(printed_plan):
     for planned in freeze_to_disk(plan("name=mine", "seed=0,1"), "typed").jobs:
-        leave(planned, "done")
-    lines = shown("name=mine", "seed=0,1")
+        write_run(planned, "done")
+    lines = printed_plan("name=mine", "seed=0,1")
     assert lines[0] == "runs/mine: 2 jobs, 2 done already, nothing to run"
     assert not any(line.startswith("time:") for line in lines)
 
 
-def test_more_than_forty_jobs_are_shown_as_cells(shown):
-    lines = shown("model=lenet5,simplecnn", "seed=range(21)")
+def test_more_than_forty_jobs_are_printed_as_cells(printed_plan):
+    lines = printed_plan("model=lenet5,simplecnn", "seed=range(21)")
     assert line_with(lines, "model", "jobs", "done").split()[:3] == ["model", "jobs", "done"]
     assert line_with(lines, "lenet5 ", "61,706").split()[:4] == ["lenet5", "21", "0", "61,706"]
 
 
 @pytest.mark.slow
-def test_all_of_many_jobs_are_shown_when_that_is_asked(shown):
-    assert sum("_seed" in line for line in shown("--jobs", "seed=range(41)", "name=x", "init=torch,paddle")) == 82
+def test_jobs_prints_a_row_per_job_of_a_large_sweep(printed_plan):
+    assert (
+        sum("_seed" in line for line in printed_plan("--jobs", "seed=range(41)", "name=x", "init=torch,paddle")) == 82
+    )
 
 
-# ---- factors -------------------------------------------------------------------------------------------------------------------
+# ---- factors ---------------------------------------------------------------------------------------------------------
 
 
-def test_two_arms_at_two_learning_rates_are_told_to_differ_in_them(shown):
-    lines = shown(*ROW_6)
+def test_two_nets_at_two_learning_rates_are_reported_as_confounded(printed_plan):
+    lines = printed_plan(*ROW_6)
     at = lines.index("model: plain18, resnet18")
-    assert "  besides, learning rate: 0.005 / 0.01" in lines[at:]
-    assert any(line.startswith("  besides, parameters: ") for line in lines[at:])
+    assert "  also differs: learning rate 0.005 / 0.01" in lines[at:]
+    assert any(line.startswith("  also differs: parameters ") for line in lines[at:])
 
 
-def test_two_arms_at_two_learning_rates_are_named_in_the_plan_itself(quickly):
-    (of_model, of_lr) = factors(plan(*ROW_6))
+def test_factor_confounds_finds_the_learning_rate(in_this_process):
+    (of_model, of_lr) = factor_confounds(plan(*ROW_6))
     assert of_model.differing.keys() == {"lr", "params", "macs"}
     assert of_lr.differing.keys() >= {"params", "macs"}
 
 
-def test_a_grid_tells_no_learning_rate(shown):
-    assert not any("learning rate" in line for line in shown("model=lenet5,simplecnn", "optimizer.lr=0.1,0.2"))
+def test_a_full_grid_has_no_confounded_learning_rate(printed_plan):
+    assert not any("learning rate" in line for line in printed_plan("model=lenet5,simplecnn", "optimizer.lr=0.1,0.2"))
 
 
-def test_optimizers_that_begin_at_rates_of_their_own_are_told(shown):
-    assert any(line.startswith("  besides, learning rate: ") for line in shown("optimizer=adam,sgd"))
+def test_optimizers_with_different_default_learning_rates_are_confounded(printed_plan):
+    assert any(line.startswith("  also differs: learning rate ") for line in printed_plan("optimizer=adam,sgd"))
 
 
-def test_batch_sizes_are_told_to_differ_in_steps(shown):
-    assert "  besides, steps: 8 / 14" in shown("batch_size=32,16")
+def test_batch_sizes_also_differ_in_steps(printed_plan):
+    assert "  also differs: steps 8 / 14" in printed_plan("batch_size=32,16")
 
 
-def test_values_in_pairs_are_told(shown):
-    assert "  besides, clip_grad: null / 1.0" in shown("sweep.zip={init:[torch,paddle],clip_grad:[null,1.0]}")
+def test_zipped_keys_are_confounded(printed_plan):
+    assert "  also differs: clip_grad null / 1.0" in printed_plan(
+        "sweep.zip={init:[torch,paddle],clip_grad:[null,1.0]}"
+    )
 
 
-def test_nets_on_images_of_other_sizes_are_told_so(shown):
-    lines = shown("model=lenet5,mnist_cnn")
-    assert "  besides, image: 1×32×32 / 1×28×28" in lines
+def test_nets_on_images_of_different_size_are_confounded(printed_plan):
+    lines = printed_plan("model=lenet5,mnist_cnn")
+    assert "  also differs: image 1×32×32 / 1×28×28" in lines
 
 
-def test_the_baseline_is_marked(shown):
-    assert "init: torch, paddle (baseline)" in shown("init=torch,paddle", "sweep.baseline={init:paddle}")
+def test_the_baseline_is_marked(printed_plan):
+    assert "init: torch, paddle (baseline)" in printed_plan("init=torch,paddle", "sweep.baseline={init:paddle}")
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "text"),
     [
         ([1000], "1,000"),
         ([0.1, 0.2], "0.1 or 0.2"),
@@ -196,76 +200,76 @@ def test_the_baseline_is_marked(shown):
         ([True], "true"),
     ],
 )
-def test_the_values_of_an_arm_are_told_in_few_words(values, told):
-    assert several(values) == told
+def test_the_values_of_a_variant_are_joined_and_many_are_shortened(values, text):
+    assert join_values(values) == text
 
 
 def test_numbers_have_commas():
-    assert number(61706) == "61,706"
+    assert value_text(61706) == "61,706"
 
 
-# ---- time ----------------------------------------------------------------------------------------------------------------------
+# ---- time ------------------------------------------------------------------------------------------------------------
 
 
-def test_where_nothing_has_finished_the_time_is_unknown(shown):
-    assert shown("seed=0,1")[-1] == (
-        "time: unknown, as no run of these nets on these data has finished here; --measure times a few steps of each"
+def test_without_finished_runs_the_time_is_unknown(printed_plan):
+    assert printed_plan("seed=0,1")[-1] == (
+        "time: unknown, no run of these nets on these data has finished here; --measure times a few steps of each"
     )
 
 
 def finish_one():
     """A run of LeNet-5 that took 3 s and 700 MB, in another sweep."""
     (planned,) = freeze_to_disk(plan("name=before", "seed=0"), "typed").jobs
-    status = leave(planned, "done").path / "status.json"
+    status = write_run(planned, "done").path / "status.json"
     status.write_text(json.dumps({**json.loads(status.read_text()), "peak_mb": {"cpu": 700.0}}))
 
 
-def test_the_time_is_that_of_finished_runs_in_the_slots_that_there_are(shown):
+def test_the_time_is_estimated_from_finished_runs_and_slots(printed_plan):
     finish_one()
-    lines = shown("seed=1,2,3", "sweep.slots=2")
+    lines = printed_plan("seed=1,2,3", "sweep.slots=2")
     assert "time: 8.0 s for 3 jobs, 2 at a time (as a finished run)" in lines
     assert lines[-1] == "memory: up to 1,400 MB for 2 at a time"
     assert line_with(lines, "seed2 ").split()[-4:] == ["4.0", "s", "700", "MB"]
 
 
-def test_jobs_of_which_nothing_is_known_make_it_at_least(shown):
+def test_jobs_without_an_estimate_make_the_time_a_lower_bound(printed_plan):
     finish_one()
-    lines = shown("model=lenet5,simplecnn", "seed=1", "sweep.slots=1")
+    lines = printed_plan("model=lenet5,simplecnn", "seed=1", "sweep.slots=1")
     assert "time: at least 4.0 s for 2 jobs, 1 at a time (as a finished run)" in lines
-    assert any(
-        line.startswith("  1 of them are not counted, as none of their kind has finished here") for line in lines
-    )
+    assert any(line.startswith("  without 1 of them: no run of their kind has finished here") for line in lines)
 
 
-def test_each_cell_is_measured_once(shown, monkeypatch):
+def test_each_cell_is_measured_once(printed_plan, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "cnnbench.cli.plan.measured",
-        lambda configs: asked.extend(configs) or [Estimate(10.0, 100.0, "12 steps measured") for _ in configs],
+        "cnnbench.cli.plan.measure_each",
+        lambda configs, progress: (
+            asked.extend(configs) or [Estimate(10.0, 100.0, "12 steps measured") for _ in configs]
+        ),
     )
-    lines = shown("--measure", "init=torch,paddle", "seed=0,1,2", "sweep.slots=1")
+    lines = printed_plan("--measure", "init=torch,paddle", "seed=0,1,2", "sweep.slots=1")
     assert [config.init for config in asked] == ["torch", "paddle"]
     assert "time: 1 min for 6 jobs, 1 at a time (12 steps measured)" in lines
 
 
-def test_some_real_steps_are_measured_and_leave_nothing(shown, tmp_path):
-    lines = shown("--measure", "seed=0")
+def test_measuring_real_steps_writes_nothing(printed_plan, tmp_path):
+    lines = printed_plan("--measure", "seed=0")
     assert "(12 steps measured)" in line_with(lines, "time:", "1 jobs")
     assert tree(tmp_path) == {}
 
 
-# ---- mistakes ------------------------------------------------------------------------------------------------------------------
+# ---- error messages --------------------------------------------------------------------------------------------------
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(quickly, capsys):
+def test_an_error_is_one_line_and_exit_code_2(in_this_process, capsys):
     assert main(["plan", *SMALL, "seed=0,1", "optimizer.lr=0.1,fast"]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err == (
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
         "cnnbench: optimizer.lr=fast: expected a number above 0; for instance optimizer.lr=0.01 (job lr-fast_seed0)\n"
     )
 
 
-def test_a_flag_that_there_is_not_is_told():
+def test_an_unknown_flag_is_an_error():
     with pytest.raises(ConfigError, match=r"--fast; type python -m cnnbench plan --help$"):
         plan_main(["seed=0,1", "--fast"])

@@ -1,4 +1,4 @@
-"""What is seen of a data set before anything is trained: the sheet, and the facts, with PIL and NumPy as oracles."""
+"""The command `preview`: its sheet and facts, against PIL and NumPy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Previewed(NamedTuple):
     code: int
     out: str
     err: str
-    figures: list[Figure]  # that would have been drawn, which takes longest
+    figures: list[Figure]  # not drawn, since that takes longest
 
     @property
     def facts(self) -> dict:
@@ -44,7 +44,7 @@ class Previewed(NamedTuple):
 
 
 def anew(*arguments) -> Previewed:
-    """What the command prints in an empty folder."""
+    """The command's exit code, output and figures in an empty folder."""
     out, err, figures = StringIO(), StringIO(), []
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
         patch.chdir(folder)
@@ -59,7 +59,7 @@ preview = cache(anew)
 
 @pytest.fixture
 def drawing(tmp_path, monkeypatch, capsys):
-    """Runs the command in an empty folder, and lets it draw: exit code, stdout, stderr."""
+    """A function: runs the command with real drawing in an empty folder, returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def command(*arguments) -> tuple[int, str, str]:
@@ -79,7 +79,7 @@ def grid(figure) -> list[list]:
 
 
 def shown(axis) -> np.ndarray:
-    """(H, W, C) as it is drawn."""
+    """(H, W, C) pixels that an axis draws."""
     (image,) = axis.get_images()
     pixels = np.asarray(image.get_array())
     return pixels if pixels.ndim == 3 else pixels[..., None]
@@ -93,7 +93,7 @@ DIGITS = ["data=mnist5k", "--json"]
 
 
 @pytest.mark.slow
-def test_the_sheet_is_a_picture_in_the_folder_where_one_is(drawing, tmp_path):
+def test_the_sheet_is_written_to_the_current_folder(drawing, tmp_path):
     code, out, err = drawing(*SMALL)
     assert (code, err) == (0, "")
     assert [path.name for path in tmp_path.iterdir()] == ["preview_synthetic_none.png"]
@@ -117,7 +117,7 @@ def test_augmented_rows_make_the_sheet_higher(drawing, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sheet.pdf", "deeper/sheet.png"])
-def test_the_sheet_goes_where_one_says(drawing, tmp_path, name):
+def test_out_names_the_file_of_the_sheet(drawing, tmp_path, name):
     (tmp_path / "deeper").mkdir()
     code, out, _ = drawing(*SMALL, "--out", name)
     assert code == 0
@@ -161,7 +161,7 @@ def test_pixels_are_drawn_from_black_at_0_to_white_at_255():
     assert {axis.get_images()[0].get_clim() for axis in figure.axes} == {(0, 255)}
 
 
-def test_augmented_images_are_what_the_augmentation_makes_of_the_first_row():
+def test_augmented_images_are_augmentations_of_the_first_row():
     first, *others = grid(preview(*SMALL, "augment=flip", "augment.flip.p=1").figures[0])
     assert len(others) == 4
     for line in others:
@@ -176,7 +176,7 @@ def test_the_four_versions_of_an_image_differ():
 
 
 @pytest.mark.slow
-def test_the_sheet_is_the_same_each_time_and_another_for_another_seed():
+def test_the_sheet_depends_on_the_seed_only():
     runs = [preview(*COLOUR), anew(*COLOUR), preview(*COLOUR, "seed=1")]
     one, again, other = ([shown(axis).tobytes() for axis in run.figures[0].axes] for run in runs)
     assert one == again
@@ -196,14 +196,14 @@ def test_images_of_other_channels_are_drawn_too(drawing, tmp_path, channels):
     assert (tmp_path / "preview_synthetic_none.png").is_file()
 
 
-def test_images_are_drawn_at_the_size_at_which_the_augmentation_begins():
+def test_images_are_drawn_at_the_size_that_the_augmentation_starts_with():
     axes = grid(preview(*SMALL, "augment=notes", "--json").figures[0])
     assert axes[0][0].get_ylabel() == "as loaded\n35×35"
     assert axes[1][0].get_ylabel() == "augmented\n28×28"
 
 
 @pytest.mark.slow
-def test_a_net_says_at_which_size():
+def test_with_a_model_images_have_the_size_that_the_net_takes():
     own, for_net = preview(*DIGITS), preview(*DIGITS, "model=lenet5")
     assert (own.facts["size"], for_net.facts["size"]) == (28, 32)
     assert [shown(run.figures[0].axes[0]).shape for run in (own, for_net)] == [(28, 28, 1), (32, 32, 1)]
@@ -229,21 +229,21 @@ def test_classes_are_counted_as_numpy_counts_them():
     assert found["classes"] == {str(k): {"train": train[k], "val": val[k]} for k in range(10)}
 
 
-def test_what_is_measured_is_what_numpy_measures():
+def test_measured_mean_and_deviation_are_those_of_numpy():
     found = preview(*DIGITS).facts
     pixels = MNIST5k().read("train").pixels.numpy() / 255
     assert found["mean"] == {"stated": [0.1307], "measured": [pytest.approx(pixels.mean(), abs=1e-12)]}
     assert found["std"] == {"stated": [0.3081], "measured": [pytest.approx(pixels.std(), abs=1e-12)]}
 
 
-def test_each_channel_is_measured_for_itself():
+def test_each_channel_is_measured_separately():
     found = preview(*COLOUR).facts
     pixels = Synthetic(**SIZES, channels=3).read("train").pixels.numpy() / 255
     np.testing.assert_allclose(found["mean"]["measured"], pixels.mean((0, 2, 3)), atol=1e-12)
     np.testing.assert_allclose(found["std"]["measured"], pixels.std((0, 2, 3)), atol=1e-12)
 
 
-def test_what_is_measured_does_not_depend_on_the_augmentation():
+def test_measured_values_do_not_depend_on_the_augmentation():
     plain, augmented = preview(*PLAIN).facts, preview(*SMALL, "augment=notes", "--json").facts
     assert (plain["mean"], plain["std"]) == (augmented["mean"], augmented["std"])
 
@@ -270,7 +270,7 @@ def test_the_screen_shows_what_the_json_holds():
     assert f"split hash  {found['split_hash']}, labels {found['label_hash']}" in out
 
 
-def test_a_mean_that_is_off_is_told_with_what_to_type_and_typing_it_helps():
+def test_a_wrong_mean_is_reported_with_keys_that_correct_it():
     out = preview(*SMALL, "data.channels=3", "data.mean=[0.9,0.5,0.5]").out
     (line,) = [line for line in out.splitlines() if line.startswith("these differ; ")]
     typed = line.rpartition(": ")[2].split()
@@ -280,11 +280,11 @@ def test_a_mean_that_is_off_is_told_with_what_to_type_and_typing_it_helps():
     assert "these differ" not in helped.out
 
 
-def test_a_mean_that_is_right_is_not_said_to_be_off():
+def test_a_right_mean_is_not_reported():
     assert "these differ" not in preview("data=mnist5k").out
 
 
-def test_label_noise_does_not_change_what_is_measured():
+def test_label_noise_does_not_change_measured_values():
     clean, noisy = preview(*PLAIN).facts, preview(*PLAIN, "data.label_noise=0.5").facts
     assert clean["mean"] == noisy["mean"]
     assert clean["label_hash"] != noisy["label_hash"]
@@ -304,7 +304,7 @@ def test_the_test_split_is_not_read(monkeypatch, tmp_path):
     assert anew(*DIGITS, "augment=flip").facts["n"]["test"] == 500
 
 
-# ---- pictures of one's own -------------------------------------------------------------------------------------------
+# ---- the user's own pictures -----------------------------------------------------------------------------------------
 
 
 def pictures(top: Path, *names: str, side: int = 12) -> Path:
@@ -332,7 +332,7 @@ def test_a_class_whose_name_is_not_utf8_is_drawn(drawing, tmp_path):
     assert drawing("data=imagefolder", f"data.root={top}")[0] == 0
 
 
-def test_a_mean_that_was_measured_is_not_said_to_be_off(tmp_path):
+def test_a_measured_mean_is_not_reported(tmp_path):
     top = pictures(tmp_path / "pictures", "a", "b", side=64)
     code, out, _, _ = preview("data=imagefolder", f"data.root={top}", "data.image_size=8")
     assert code == 0

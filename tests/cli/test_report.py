@@ -62,7 +62,7 @@ def files(folder):
 # ---- what it writes ----------------------------------------------------------------------------------------------------------
 
 
-def test_it_writes_a_page_a_text_a_table_and_pictures_and_says_the_answer(sweep, capsys):
+def test_it_writes_page_text_table_and_figures_and_prints_the_answer(sweep, capsys):
     before = files(sweep)
     said = report(capsys, "runs/mine")
     names = ("accuracy", "curves", "confusion", "reliability")
@@ -71,20 +71,20 @@ def test_it_writes_a_page_a_text_a_table_and_pictures_and_says_the_answer(sweep,
     assert ANSWER in said
 
 
-def test_pictures_are_what_their_names_say(sweep, capsys):
+def test_figures_have_the_format_of_their_suffix(sweep, capsys):
     report(capsys, "runs/mine")
     assert (sweep / "figures" / "accuracy.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert "<svg" in (sweep / "figures" / "accuracy.svg").read_text()[:2000]
 
 
-def test_a_second_report_gives_the_same_files(sweep, capsys):
+def test_a_second_report_writes_the_same_files(sweep, capsys):
     report(capsys, "runs/mine")
     first = {name: (sweep / name).read_bytes() for name in files(sweep)}
     report(capsys, "runs/mine")
     assert {name for name in first if (sweep / name).read_bytes() != first[name]} <= {"report.html"}  # it says when
 
 
-def test_the_text_has_the_question_the_answer_and_the_pictures(sweep, capsys):
+def test_the_markdown_has_question_answer_and_figures(sweep, capsys):
     report(capsys, "runs/mine")
     text = (sweep / "report.md").read_text()
     assert text.startswith("# Does it?\n")
@@ -93,7 +93,7 @@ def test_the_text_has_the_question_the_answer_and_the_pictures(sweep, capsys):
     assert "![accuracy](figures/accuracy.svg)" in text
 
 
-def test_the_table_has_a_row_a_run(sweep, capsys):
+def test_summary_csv_has_one_row_per_run(sweep, capsys):
     report(capsys, "runs/mine")
     rows = list(csv.DictReader((sweep / "summary.csv").open()))
     assert [(row["model"], row["seed"], row["state"], float(row["test/acc"])) for row in rows] == [
@@ -103,7 +103,7 @@ def test_the_table_has_a_row_a_run(sweep, capsys):
     ]
 
 
-def test_text_says_the_answer_and_the_cells_and_writes_nothing(sweep, capsys):
+def test_text_prints_answer_and_settings_and_writes_nothing(sweep, capsys):
     before = files(sweep)
     said = report(capsys, "runs/mine", "--text")
     assert " ".join(ANSWER.split()) in " ".join(said.split())
@@ -111,14 +111,14 @@ def test_text_says_the_answer_and_the_cells_and_writes_nothing(sweep, capsys):
     assert files(sweep) == before
 
 
-def test_it_may_be_written_elsewhere(sweep, capsys, tmp_path):
+def test_out_names_another_folder(sweep, capsys, tmp_path):
     before = files(sweep)
     report(capsys, "runs/mine", "--out", tmp_path / "out")
     assert files(sweep) == before
     assert {"report.html", "report.md", "summary.csv"} <= files(tmp_path / "out")
 
 
-def test_where_it_cannot_write_it_says_where_else(sweep, capsys, tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused_with_the_option_to_type(sweep, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert main(["report", "runs/mine", "--out", str(tmp_path / "file")]) == 2
     assert "choose another folder with --out DIR" in capsys.readouterr().err
@@ -127,34 +127,34 @@ def test_where_it_cannot_write_it_says_where_else(sweep, capsys, tmp_path):
 # ---- of what -----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_sweep_that_is_still_on_is_reported(tmp_path, capsys):
+def test_a_running_sweep_is_reported_as_incomplete(tmp_path, capsys):
     folder = made.sweep(
         tmp_path / "s",
         [(A, {**GOOD, 3: {"state": "running", "epochs": made.epochs([1.0])}}), (B, {**BETTER, 3: "missing"})],
     )
-    with SweepDir(folder).held():
+    with SweepDir(folder).lock():
         report(capsys, folder)
-    assert "Not all is there yet: 1 running of 8 runs" in (folder / "report.md").read_text()
+    assert "Incomplete: 1 running of 8 runs" in (folder / "report.md").read_text()
 
 
-def test_before_any_run_is_done_there_is_a_report_too(tmp_path, capsys):
+def test_a_sweep_without_finished_runs_has_a_report(tmp_path, capsys):
     folder = made.sweep(tmp_path / "s", [(A, {0: "pending", 1: "failed"})])
     assert "Nothing is known yet: none of 2 runs is done." in report(capsys, folder)
 
 
-def test_some_runs_copied_elsewhere_give_the_same_differences(sweep, capsys, tmp_path):
+def test_copied_runs_without_sweep_json_give_the_same_differences(sweep, capsys, tmp_path):
     for path in sweep.glob("*_seed[01]_*"):
         shutil.copytree(path, tmp_path / "copy" / path.name)
     said = report(capsys, tmp_path / "copy")
     # 5 and 6 points
-    assert said.splitlines()[1].startswith("Undecided whether b differs from a in test accuracy: 5.5 points more")
+    assert said.splitlines()[1].startswith("Undecided whether b differs from a in test accuracy: 5.5 points higher")
 
 
 def test_a_single_run_is_reported(sweep, capsys):
     assert "one run" in report(capsys, sweep / made.directory(B, 0))
 
 
-def test_broken_files_are_named_and_stop_nothing(sweep, capsys):
+def test_broken_files_are_named_and_do_not_stop_the_report(sweep, capsys):
     runs = sorted(path for path in sweep.iterdir() if path.is_dir())
     for path, name in zip(
         runs, ("result.json", "config.yaml", "metrics.csv", "predictions.npz", "status.json"), strict=False
@@ -166,7 +166,7 @@ def test_broken_files_are_named_and_stop_nothing(sweep, capsys):
 
 
 @pytest.mark.parametrize("typed", ["runs", "runs/none", "runs/mine/none"])
-def test_a_folder_without_runs_is_told_in_one_line(sweep, capsys, typed):
+def test_a_folder_without_runs_is_refused_in_one_line(sweep, capsys, typed):
     assert main(["report", typed]) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"cnnbench: {typed}: holds no runs; ")
@@ -177,7 +177,7 @@ def test_a_folder_without_runs_is_told_in_one_line(sweep, capsys, typed):
 
 
 @pytest.mark.parametrize(("options", "also"), [((), ""), (("--text",), "'matplotlib', 'pandas', 'plotly'")])
-def test_it_imports_no_torch_and_the_text_no_plots(sweep, options, also):
+def test_it_loads_no_torch_and_the_text_loads_no_plots(sweep, options, also):
     command = [sys.executable, "-c", QUIET % also, "runs/mine", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")

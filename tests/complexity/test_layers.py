@@ -1,4 +1,4 @@
-"""Parameters, multiply-accumulates and memory against hand counts, the book's tables and torchvision's published numbers."""
+"""Parameters, multiply-accumulates and memory against counts by hand, the book's tables and torchvision's published numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision import models
 
-from cnnbench.complexity.layers import ELSEWHERE, Account, Layer, account, macs, parameters
+from cnnbench.complexity.layers import OUTSIDE_LAYERS, Layer, ModelSummary, count_macs, count_parameters, summarize
 from cnnbench.complexity.memory import training_memory
 from cnnbench.models.googlenet import GoogLeNet
 from cnnbench.models.layers import PoolTo
@@ -34,18 +34,20 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_are_those_that_torchvision_publishes(name):
+def test_parameters_equal_torchvisions_published_numbers(name):
     build, weights = PUBLISHED[name]
     with torch.device("meta"):
-        assert parameters(build()) == weights.meta["num_params"]
+        assert count_parameters(build()) == weights.meta["num_params"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_macs_are_those_that_torchvision_publishes(name):
+def test_macs_equal_torchvisions_published_numbers(name):
     build, weights = PUBLISHED[name]
     with torch.device("meta"):
         net = build()
-    assert macs(net, (3, 224, 224)) / 1e9 == pytest.approx(weights.meta["_ops"], abs=6e-4)  # published to 3 places
+    assert count_macs(net, (3, 224, 224)) / 1e9 == pytest.approx(
+        weights.meta["_ops"], abs=6e-4
+    )  # published to 3 places
 
 
 @st.composite
@@ -66,7 +68,7 @@ def convolutions(draw):
 
 @settings(deadline=None, max_examples=60)
 @given(convolutions())
-def test_a_convolution_takes_its_kernel_times_its_outputs(case):
+def test_macs_of_a_convolution_are_kernel_size_times_outputs(case):
     layer, height, width = case
     sides = [
         (side + 2 * layer["padding"] - layer["dilation"] * (layer["kernel_size"] - 1) - 1) // layer["stride"] + 1
@@ -74,7 +76,7 @@ def test_a_convolution_takes_its_kernel_times_its_outputs(case):
     ]
     kernel = layer["in_channels"] // layer["groups"] * layer["kernel_size"] ** 2
     expected = sides[0] * sides[1] * layer["out_channels"] * kernel
-    assert macs(nn.Conv2d(**layer, device="meta"), (layer["in_channels"], height, width)) == expected
+    assert count_macs(nn.Conv2d(**layer, device="meta"), (layer["in_channels"], height, width)) == expected
 
 
 @settings(deadline=None, max_examples=60)
@@ -83,69 +85,69 @@ def test_a_convolution_has_its_kernels_and_biases_as_parameters(case):
     layer, _, _ = case
     kernel = layer["in_channels"] // layer["groups"] * layer["kernel_size"] ** 2
     expected = layer["out_channels"] * (kernel + layer["bias"])
-    assert parameters(nn.Conv2d(**layer, device="meta")) == expected
+    assert count_parameters(nn.Conv2d(**layer, device="meta")) == expected
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_linear_layer_takes_inputs_times_outputs_with_or_without_bias(bias):
+def test_macs_of_a_linear_layer_are_inputs_times_outputs_with_or_without_bias(bias):
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 7, bias=bias))
-    assert macs(net, (3, 4, 4)) == 48 * 7
+    assert count_macs(net, (3, 4, 4)) == 48 * 7
 
 
 def test_a_linear_layer_over_positions_counts_each_of_them():
-    assert macs(nn.Linear(5, 7), (2, 3, 5)) == 2 * 3 * 5 * 7
+    assert count_macs(nn.Linear(5, 7), (2, 3, 5)) == 2 * 3 * 5 * 7
 
 
 def test_an_odd_count_of_macs_is_exact():
-    assert macs(nn.Conv2d(1, 1, 3), (1, 3, 3)) == 9
+    assert count_macs(nn.Conv2d(1, 1, 3), (1, 3, 3)) == 9
 
 
-def test_activations_pooling_and_normalisation_count_nothing():
+def test_activations_pooling_and_normalization_have_no_macs():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Dropout())
-    assert macs(net, (3, 8, 8)) == 0
+    assert count_macs(net, (3, 8, 8)) == 0
 
 
 def test_a_net_without_parameters_has_none_and_can_be_counted():
-    assert (parameters(nn.ReLU()), macs(nn.ReLU(), (1, 4, 4))) == (0, 0)
+    assert (count_parameters(nn.ReLU()), count_macs(nn.ReLU(), (1, 4, 4))) == (0, 0)
 
 
 def test_frozen_parameters_do_not_count():
     net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     net[0].requires_grad_(False)
-    assert parameters(net) == 4 * 2 + 2
+    assert count_parameters(net) == 4 * 2 + 2
 
 
 def test_shared_parameters_count_once():
     layer = nn.Linear(3, 3)
-    assert parameters(nn.Sequential(layer, nn.ReLU(), layer)) == 3 * 3 + 3
+    assert count_parameters(nn.Sequential(layer, nn.ReLU(), layer)) == 3 * 3 + 3
 
 
 def test_a_layer_that_is_used_twice_is_computed_twice():
     layer = nn.Linear(3, 3)
-    assert macs(nn.Sequential(layer, nn.ReLU(), layer), (1, 1, 3)) == 2 * 9
+    assert count_macs(nn.Sequential(layer, nn.ReLU(), layer), (1, 1, 3)) == 2 * 9
 
 
 def test_buffers_are_not_parameters():
-    assert parameters(nn.BatchNorm2d(5)) == 2 * 5
+    assert count_parameters(nn.BatchNorm2d(5)) == 2 * 5
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_counting_leaves_the_mode_as_it_was(training):
+def test_counting_keeps_the_mode(training):
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout()).train(training)
-    macs(net, (1, 8, 8))
+    count_macs(net, (1, 8, 8))
     assert [module.training for module in net.modules()] == [training] * 3
 
 
-def test_counting_leaves_running_statistics_and_weights_as_they_were():
+def test_counting_keeps_running_statistics_and_weights():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    macs(net, (1, 8, 8))
+    count_macs(net, (1, 8, 8))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def test_counting_one_image_works_where_batch_norm_could_not_train_on_it():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    assert macs(net, (1, 3, 3)) == 18
+    assert count_macs(net, (1, 3, 3)) == 18
 
 
 def test_counts_on_the_cpu_and_on_the_meta_device_agree():
@@ -153,11 +155,11 @@ def test_counts_on_the_cpu_and_on_the_meta_device_agree():
     with torch.device("meta"):
         without_memory = build(num_classes=3)
     with_memory = build(num_classes=3)
-    assert parameters(with_memory) == parameters(without_memory)
-    assert macs(with_memory, (3, 32, 32)) == macs(without_memory, (3, 32, 32)) > 0
+    assert count_parameters(with_memory) == count_parameters(without_memory)
+    assert count_macs(with_memory, (3, 32, 32)) == count_macs(without_memory, (3, 32, 32)) > 0
 
 
-def test_a_net_whose_answer_is_a_parameter_has_no_macs():
+def test_a_net_whose_output_is_a_parameter_has_no_macs():
     class Bias(nn.Module):
         def __init__(self):
             super().__init__()
@@ -166,7 +168,7 @@ def test_a_net_whose_answer_is_a_parameter_has_no_macs():
         def forward(self, x):
             return self.bias.expand(len(x), -1)
 
-    assert macs(Bias(), (1, 8, 8)) == 0
+    assert count_macs(Bias(), (1, 8, 8)) == 0
 
 
 # ---- layer by layer: the book's tables ----------------------------------------------------------------------------------
@@ -215,39 +217,39 @@ def statistics(module: nn.Module) -> int:
     return sum(value.numel() for value in module.buffers() if value.is_floating_point())
 
 
-def rows(book: Account) -> dict[str, Layer]:
-    return {layer.name: layer for layer in book.layers}
+def rows(summary: ModelSummary) -> dict[str, Layer]:
+    return {layer.name: layer for layer in summary.layers}
 
 
 @pytest.mark.parametrize("build", BOTH)
 def test_lenet5_has_the_rows_of_the_books_table(build):
-    layers = rows(account(build(in_channels=1, num_classes=10), (1, 32, 32)))
+    layers = rows(summarize(build(in_channels=1, num_classes=10), (1, 32, 32)))
     for name, output, params, flops in BOOK_LENET5:
         assert (layers[name].output, layers[name].params, layers[name].book_flops) == (output, params, flops), name
 
 
 @pytest.mark.parametrize("build", BOTH)
 def test_lenet5_has_the_books_totals(build):
-    book = account(build(in_channels=1, num_classes=10), (1, 32, 32))
-    found = [book.total(key) for key in ("params", "book_flops", "macs")]
+    summary = summarize(build(in_channels=1, num_classes=10), (1, 32, 32))
+    found = [summary.total(key) for key in ("params", "book_flops", "macs")]
     assert found == [61_706, 423_344, 416_520]
 
 
 def test_lenet5_by_hand_has_every_row_of_its_twin():
-    books = [account(build(in_channels=1, num_classes=10), (1, 32, 32)) for build in BOTH]
+    summaries = [summarize(build(in_channels=1, num_classes=10), (1, 32, 32)) for build in BOTH]
     ours, twins = (
         [
             (row.name, row.input, row.output, row.params, row.macs, row.book_flops, row.activations)
-            for row in book.layers
+            for row in summary.layers
         ]
-        for book in books
+        for summary in summaries
     )
     assert ours == twins
 
 
 def test_resnet18_has_the_rows_of_the_books_table():
     net = resnet18(bias=True)
-    layers = rows(account(net, (1, 32, 32)))
+    layers = rows(summarize(net, (1, 32, 32)))
     for conv, norm, output, numbers, flops in BOOK_RESNET18:
         for name, count, work in zip((conv, norm), numbers, flops, strict=True):
             row = layers[name]
@@ -256,30 +258,30 @@ def test_resnet18_has_the_rows_of_the_books_table():
 
 
 def test_resnet18s_poolings_and_linear_layer_are_the_books():
-    layers = rows(account(resnet18(bias=True), (1, 32, 32)))
+    layers = rows(summarize(resnet18(bias=True), (1, 32, 32)))
     found = {name: (layers[name].params, layers[name].book_flops) for name in ("stem.pool", "pool", "linear")}
     assert found == {"stem.pool": (0, 0), "pool": (0, 1_024), "linear": (5_130, 5_120)}
 
 
 @pytest.mark.parametrize(("bias", "flops"), [(True, 35_529_728), (False, 35_513_344)])
 def test_resnet18_has_the_books_flops_with_and_without_the_stems_bias(bias, flops):
-    assert account(resnet18(bias), (1, 32, 32)).total("book_flops") == flops
+    assert summarize(resnet18(bias), (1, 32, 32)).total("book_flops") == flops
 
 
 def test_resnet18_has_the_books_parameters_with_the_running_statistics():
     net = resnet18(bias=True)
-    assert account(net, (1, 32, 32)).total("params") == 11_175_434
-    assert account(net, (1, 32, 32)).total("params") + statistics(net) == 11_185_034
+    assert summarize(net, (1, 32, 32)).total("params") == 11_175_434
+    assert summarize(net, (1, 32, 32)).total("params") + statistics(net) == 11_185_034
 
 
-def test_the_rows_stand_in_the_books_order():
+def test_the_rows_are_in_the_books_order():
     written = [name for conv, norm, *_ in BOOK_RESNET18 for name in (conv, norm)]
-    layers = [row.name for row in account(resnet18(bias=True), (1, 32, 32)).layers]
+    layers = [row.name for row in summarize(resnet18(bias=True), (1, 32, 32)).layers]
     assert [name for name in layers if name in written] == written
 
 
 def test_the_books_convolution_has_168_parameters_and_151200_flops():
-    row = account(nn.Conv2d(3, 6, 3), (3, 32, 32)).layers[0]
+    row = summarize(nn.Conv2d(3, 6, 3), (3, 32, 32)).layers[0]
     assert (row.params, row.book_flops, row.output) == (168, 151_200, (6, 30, 30))
 
 
@@ -313,7 +315,7 @@ BOOK_RULES = {  # layer on a map of 4 × 6 × 6: the book's FLOPs
 @pytest.mark.parametrize("what", BOOK_RULES)
 def test_a_layer_counts_as_in_the_book(what):
     layer, flops = BOOK_RULES[what]
-    assert account(layer, MAP).total("book_flops") == flops
+    assert summarize(layer, MAP).total("book_flops") == flops
 
 
 # ---- rows and totals ----------------------------------------------------------------------------------------------------
@@ -332,7 +334,7 @@ class Functional(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each pixel asks all others; the layer within the layer is never called."""
+    """Each pixel attends to all others; the layer within the layer is never called."""
 
     def __init__(self):
         super().__init__()
@@ -354,45 +356,45 @@ class OtherOrder(nn.Module):
         return self.last(self.first(x))
 
 
-def test_layers_stand_in_the_order_in_which_they_run():
-    assert [row.name for row in account(OtherOrder(), (1, 4, 4)).layers][:2] == ["first", "last"]
+def test_layers_are_in_the_order_in_which_they_run():
+    assert [row.name for row in summarize(OtherOrder(), (1, 4, 4)).layers][:2] == ["first", "last"]
 
 
-def test_a_row_tells_shapes_without_the_images_dimension_and_the_numbers_given():
-    row = account(nn.Conv2d(2, 5, 3, stride=2, padding=1), (2, 9, 7)).layers[0]
+def test_a_row_has_shapes_without_the_batch_dimension_and_the_number_of_activations():
+    row = summarize(nn.Conv2d(2, 5, 3, stride=2, padding=1), (2, 9, 7)).layers[0]
     assert (row.input, row.output, row.activations) == ((2, 9, 7), (5, 5, 4), 5 * 5 * 4)
 
 
 def test_a_net_that_is_one_layer_is_called_by_its_class():
-    row = account(nn.Conv2d(1, 1, 3), (1, 4, 4)).layers[0]
+    row = summarize(nn.Conv2d(1, 1, 3), (1, 4, 4)).layers[0]
     assert (row.name, row.type) == ("Conv2d", "Conv2d")
 
 
-def test_activations_are_the_numbers_that_layers_give():
+def test_activations_are_the_elements_of_layer_outputs():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 4))
-    book = account(net, (1, 8, 8))
-    assert [row.activations for row in book.layers] == [72, 72, 18, 18, 4]
-    assert book.total("activations") == 184
+    summary = summarize(net, (1, 8, 8))
+    assert [row.activations for row in summary.layers] == [72, 72, 18, 18, 4]
+    assert summary.total("activations") == 184
 
 
 def test_a_layer_that_runs_twice_has_its_parameters_once_and_its_work_twice():
     layer = nn.Linear(3, 3)
-    first, _, second = account(nn.Sequential(layer, nn.ReLU(), layer), (1, 1, 3)).layers
+    first, _, second = summarize(nn.Sequential(layer, nn.ReLU(), layer), (1, 1, 3)).layers
     assert [(row.params, row.macs) for row in (first, second)] == [(12, 9), (0, 9)]
 
 
 def test_parameters_that_two_layers_share_are_those_of_the_first():
     first, second = nn.Linear(3, 3), nn.Linear(3, 3)
     second.weight = first.weight
-    book = account(nn.Sequential(first, second), (1, 1, 3))
-    assert [row.params for row in book.layers] == [12, 3]
-    assert book.total("params") == 15
+    summary = summarize(nn.Sequential(first, second), (1, 1, 3))
+    assert [row.params for row in summary.layers] == [12, 3]
+    assert summary.total("params") == 15
 
 
-def test_what_is_done_outside_of_layers_has_the_last_row():
-    book = account(Functional(), (3, 6, 6))
-    assert [row.name for row in book.layers] == ["conv", ELSEWHERE]
-    last = book.layers[-1]
+def test_operations_outside_of_layers_have_the_last_row():
+    summary = summarize(Functional(), (3, 6, 6))
+    assert [row.name for row in summary.layers] == ["conv", OUTSIDE_LAYERS]
+    last = summary.layers[-1]
     assert (last.params, last.macs, last.book_flops) == (3 + 21, 21, 21)
 
 
@@ -400,54 +402,54 @@ def test_what_is_done_outside_of_layers_has_the_last_row():
 def test_totals_are_those_of_the_whole_net(build, shape):
     with torch.device("meta"):
         net = build()
-    book = account(net, shape)
-    assert (book.total("params"), book.total("macs")) == (parameters(net), macs(net, shape))
-    assert book.total("macs") > 0
+    summary = summarize(net, shape)
+    assert (summary.total("params"), summary.total("macs")) == (count_parameters(net), count_macs(net, shape))
+    assert summary.total("macs") > 0
 
 
 @pytest.mark.parametrize("device", ["meta", "cpu"])
 def test_attention_counts_its_matrix_products_on_every_device(device):
     with torch.device(device):
-        book = account(Attention(), (4, 3, 3))
+        summary = summarize(Attention(), (4, 3, 3))
     tokens, width = 9, 4
     assert (
-        book.total("macs") == 4 * tokens * width**2 + 2 * tokens**2 * width
+        summary.total("macs") == 4 * tokens * width**2 + 2 * tokens**2 * width
     )  # queries, keys, values, output; both products
-    assert book.idle == {}
+    assert summary.idle == {}
 
 
-def test_where_all_is_done_by_layers_there_is_no_row_for_the_rest():
-    assert all(row.name != ELSEWHERE for row in account(resnet18(bias=True), (1, 32, 32)).layers)
+def test_without_operations_outside_of_layers_there_is_no_row_for_them():
+    assert all(row.name != OUTSIDE_LAYERS for row in summarize(resnet18(bias=True), (1, 32, 32)).layers)
 
 
 def test_a_layer_that_is_never_called_is_idle():
-    book = account(OtherOrder(), (1, 4, 4))
-    assert book.idle == {"unused.weight": 5 * 5 * 25, "unused.bias": 5}
+    summary = summarize(OtherOrder(), (1, 4, 4))
+    assert summary.idle == {"unused.weight": 5 * 5 * 25, "unused.bias": 5}
 
 
 def test_a_parameter_that_a_function_uses_is_not_idle():
-    assert account(Functional(), (3, 6, 6)).idle == {}
+    assert summarize(Functional(), (3, 6, 6)).idle == {}
 
 
 def test_googlenets_heads_are_idle_and_counted():
     with torch.device("meta"):
         net = GoogLeNet(aux_heads=True, in_channels=3, num_classes=1000)
-    book = account(net, (3, 64, 64))
-    assert {name.split(".")[0] for name in book.idle} == {"aux1", "aux2"}
-    assert book.total("params") == parameters(net) == 7_005_832 + sum(book.idle.values())
+    summary = summarize(net, (3, 64, 64))
+    assert {name.split(".")[0] for name in summary.idle} == {"aux1", "aux2"}
+    assert summary.total("params") == count_parameters(net) == 7_005_832 + sum(summary.idle.values())
 
 
 def test_frozen_parameters_are_neither_counted_nor_idle():
     net = OtherOrder()
     net.first.requires_grad_(False)
     net.unused.requires_grad_(False)
-    book = account(net, (1, 4, 4))
-    assert [row.params for row in book.layers] == [0, 9]
-    assert book.idle == {}
+    summary = summarize(net, (1, 4, 4))
+    assert [row.params for row in summary.layers] == [0, 9]
+    assert summary.idle == {}
 
 
 def test_an_identity_has_no_row():
-    assert [row.type for row in account(nn.Sequential(nn.Identity(), nn.ReLU()), (1, 2, 2)).layers] == ["ReLU"]
+    assert [row.type for row in summarize(nn.Sequential(nn.Identity(), nn.ReLU()), (1, 2, 2)).layers] == ["ReLU"]
 
 
 ACCOUNTED = {
@@ -467,12 +469,12 @@ ACCOUNTED = {
 def test_the_rows_of_torchvisions_nets_add_up_to_what_it_publishes(name):
     build, weights = ACCOUNTED[name]
     with torch.device("meta"):
-        book = account(build(), (3, 224, 224))
-    assert book.total("params") == weights.meta["num_params"]
-    assert book.total("macs") / 1e9 == pytest.approx(weights.meta["_ops"], abs=6e-4)  # published to 3 places
+        summary = summarize(build(), (3, 224, 224))
+    assert summary.total("params") == weights.meta["num_params"]
+    assert summary.total("macs") / 1e9 == pytest.approx(weights.meta["_ops"], abs=6e-4)  # published to 3 places
 
 
-# ---- what accounting leaves behind, and nets that break off -------------------------------------------------------------
+# ---- side effects of a summary, and nets that fail -------------------------------------------------------------
 
 
 def state_of(net: nn.Module) -> list:
@@ -495,28 +497,28 @@ def mixed_net() -> nn.Module:
 
 
 @pytest.mark.parametrize("side", [8, 9])
-def test_accounting_leaves_a_net_as_it_was_also_when_it_breaks_off(side):
+def test_a_summary_leaves_the_net_unchanged_also_if_it_fails(side):
     net = mixed_net()
     before = state_of(net)
-    assert (account(net, (1, side, side)).failure is not None) == (side == 9)
+    assert (summarize(net, (1, side, side)).failure is not None) == (side == 9)
     assert state_of(net) == before
 
 
-def test_accounting_leaves_gradients_on():
-    account(nn.Conv2d(1, 1, 1), (1, 2, 2))
+def test_a_summary_keeps_gradients_enabled():
+    summarize(nn.Conv2d(1, 1, 1), (1, 2, 2))
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
 
 
-def test_a_net_that_breaks_off_is_told_with_its_layer_what_came_in_and_what_ran():
+def test_a_failure_has_its_layer_its_input_and_the_layers_before_it():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(4, 1, 1), nn.ReLU())
-    book = account(net, (1, 8, 8))
-    assert (book.failure.name, book.failure.layer, book.failure.input) == ("2", net[2], (2, 6, 6))
-    assert isinstance(book.failure.error, RuntimeError)
-    assert [row.name for row in book.layers] == ["0", "1"]
+    summary = summarize(net, (1, 8, 8))
+    assert (summary.failure.name, summary.failure.layer, summary.failure.input) == ("2", net[2], (2, 6, 6))
+    assert isinstance(summary.failure.error, RuntimeError)
+    assert [row.name for row in summary.layers] == ["0", "1"]
 
 
-def test_a_net_that_breaks_off_between_its_layers_names_none():
+def test_a_failure_between_layers_names_no_layer():
     class Reshaping(nn.Module):
         def __init__(self):
             super().__init__()
@@ -525,19 +527,19 @@ def test_a_net_that_breaks_off_between_its_layers_names_none():
         def forward(self, x):
             return self.conv(x).view(1, 5)
 
-    failure = account(Reshaping(), (1, 8, 8)).failure
+    failure = summarize(Reshaping(), (1, 8, 8)).failure
     assert (failure.name, failure.layer) == ("", None)
 
 
-def test_a_net_that_runs_has_no_failure():
-    assert account(nn.ReLU(), (1, 2, 2)).failure is None
+def test_a_net_that_runs_to_its_end_has_no_failure():
+    assert summarize(nn.ReLU(), (1, 2, 2)).failure is None
 
 
-def test_accounts_on_the_cpu_and_on_the_meta_device_agree():
+def test_summaries_on_the_cpu_and_on_the_meta_device_agree():
     with torch.device("meta"):
         without_memory = models.squeezenet1_1(num_classes=3)
-    expected = account(without_memory, (3, 32, 32))
-    assert account(models.squeezenet1_1(num_classes=3), (3, 32, 32)).layers == expected.layers
+    expected = summarize(without_memory, (3, 32, 32))
+    assert summarize(models.squeezenet1_1(num_classes=3), (3, 32, 32)).layers == expected.layers
     assert len(expected.layers) > 50
 
 
@@ -594,18 +596,16 @@ KEPT_LENET5 = (
 )
 
 
-@pytest.mark.parametrize("device", ["meta", "cpu"])
-@pytest.mark.parametrize("batch_size", [1, 2, 7])
-def test_two_linear_layers_keep_their_inputs_and_the_loss_its_own(batch_size, device):
+@pytest.mark.parametrize(("batch_size", "device"), [(1, "meta"), (7, "meta"), (2, "cpu")])
+def test_two_linear_layers_and_the_loss_save_their_inputs(batch_size, device):
     with torch.device(device):
         net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
     memory = training_memory(net, (1, 3, 4), batch_size, SGD)
     assert memory.activations == batch_size * KEPT_LINEAR + 4
 
 
-@pytest.mark.parametrize("device", ["meta", "cpu"])
-@pytest.mark.parametrize("batch_size", [1, 2, 64])
-def test_lenet5_keeps_what_counting_by_hand_says(batch_size, device):
+@pytest.mark.parametrize(("batch_size", "device"), [(1, "meta"), (64, "meta"), (2, "cpu")])
+def test_lenet5_saves_as_much_as_counted_by_hand(batch_size, device):
     memory = training_memory(lenet5(device), (1, 32, 32), batch_size, SGD)
     assert memory.activations == batch_size * KEPT_LENET5 + 4
 
@@ -615,14 +615,14 @@ def test_memory_on_the_cpu_and_on_the_meta_device_agrees():
     assert on_meta == on_cpu
 
 
-def test_nothing_is_kept_before_the_first_layer_that_learns():
+def test_nothing_is_saved_before_the_first_trainable_layer():
     frozen = lenet5("meta")
     frozen.conv1.requires_grad_(False)
     kept = training_memory(frozen, (1, 32, 32), 2, SGD).activations
     assert kept == 2 * (KEPT_LENET5 - 4 * (32 * 32 + 6 * 28 * 28) - 8 * (6 * 14 * 14)) + 4
 
 
-def test_batch_norm_keeps_its_input_and_the_batchs_statistics():
+def test_batch_norm_saves_its_input_and_the_batchs_statistics():
     with torch.device("meta"):
         net = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 5))
     kept = training_memory(net, (3, 4, 4), 2, SGD).activations

@@ -1,8 +1,6 @@
-"""A shuffled batch in parts: none of its images is lost, none counts twice, and their means are its mean."""
+"""Gradient accumulation: the parts of a batch contain each image once, and their weighted mean is the batch's."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from cnnbench.augment.step import Augment
 from cnnbench.augment.transforms import RandomErasing, RandomHorizontalFlip
 from cnnbench.config.compose import compose
-from cnnbench.data.loader import Images, Loader
+from cnnbench.data.loader import BatchPlan, Images, Loader, Normalization
 from cnnbench.errors import ConfigError
 from cnnbench.training.factories import build_data
 from cnnbench.training.validate import prepare
@@ -21,24 +19,26 @@ from cnnbench.training.validate import prepare
 PARTS = {"ranks": st.integers(1, 4), "accumulate": st.integers(1, 5), "of_a_part": st.integers(1, 6)}
 
 
-def loader(n: int, batch_size: int, accumulate: int = 1, **keys: Any) -> Loader:
-    """Image k has the label k."""
+def loader(n: int, batch_size: int, accumulate: int = 1, augment: Augment | None = None, **ranks: int) -> Loader:
+    """A loader of n images; image k has the label k."""
     pixels = np.random.default_rng(n).integers(0, 256, (n, 1, 4, 4), dtype=np.uint8)
     images = Images(torch.from_numpy(pixels), torch.arange(n))
-    return Loader(images, batch_size, [0.5], [0.25], shuffle_seed=3, accumulate=accumulate, **keys)
+    return Loader(
+        images, BatchPlan(batch_size, accumulate, seed=3, **ranks), Normalization([0.5], [0.25]), augment=augment
+    )
 
 
 def batches(n: int, ranks: int, accumulate: int, of_a_part: int) -> list[list[tuple[list[int], float]]]:
-    """The batches of a pass, each a list of parts as they follow one another: labels, and weight."""
+    """The batches of a pass; each is a list of parts in order, (labels, weight)."""
     of_ranks = []
     for rank in range(ranks):
-        own = loader(n, ranks * accumulate * of_a_part, accumulate, rank=rank, ranks=ranks)
+        own = loader(n, ranks * accumulate * of_a_part, accumulate, rank=rank, world_size=ranks)
         of_ranks.append([(labels.tolist(), own.weight(number)) for number, (_, labels) in enumerate(own)])
     parts = [part for same in zip(*of_ranks, strict=True) for part in same]
     return [parts[at : at + ranks * accumulate] for at in range(0, len(parts), ranks * accumulate)]
 
 
-# ---- which images ----------------------------------------------------------------------------------------------------
+# ---- images ----------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,8 +75,8 @@ def test_no_part_has_less_than_two_images_where_there_are_enough(n, ranks, accum
     ("n", "batch_size", "accumulate", "sizes"),
     [
         (24, 8, 2, [4, 4, 4, 4, 4, 4]),
-        (28, 8, 2, [4, 4, 4, 4, 4, 4, 2, 2]),  # four images are two for each part: a batch of their own
-        (27, 8, 2, [4, 4, 4, 4, 5, 6]),  # three are not
+        (28, 8, 2, [4, 4, 4, 4, 4, 4, 2, 2]),  # the last four images are two for each part, and a batch
+        (27, 8, 2, [4, 4, 4, 4, 5, 6]),  # three are too few
         (27, 8, 4, [2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3]),
         (30, 8, 4, [2, 2, 2, 2, 2, 2, 2, 2, 3, 4, 3, 4]),
         (5, 8, 4, [1, 1, 1, 2]),
@@ -87,7 +87,7 @@ def test_a_last_batch_of_less_than_two_images_a_part_joins_the_one_before_it(n, 
     assert [len(labels) for _, labels in loader(n, batch_size, accumulate)] == sizes
 
 
-def test_an_image_is_augmented_alike_in_a_whole_batch_and_in_parts():
+def test_an_image_is_augmented_equally_in_a_whole_batch_and_in_parts():
     steps = Augment({"flip": RandomHorizontalFlip(), "erase": RandomErasing(mean=[0.5])})
     parts = list(loader(48, 12, 4, augment=steps))
     for number, (x, y) in enumerate(loader(48, 12, augment=steps)):
@@ -96,22 +96,22 @@ def test_an_image_is_augmented_alike_in_a_whole_batch_and_in_parts():
         assert torch.equal(together[1], y)
 
 
-# ---- how many --------------------------------------------------------------------------------------------------------
+# ---- numbers ---------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 90), **PARTS)
 def test_a_pass_has_accumulate_parts_for_each_step(n, ranks, accumulate, of_a_part):
-    own = loader(n, ranks * accumulate * of_a_part, accumulate, ranks=ranks)
+    own = loader(n, ranks * accumulate * of_a_part, accumulate, world_size=ranks)
     assert len(own) == len(list(own)) == own.steps * accumulate
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4, 8])
-def test_there_are_as_many_steps_in_parts_as_without_where_no_batch_joins(accumulate):
+def test_the_number_of_steps_does_not_depend_on_the_parts_where_no_batch_joins(accumulate):
     assert [loader(n, 16, accumulate).steps for n in (16, 32, 48, 160)] == [1, 2, 3, 10]
 
 
-# ---- what they weigh -------------------------------------------------------------------------------------------------
+# ---- weights ---------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
@@ -135,7 +135,7 @@ def test_a_part_has_the_weight_of_its_images():
     assert [loader(31, 12, 3).weight(number) for number in range(9)] == [1] * 6 + [6 / 7, 6 / 7, 9 / 7]
 
 
-def test_equal_parts_weigh_one_to_the_bit():
+def test_equal_parts_have_the_weight_one_exactly():
     own = loader(60, 12, 3)
     assert {own.weight(number) for number in range(len(own))} == {1.0}
 
@@ -143,9 +143,8 @@ def test_equal_parts_weigh_one_to_the_bit():
 # ---- seeking ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [24, 27, 31])
-@pytest.mark.parametrize("part", [0, 1, 2, 5, 6])
-def test_seek_goes_on_with_the_very_next_part(n, part):
+@pytest.mark.parametrize(("n", "part"), [(24, 0), (24, 5), (27, 1), (27, 6), (31, 2), (31, 6)])
+def test_seek_continues_with_the_next_part(n, part):
     whole = loader(n, 8, 2)
     passes = [list(whole) for _ in range(3)]
     resumed = loader(n, 8, 2)
@@ -162,7 +161,7 @@ def test_seek_goes_on_with_the_very_next_part(n, part):
 SET = ["data=synthetic", "data.image_size=8", "data.val_size=20", "data.test_size=20", "model=simplecnn"]
 
 
-def test_only_training_batches_are_cut_into_parts_and_those_for_scoring_are_smaller_instead():
+def test_training_batches_are_cut_into_parts_and_scoring_batches_are_smaller():
     data = build_data(compose([*SET, "data.train_size=40", "batch_size=20", "accumulate=4"]))
     data.setup("fit")
     assert [len(labels) for _, labels in data.train_dataloader()] == [5] * 8
@@ -179,7 +178,7 @@ def test_only_training_batches_are_cut_into_parts_and_those_for_scoring_are_smal
         ("data.train_size=7 batch_size=16 accumulate=8", "accumulate=8: 7 train images cannot be cut into 8 parts"),
     ],
 )
-def test_parts_that_cannot_be_are_told_in_one_line(keys, message):
+def test_an_impossible_number_of_parts_is_one_clear_line(keys, message):
     with pytest.raises(ConfigError) as raised:
         prepare(compose([*SET, "data.train_size=40", *keys.split()]))
     assert message in str(raised.value)

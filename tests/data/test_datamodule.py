@@ -1,4 +1,4 @@
-"""What all sets share: their keys and facts, splits read when needed, batches, and fingerprints."""
+"""The base class of all data sets: keys and facts, splits, batches and fingerprints."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import yaml
 
 from cnnbench.config.compose import compose, conf_dir
 from cnnbench.config.schema import DataKeys
-from cnnbench.data.datamodule import ImageData
-from cnnbench.data.loader import resize
+from cnnbench.data.datamodule import ImageData, TrainingBatches
+from cnnbench.data.loader import BatchPlan, resize
 from cnnbench.data.sets.cifar10 import CIFAR10
 from cnnbench.data.sets.fashionmnist import FashionMNIST
 from cnnbench.data.sets.idx import FILES
@@ -31,12 +31,12 @@ SETS = sorted(path.stem for path in (conf_dir() / "data").glob("*.yaml") if path
 
 @cache
 def composed(name: str) -> ImageData:
-    """The set that the command line builds for `data=name`; to be looked at only."""
+    """The set that the command line builds for `data=name`; cached, tests must not change it."""
     return build_data(compose([f"data={name}"]))
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_every_choice_of_data_builds_a_set_of_its_own_name(name):
+def test_every_choice_of_data_builds_the_set_of_that_name(name):
     assert composed(name).name == name
 
 
@@ -49,22 +49,48 @@ def test_every_set_states_a_mean_and_a_deviation_for_each_channel(name):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_every_class_of_a_set_has_a_name_of_its_own(name):
+def test_the_class_names_of_a_set_differ(name):
     data = composed(name)
     assert len(set(data.classes)) == data.num_classes > 1
 
 
-def test_the_keys_that_every_set_has_are_those_of_the_constructor_and_its_defaults():
+def test_the_keys_in_conf_and_their_values_are_those_of_the_schema_and_its_defaults():
     written = yaml.safe_load((conf_dir() / "data_keys.yaml").read_text(encoding="utf-8"))
-    parameters = inspect.signature(ImageData).parameters
-    assert written.keys() == parameters.keys() - {"batch_size", "shuffle_seed", "make_augment"}
-    del written["root"]  # auto is resolved before a set is built
-    assert written == {key: parameters[key].default for key in written}
+    assert written == DataKeys(target="x").model_dump(exclude={"target", "fingerprint"})
 
 
-def test_the_keys_that_every_set_has_are_those_of_the_schema():
-    written = yaml.safe_load((conf_dir() / "data_keys.yaml").read_text(encoding="utf-8"))
-    assert written.keys() == DataKeys.model_fields.keys() - {"target", "fingerprint"}
+class OwnDigits(MNIST5k):
+    """A user's own set, with the key `shade` in addition to the keys of every set."""
+
+    def __init__(self, *, shade: int = 3, **keys):
+        super().__init__(**keys)
+        self.shade = shade
+
+
+def test_a_users_set_takes_its_key_and_those_of_every_set():
+    data = OwnDigits(shade=5, train_size=7, image_size=32, mean=0.5)
+    assert (data.shade, data.keys.train_size, data.image_size, data.mean) == (5, 7, 32, [0.5])
+    assert OwnDigits().keys == DataKeys(target="test_datamodule.OwnDigits")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"shad": 5},
+            "data.shad: OwnDigits takes no shad; did you mean shade? it takes: shade, root, image_size, mean",
+        ),
+        ({"fracton": 0.5}, "data.fracton: OwnDigits takes no fracton; did you mean fraction? it takes: shade, root"),
+        ({"fraction": 2}, "data.fraction=2: expected a number above 0, at most 1; for instance data.fraction=0.5"),
+        ({"train_size": [5, 3]}, "data.train_size=[5,3]: expected a count, a range [a,b] with a below b, or null"),
+        ({"image_size": "large"}, "data.image_size=large: expected auto or pixels a side"),
+    ],
+)
+def test_a_wrong_key_or_value_in_the_constructor_is_one_clear_line(keys, message):
+    with pytest.raises(ConfigError) as caught:
+        OwnDigits(**keys)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_keys_of_the_synthetic_set_are_those_of_its_constructor_and_its_defaults():
@@ -75,7 +101,7 @@ def test_the_keys_of_the_synthetic_set_are_those_of_its_constructor_and_its_defa
 
 
 class Counted(MNIST):
-    """Notes what is read."""
+    """Records which official splits are read."""
 
     def __init__(self, **keys):
         super().__init__(**keys)
@@ -88,9 +114,16 @@ class Counted(MNIST):
 
 @pytest.fixture
 def small(tmp_path) -> Path:
-    """The root of 200 and 60 made images in MNIST's files."""
+    """The root of a set in MNIST's files with 200 and 60 random images."""
     write_idx(tmp_path, 200, 60)
     return tmp_path
+
+
+def in_batches_of(size: int, root: Path, seed: int = 0) -> ImageData:
+    """The set with its images decoded, and a run's batch size and seed."""
+    data = ready(MNIST(root=root))
+    data.batches = TrainingBatches(BatchPlan(size, seed=seed))
+    return data
 
 
 def test_training_does_not_read_the_test_split(small):
@@ -109,7 +142,7 @@ def test_testing_does_not_read_the_train_split(small):
     assert data.read_splits == ["test"]
 
 
-def test_a_split_is_read_once_however_often_it_is_set_up(small):
+def test_a_split_is_read_once_even_if_it_is_set_up_twice(small):
     data = Counted(root=small)
     data.prepare_data()
     for stage in ("fit", "fit", "test", "test"):
@@ -134,14 +167,14 @@ def test_a_test_size_beyond_the_split_is_refused_before_anything_is_read(small):
     assert data.read_splits == []
 
 
-def test_train_batches_are_as_large_as_asked_and_those_for_scoring_twice(small):
-    data = ready(MNIST(root=small, batch_size=9))
+def test_scoring_batches_are_twice_as_large_as_train_batches(small):
+    data = in_batches_of(9, small)
     sizes = [len(next(iter(make()))[1]) for make in (data.train_dataloader, data.val_dataloader, data.test_dataloader)]
     assert sizes == [9, 18, 18]
 
 
 def test_train_batches_are_shuffled_and_those_for_scoring_are_not(small):
-    data = ready(MNIST(root=small, batch_size=9))
+    data = in_batches_of(9, small)
     assert torch.cat([labels for _, labels in data.train_dataloader()]).tolist() != data.images["train"].labels.tolist()
     assert torch.cat([labels for _, labels in data.val_dataloader()]).tolist() == data.images["val"].labels.tolist()
     assert torch.cat([labels for _, labels in data.test_dataloader()]).tolist() == data.images["test"].labels.tolist()
@@ -153,7 +186,7 @@ def test_the_train_split_can_be_scored_in_its_stored_order(small):
 
 
 def test_the_runs_seed_changes_the_order_of_the_train_images_and_not_the_split(small):
-    one, other = (ready(MNIST(root=small, shuffle_seed=seed)) for seed in (0, 1))
+    one, other = (in_batches_of(64, small, seed) for seed in (0, 1))
     assert one.split_hash == other.split_hash
     assert one.train_dataloader().order(0).tolist() != other.train_dataloader().order(0).tolist()
 
@@ -167,7 +200,7 @@ def test_the_split_seed_changes_the_split_and_not_the_order(small):
 @pytest.mark.parametrize(
     ("keys", "mean", "std"),
     [({}, 0.1307, 0.3081), ({"mean": 0.5, "std": [0.25]}, 0.5, 0.25)],
-    ids=["the set's own", "those one asks for"],
+    ids=["the set's own", "given ones"],
 )
 def test_batches_are_normalised_with_the_mean_and_deviation(small, keys, mean, std):
     data = ready(MNIST(root=small, **keys))
@@ -187,7 +220,7 @@ def test_a_mean_for_another_number_of_channels_is_refused(key, values):
         CIFAR10(**{key: values})
 
 
-def test_images_are_resized_to_what_is_asked_for(small):
+def test_images_are_resized_to_image_size(small):
     own, large = ready(MNIST(root=small)), ready(MNIST(root=small, image_size=32))
     assert (own.shape, large.shape) == ((1, 28, 28), (1, 32, 32))
     for split in ("train", "val", "test"):
@@ -227,7 +260,7 @@ def test_the_fingerprint_does_not_change_with_the_root(tmp_path):
 def test_the_fingerprint_does_not_change_with_the_keys(tmp_path):
     write_idx(tmp_path)
     one = MNIST(root=tmp_path)
-    other = MNIST(root=tmp_path, image_size=32, train_size=20, split_seed=3, batch_size=7)
+    other = MNIST(root=tmp_path, image_size=32, train_size=20, split_seed=3)
     assert one.fingerprint == other.fingerprint
 
 
@@ -237,7 +270,7 @@ def test_the_same_files_have_another_fingerprint_under_another_sets_name(tmp_pat
     assert MNIST(root=tmp_path).fingerprint != FashionMNIST(root=tmp_path).fingerprint
 
 
-def test_the_fingerprint_changes_when_two_files_change_places(tmp_path):
+def test_the_fingerprint_changes_when_two_files_are_exchanged(tmp_path):
     folder = write_idx(tmp_path, 20, 20)
     before = MNIST(root=tmp_path).fingerprint
     train, test = (folder / f"{prefix}-images-idx3-ubyte" for prefix in ("train", "t10k"))

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only, or not to be written."""
+"""Full disks, read-only disks and files that cannot be written."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def disk_with(free: int):
     return lambda folder: SimpleNamespace(total=10**12, used=10**12 - free, free=free)
 
 
-def test_nothing_is_asked_for_where_the_disk_has_no_room_for_the_file(tmp_path, server, monkeypatch):
+def test_nothing_is_requested_if_the_disk_has_too_little_space(tmp_path, server, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", disk_with(free=len(PACKED) - 1))
     text = failed(tmp_path, published(mirror(server, "a", good(PACKED))))
     assert text.startswith(
-        f"{tmp_path}: no room (digits.gz needs 0.2 MB, 0 MB are free); make some, or name another folder"
+        f"{tmp_path}: no room (digits.gz needs 0.2 MB, 0 MB are free); free some, or name another folder"
     )
     assert "\n" not in text
     assert server.requests == []
 
 
-def test_room_for_the_rest_of_a_file_is_enough(tmp_path, server, monkeypatch):
+def test_space_for_the_missing_bytes_is_enough(tmp_path, server, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", disk_with(free=len(PACKED) - len(PIECE)))
     bring(piece(tmp_path), published(mirror(server, "a", good(PACKED))))
     assert (tmp_path / "digits").read_bytes() == PLAIN
@@ -64,7 +64,7 @@ DEV_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this syste
 
 @DEV_FULL
 @pytest.mark.parametrize("rate", [None, 20_000], ids=["in large pieces", "in small pieces"])
-def test_a_disk_that_fills_up_while_the_file_comes_is_told_as_no_room_and_no_other_mirror_is_asked(
+def test_a_disk_that_fills_up_during_a_download_is_reported_and_no_other_mirror_is_tried(
     tmp_path, server, rate, monkeypatch
 ):
     monkeypatch.setattr(mirrors, "STALLED", 0)
@@ -76,13 +76,13 @@ def test_a_disk_that_fills_up_while_the_file_comes_is_told_as_no_room_and_no_oth
 
 
 @DEV_FULL
-def test_a_small_file_for_which_there_is_no_room_is_told_as_no_room(tmp_path, server):
+def test_a_full_disk_is_reported_for_a_small_file_too(tmp_path, server):
     (tmp_path / PART).symlink_to("/dev/full")
     content = gzip.compress(b"few bytes")
     assert "no room" in failed(tmp_path, published(mirror(server, "a", good(content)), content=content))
 
 
-def test_a_disk_that_is_full_while_it_is_unpacked_to_leaves_nothing_half_done(tmp_path, server, monkeypatch):
+def test_a_disk_that_fills_up_during_unpacking_leaves_no_partial_file(tmp_path, server, monkeypatch):
     def full(source, target, length):
         target.write(source.read(10))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -97,7 +97,7 @@ def test_a_disk_that_is_full_while_it_is_unpacked_to_leaves_nothing_half_done(tm
 
 
 @pytest.mark.parametrize("rate", [10**9, 40_000], ids=["in large pieces", "in small pieces"])
-def test_a_limit_to_the_size_of_files_is_told_as_no_room_and_the_piece_is_gone_on_with(tmp_path, server, rate):
+def test_a_limit_to_file_sizes_is_reported_and_the_download_continues_later(tmp_path, server, rate):
     remote = published(mirror(server, "a", slow(PACKED, rate)), mirror(server, "b", good(PACKED)))
     limited = started(
         tmp_path, remote, before="import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))"
@@ -115,7 +115,7 @@ def test_a_limit_to_the_size_of_files_is_told_as_no_room_and_the_piece_is_gone_o
 
 
 def mounted(script: str, folder: Path, code: str) -> subprocess.CompletedProcess:
-    """Runs a program after the shell script, which mounts `$0`, in a name space of its own; skips where that is not permitted."""
+    """Runs a program in a new mount namespace after a shell script that mounts `$0`; skips the test if that is not permitted."""
     trial = subprocess.run(["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"], capture_output=True, text=True)
     if trial.returncode:
         pytest.skip(f"nothing can be mounted here: {trial.stderr.strip()}")
@@ -126,7 +126,7 @@ def mounted(script: str, folder: Path, code: str) -> subprocess.CompletedProcess
 LISTED = "print(sorted(path.name for path in folder.iterdir() if path.suffix not in ('.lock', '.sha256')))"
 
 
-def test_a_disk_without_room_for_the_archive_is_told_in_one_line(tmp_path, server):
+def test_a_disk_without_space_for_the_archive_is_one_clear_line(tmp_path, server):
     remote = published(mirror(server, "a", good(PACKED)))
     done = mounted('mount -t tmpfs -o size=64k tmpfs "$0"', tmp_path, code_of(tmp_path, remote, after=LISTED))
     assert (done.returncode, done.stdout) == (2, "[]\n")
@@ -134,7 +134,7 @@ def test_a_disk_without_room_for_the_archive_is_told_in_one_line(tmp_path, serve
     assert done.stderr.count("\n") == 1
 
 
-def test_a_disk_without_room_for_what_is_in_the_archive_is_told_and_gone_on_with_once_there_is(tmp_path, server):
+def test_a_disk_without_space_for_the_members_is_reported_and_fetching_continues_later(tmp_path, server):
     content = gzip.compress(bytes(1_000_000))
     remote = published(mirror(server, "a", good(content)), content=content)
     again = f"""
@@ -154,7 +154,7 @@ print((folder / "digits").read_bytes() == bytes(1_000_000))
 READ_ONLY = 'mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"'
 
 
-def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(tmp_path, server):
+def test_the_error_for_a_read_only_folder_says_what_to_do(tmp_path, server):
     remote = published(mirror(server, "a", good(PACKED)))
     done = mounted(READ_ONLY, tmp_path, code_of(tmp_path, remote))
     assert done.returncode == 2
@@ -164,7 +164,7 @@ def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(tmp_path, serve
     assert server.requests == []
 
 
-def test_a_piece_that_cannot_be_written_is_not_blamed_on_the_mirror(tmp_path, server):
+def test_a_part_file_that_cannot_be_written_is_not_a_mirrors_fault(tmp_path, server):
     (tmp_path / PART).mkdir()
     with pytest.raises(DataError) as caught:
         bring(tmp_path, published(mirror(server, "a", good(PACKED)), mirror(server, "b", good(PACKED))))
@@ -172,13 +172,13 @@ def test_a_piece_that_cannot_be_written_is_not_blamed_on_the_mirror(tmp_path, se
     assert len(server.requests) <= 1
 
 
-def test_a_set_that_is_whole_on_a_disk_that_cannot_be_written_needs_nothing(tmp_path, server):
+def test_a_complete_set_on_a_read_only_disk_is_used(tmp_path, server):
     (tmp_path / "digits").write_bytes(PLAIN)
     done = mounted(READ_ONLY, tmp_path, code_of(tmp_path, published(mirror(server, "a", good(PACKED)))))
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_root_that_is_a_file_is_told_with_what_to_do(tmp_path, dead):
+def test_the_error_for_a_root_that_is_a_file_says_what_to_do(tmp_path, dead):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"Not a directory.*data=mnist5k needs no download"):
         bring(tmp_path / "file" / "data", published(dead))

@@ -1,4 +1,4 @@
-"""A picture file of any kind becomes a square of grey or RGB, and what a net is fed with."""
+"""Picture files of any kind become square grey or RGB images, and the input of a net."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnbench.runs.preprocess import to_input
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A place for pictures, shared by the examples of one test."""
+    """A folder for pictures that the examples of a test share."""
     return tmp_path_factory.mktemp("pictures")
 
 
@@ -41,9 +41,7 @@ def framed(draw):
 
 @settings(deadline=None, max_examples=150)
 @given(image=framed(), channels=st.sampled_from([1, 3]), invert=st.booleans())
-def test_every_picture_becomes_a_square_with_all_of_it_in_the_middle_of_its_borders_colour(
-    folder, image, channels, invert
-):
+def test_every_picture_becomes_a_square_padded_with_its_border_colour(folder, image, channels, invert):
     image.save(folder / "x.png")
     result = read_image(folder / "x.png", channels, invert)
     side = max(image.size)
@@ -60,7 +58,7 @@ def test_every_picture_becomes_a_square_with_all_of_it_in_the_middle_of_its_bord
     assert any((np.abs(pixels - whole[:, :, None]) <= 1).all() for whole in wanted)
 
 
-SHOWN = {  # EXIF 2.3, table 6: how the stored rows and columns lie in the picture as it is seen
+SHOWN = {  # EXIF 2.3, table 6: position of the stored rows and columns in the displayed picture
     1: lambda a: a,
     2: np.fliplr,
     3: lambda a: np.rot90(a, 2),
@@ -73,7 +71,7 @@ SHOWN = {  # EXIF 2.3, table 6: how the stored rows and columns lie in the pictu
 
 
 @pytest.mark.parametrize("orientation", SHOWN)
-def test_a_picture_is_turned_as_its_exif_says(orientation, tmp_path):
+def test_a_picture_is_rotated_by_its_exif_orientation(orientation, tmp_path):
     stored = np.arange(144, dtype=np.uint8).reshape(12, 12)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -83,13 +81,13 @@ def test_a_picture_is_turned_as_its_exif_says(orientation, tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_what_is_transparent_is_white(tmp_path, mode, channels):
+def test_transparent_pixels_become_white(tmp_path, mode, channels):
     image = Image.new(mode, (6, 6), 0)
     image.save(tmp_path / "x.png", **({"transparency": 0} if mode == "P" else {}))
     assert np.unique(read_image(tmp_path / "x.png", channels)).tolist() == [255]
 
 
-def test_what_is_half_transparent_is_half_white(tmp_path):
+def test_half_transparent_pixels_become_half_white(tmp_path):
     Image.new("RGBA", (6, 6), (200, 100, 0, 51)).save(tmp_path / "x.png")  # a fifth of the colour
     assert read_image(tmp_path / "x.png", 3).getpixel((3, 3)) == (244, 224, 204)
 
@@ -101,7 +99,7 @@ def test_colour_keeps_its_channels_in_order_and_becomes_luma_in_grey(tmp_path):
     assert read_image(tmp_path / "x.png", 1).getpixel((0, 0)) == pytest.approx(luma, abs=1)
 
 
-def test_a_palette_is_read_by_its_colours_not_by_its_numbers(tmp_path):
+def test_a_palette_is_read_as_its_colours(tmp_path):
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 10, 220, 30])
     image.save(tmp_path / "x.png")
@@ -120,21 +118,21 @@ def test_one_bit_becomes_black_and_white(tmp_path):
     assert np.array_equal(read_image(tmp_path / "x.png", 1), bits)
 
 
-def test_a_photograph_of_cmyk_is_read(tmp_path):
+def test_a_cmyk_photograph_is_read(tmp_path):
     Image.new("CMYK", (8, 4), (0, 255, 255, 0)).save(tmp_path / "x.jpg", quality=95)
     red, green, blue = read_image(tmp_path / "x.jpg", 3).getpixel((4, 4))
     assert red > 200
     assert max(green, blue) < 60
 
 
-def test_an_animation_is_read_by_its_first_frame(tmp_path):
+def test_the_first_frame_of_an_animation_is_read(tmp_path):
     frames = [Image.new("L", (5, 5), grey) for grey in (40, 200)]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
     assert read_image(tmp_path / "x.gif", 1).getpixel((2, 2)) == 40
 
 
-def test_the_ground_that_makes_a_picture_square_is_the_mean_of_its_border(tmp_path):
-    pixels = np.full((6, 10), 255, np.uint8)  # the inside does not count
+def test_the_padding_has_the_mean_colour_of_the_border(tmp_path):
+    pixels = np.full((6, 10), 255, np.uint8)  # the inside is not used
     pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1] = 20, 60, 200, 240
     pixels[[0, 0, -1, -1], [0, -1, 0, -1]] = (8 * 20 + 8 * 60 + 4 * 200 + 4 * 240) / 24  # the others' mean
     Image.fromarray(pixels).save(tmp_path / "x.png")
@@ -142,7 +140,7 @@ def test_the_ground_that_makes_a_picture_square_is_the_mean_of_its_border(tmp_pa
     assert np.unique(padded[[0, 1, -2, -1]]).tolist() == [100]
 
 
-def test_a_net_of_two_channels_is_told_that_no_picture_has_them(tmp_path):
+def test_a_net_of_two_channels_is_refused_for_pictures(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "x.png")
     with pytest.raises(ConfigError, match="this net takes images of 2 channels, which no picture file has"):
         read_image(tmp_path / "x.png", 2)
@@ -151,7 +149,7 @@ def test_a_net_of_two_channels_is_told_that_no_picture_has_them(tmp_path):
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @settings(deadline=None, max_examples=100)
 @given(data=st.data(), suffix=st.sampled_from(["png", "jpg", "gif", "bmp", "webp", "tiff"]))
-def test_a_picture_that_was_cut_short_is_read_whole_or_refused(folder, data, suffix):
+def test_a_truncated_picture_is_read_completely_or_refused(folder, data, suffix):
     pixels = np.random.default_rng(0).integers(0, 256, (12, 12), dtype=np.uint8)
     whole, cut = folder / f"whole.{suffix}", folder / f"cut.{suffix}"
     Image.fromarray(pixels).save(whole)
@@ -178,7 +176,7 @@ def test_dark_sixteen_bit_grey_stays_dark(tmp_path):
     assert read_image(tmp_path / "dark.png", 1).getextrema() == (0, 0)
 
 
-# ---- what the net is fed ------------------------------------------------------------------------------------------
+# ---- input of the net ---------------------------------------------------------------------------------------------
 
 
 def facts_of(channels: int, side: int, mean: list[float], std: list[float]) -> dict:

@@ -1,4 +1,4 @@
-"""Splits: hand counts, scikit-learn's stratified counts, and properties over arbitrary labels."""
+"""Splits, against counts by hand, scikit-learn's stratified counts, and properties for random labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from cnnbench.data.splits import split_hash, split_train, stratified, take
+from cnnbench.data.splits import size_indices, split_hash, split_train, stratified
 from cnnbench.errors import ConfigError, DataError
 
 DIGITS = np.arange(1000) % 10
@@ -22,7 +22,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 @st.composite
 def sizes_that_fit(draw):
-    """Labels, and keys of `split_train` that they can serve."""
+    """Labels, and keys of `split_train` that fit them."""
     labels = draw(st.lists(st.integers(0, 5), min_size=20, max_size=200).map(np.array))
     total = len(labels)
     train = draw(st.one_of(st.none(), st.integers(1, total // 2), st.tuples(st.just(total // 4), st.just(total // 2))))
@@ -54,31 +54,31 @@ def message(**keys):
 
 
 def test_a_count_takes_the_first_n_of_the_official_order():
-    assert take(4, 10, "data.test_size").tolist() == [0, 1, 2, 3]
+    assert size_indices(4, 10, "data.test_size").tolist() == [0, 1, 2, 3]
 
 
 def test_a_range_takes_that_part_of_the_official_order():
-    assert take([3, 6], 10, "data.test_size").tolist() == [3, 4, 5]
+    assert size_indices([3, 6], 10, "data.test_size").tolist() == [3, 4, 5]
 
 
 def test_null_takes_the_whole_split():
-    assert take(None, 5, "data.test_size").tolist() == [0, 1, 2, 3, 4]
+    assert size_indices(None, 5, "data.test_size").tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("size", [10, [0, 10], [9, 10]])
 def test_a_size_may_reach_the_last_image(size):
-    assert take(size, 10, "data.test_size")[-1] == 9
+    assert size_indices(size, 10, "data.test_size")[-1] == 9
 
 
 @pytest.mark.parametrize(("size", "typed"), [(11, "11"), ([3, 11], "[3,11]"), ([20, 30], "[20,30]")])
-def test_a_size_beyond_the_split_names_its_key_and_the_most_one_can_type(size, typed):
+def test_the_error_for_a_size_beyond_the_split_names_key_and_largest_value(size, typed):
     with pytest.raises(DataError, match=re.escape(f"data.test_size={typed}: ") + ".*at most 10$"):
-        take(size, 10, "data.test_size")
+        size_indices(size, 10, "data.test_size")
 
 
-def test_a_size_that_does_not_fit_is_an_error_of_configuration():
+def test_a_size_that_does_not_fit_is_a_configuration_error():
     with pytest.raises(ConfigError) as caught:
-        take(11, 10, "data.test_size")
+        size_indices(11, 10, "data.test_size")
     assert caught.value.exit_code == 2
 
 
@@ -87,12 +87,12 @@ def test_a_train_count_takes_the_first_n():
     assert split_train(DIGITS, train_size=40, val_size=[500, 600])[0].tolist() == list(range(40))
 
 
-def test_a_train_count_takes_the_first_n_that_do_not_validate_where_validation_is_drawn():
+def test_with_a_drawn_validation_a_train_count_takes_the_first_n_others():
     train, val = split_train(DIGITS, train_size=40)
     assert train.tolist() == [index for index in range(1000) if index not in set(val)][:40]
 
 
-def test_a_drawn_validation_is_the_same_whatever_the_train_count():
+def test_a_drawn_validation_does_not_depend_on_the_train_count():
     every = [split_train(DIGITS, train_size=n)[1].tolist() for n in (1, 100, 900, None)]
     assert all(val == every[0] for val in every)
 
@@ -109,34 +109,34 @@ def test_a_val_count_takes_the_first_n():
     assert split_train(DIGITS, val_size=30)[1].tolist() == list(range(30))
 
 
-def test_a_val_count_passes_over_the_images_that_train():
+def test_a_val_count_skips_training_images():
     _, val = split_train(DIGITS, train_size=[2, 5], val_size=4)
     assert val.tolist() == [0, 1, 5, 6]
 
 
-def test_absent_train_size_is_all_that_does_not_validate():
+def test_without_train_size_all_other_images_train():
     train, val = split_train(DIGITS, val_size=[10, 30])
     assert train.tolist() == [*range(10), *range(30, 1000)]
     assert len(val) == 20
 
 
-def test_the_sizes_of_the_book_give_its_thousand_and_its_two_hundred():
+def test_the_books_sizes_select_1000_and_200_images():
     train, val = split_train(SIXTY_THOUSAND, train_size=1000, val_size=[50_000, 50_200])
     assert (train[0], train[-1], len(train)) == (0, 999, 1000)
     assert (val[0], val[-1], len(val)) == (50_000, 50_199, 200)
 
 
-def test_absent_sizes_cut_a_tenth_of_each_class_for_validation():
+def test_without_sizes_a_tenth_of_each_class_validates():
     train, val = split_train(SIXTY_THOUSAND)
     assert np.bincount(SIXTY_THOUSAND[train]).tolist() == [5400] * 10
     assert np.bincount(SIXTY_THOUSAND[val]).tolist() == [600] * 10
 
 
-def test_val_share_decides_how_much_an_absent_val_size_takes():
+def test_without_val_size_val_share_of_the_images_validates():
     assert len(split_train(np.arange(4500) % 10, val_share=1 / 9)[1]) == 500
 
 
-# ---- what cannot be --------------------------------------------------------------------------------------------------
+# ---- errors ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,18 +151,18 @@ def test_a_size_larger_than_the_train_split_names_its_key(key, size, typed):
     assert message(**{key: size}) == f"data.{key}={typed}: the split has 1000 images; type at most 1000"
 
 
-def test_a_val_count_larger_than_what_train_leaves_names_what_is_left():
+def test_the_error_for_a_too_large_val_count_names_the_number_left():
     assert message(train_size=900, val_size=101) == (
         "data.val_size=101: only 100 images are not in data.train_size; type at most 100"
     )
 
 
-def test_the_most_that_the_message_names_for_val_size_works():
+def test_the_largest_val_size_that_the_error_names_works():
     train, val = split_train(DIGITS, train_size=900, val_size=100)
     assert (len(train), len(val)) == (900, 100)
 
 
-def test_a_train_size_that_leaves_no_validation_names_one_that_does():
+def test_the_error_for_a_too_large_train_size_names_the_largest_possible():
     for size in (901, 70_000):
         assert message(train_size=size) == (
             f"data.train_size={size}: the split has 1000 images, and 100 of them validate; type at most 900"
@@ -173,24 +173,24 @@ def test_a_train_size_that_leaves_no_validation_names_one_that_does():
     )
 
 
-def test_the_train_size_that_the_message_names_works():
+def test_the_largest_train_size_that_the_error_names_works():
     train, val = split_train(DIGITS, train_size=900)
     assert (len(train), len(val)) == (900, 100)
 
 
-def test_a_val_range_that_overlaps_train_names_both_keys_and_how_far():
+def test_the_error_for_overlapping_ranges_names_both_keys_and_the_overlap():
     text = message(train_size=[100, 200], val_size=[180, 300])
     assert text.startswith("data.val_size=[180,300]: overlaps data.train_size=[100,200] in 20 images")
 
 
-def test_ranges_that_touch_do_not_overlap():
+def test_adjacent_ranges_do_not_overlap():
     train, val = split_train(DIGITS, train_size=[100, 200], val_size=[200, 300])
     assert (train[-1], val[0]) == (199, 200)
 
 
 @given(a=st.integers(0, 30), n=st.integers(1, 20), b=st.integers(0, 30), m=st.integers(1, 20))
 @settings(max_examples=60, deadline=None)
-def test_two_ranges_are_refused_just_when_they_share_an_image(a, n, b, m):
+def test_two_ranges_are_refused_exactly_if_they_share_an_image(a, n, b, m):
     shared = len(set(range(a, a + n)) & set(range(b, b + m)))
     keys = {"train_size": [a, a + n], "val_size": [b, b + m]}
     if shared:
@@ -205,7 +205,7 @@ def test_a_validation_that_takes_every_image_is_refused(size):
     assert re.match(r"data\.val_size=.*: leaves no image to train on", message(val_size=size))
 
 
-# ---- what holds for every split --------------------------------------------------------------------------------------
+# ---- properties of every split ---------------------------------------------------------------------------------------
 
 
 @given(sizes_that_fit())
@@ -228,7 +228,7 @@ def test_both_parts_are_ascending_indices_into_the_split(case):
 
 @given(sizes_that_fit())
 @settings(max_examples=80, deadline=None)
-def test_both_parts_have_the_sizes_asked_for(case):
+def test_both_parts_have_the_given_sizes(case):
     labels, keys = case
     train, val = split_train(labels, **keys)
     wanted_val = (
@@ -241,7 +241,7 @@ def test_both_parts_have_the_sizes_asked_for(case):
 
 @given(sizes_that_fit())
 @settings(max_examples=60, deadline=None)
-def test_the_same_keys_give_the_same_split_whatever_the_global_generator(case):
+def test_a_split_does_not_depend_on_the_global_generator(case):
     labels, keys = case
     np.random.seed(1)
     first = split_train(labels, **keys)
@@ -250,7 +250,7 @@ def test_the_same_keys_give_the_same_split_whatever_the_global_generator(case):
     assert [part.tolist() for part in first] == [part.tolist() for part in second]
 
 
-def test_drawing_leaves_the_global_generator_alone():
+def test_drawing_does_not_change_the_global_generator():
     np.random.seed(3)
     expected = np.random.random()
     np.random.seed(3)
@@ -260,7 +260,7 @@ def test_drawing_leaves_the_global_generator_alone():
 
 @given(labels=some_labels, share=st.floats(0.05, 0.9), seed=seeds)
 @settings(max_examples=60, deadline=None)
-def test_an_absent_val_size_has_every_class_in_proportion_to_within_one_image(labels, share, seed):
+def test_a_drawn_validation_has_every_class_in_proportion_to_within_one_image(labels, share, seed):
     assume(round(len(labels) * share) < len(labels))
     _, val = split_train(labels, val_share=share, split_seed=seed)
     for label in range(6):
@@ -278,7 +278,7 @@ def test_fraction_keeps_every_class_in_proportion_to_within_one_image(labels, fr
         assert abs((labels[kept] == label).sum() - exact) < 1
 
 
-def test_fraction_keeps_a_share_of_the_train_images_alone():
+def test_fraction_changes_the_train_images_only():
     whole, val = split_train(DIGITS, train_size=[100, 500])
     kept, same = split_train(DIGITS, train_size=[100, 500], fraction=0.25)
     assert set(kept) < set(whole)
@@ -291,23 +291,23 @@ def test_a_smaller_fraction_is_part_of_a_larger_one():
     assert parts[0] < parts[1] < parts[2] < parts[3]
 
 
-def test_the_least_fraction_still_keeps_one_image():
+def test_the_smallest_fraction_keeps_one_image():
     assert len(split_train(DIGITS, fraction=1e-9)[0]) == 1
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.3, 0.01])
-def test_validation_is_the_same_whatever_the_fraction(fraction):
+def test_validation_does_not_depend_on_the_fraction(fraction):
     assert split_train(DIGITS, fraction=fraction)[1].tolist() == split_train(DIGITS)[1].tolist()
 
 
 @pytest.mark.parametrize("train_size", [100, 400, [20, 500]])
-def test_a_range_validates_on_the_same_images_whatever_the_train_size(train_size):
+def test_a_validation_range_does_not_depend_on_the_train_size(train_size):
     _, val = split_train(DIGITS, train_size=train_size, val_size=[600, 700])
     assert val.tolist() == list(range(600, 700))
 
 
 @pytest.mark.parametrize("train_size", [[50, 100], [50, 900], [300, 400], None])
-def test_a_count_validates_on_the_first_images_whatever_a_train_range_behind_them(train_size):
+def test_a_validation_count_takes_the_first_images_before_a_train_range(train_size):
     _, val = split_train(DIGITS, train_size=train_size, val_size=50)
     assert val.tolist() == list(range(50))
 
@@ -322,7 +322,7 @@ def test_another_split_seed_keeps_other_train_images():
     assert len(draws) == 20
 
 
-def test_split_seed_does_not_matter_where_nothing_is_drawn():
+def test_split_seed_has_no_effect_if_nothing_is_drawn():
     one, other = (split_train(DIGITS, train_size=100, val_size=50, split_seed=seed) for seed in (0, 1))
     assert [part.tolist() for part in one] == [part.tolist() for part in other]
 
@@ -341,7 +341,7 @@ def test_split_seed_does_not_matter_where_nothing_is_drawn():
         ([4, 4], 8, [4, 4]),
     ],
 )
-def test_a_stratified_draw_has_the_counts_one_finds_by_hand(sizes, count, expected):
+def test_a_stratified_draw_has_the_counts_computed_by_hand(sizes, count, expected):
     labels = np.repeat(np.arange(len(sizes)), sizes)
     drawn = np.bincount(labels[stratified(labels, count, 0)], minlength=len(sizes))
     assert drawn.tolist() == expected
@@ -359,7 +359,7 @@ def test_a_stratified_draw_has_the_counts_of_scikit_learn(count):
 
 @given(labels=some_labels, share=st.floats(0, 1), seed=seeds)
 @settings(max_examples=60, deadline=None)
-def test_a_stratified_draw_has_exactly_so_many_different_images(labels, share, seed):
+def test_a_stratified_draw_has_exactly_count_different_images(labels, share, seed):
     count = max(1, round(share * len(labels)))
     drawn = stratified(labels, count, seed)
     assert drawn.tolist() == sorted(set(drawn))
@@ -383,7 +383,7 @@ def test_draws_from_equal_classes_are_nested_for_one_seed(classes, each, counts,
     assert set(stratified(labels, small, seed)) <= set(stratified(labels, large, seed))
 
 
-def test_every_image_has_the_same_chance_of_a_draw():
+def test_every_image_is_equally_likely_to_be_drawn():
     hits = np.bincount(np.concatenate([stratified(DIGITS[:40], 10, seed) for seed in range(1000)]), minlength=40)
     # binomial(1000, 1/4): mean 250, deviation 13.7; five deviations
     assert hits.min() > 181
@@ -417,7 +417,7 @@ def test_the_hash_changes_with_any_index(lists, data):
 
 @given(one=index_arrays, other=index_arrays)
 @settings(max_examples=60, deadline=None)
-def test_the_hash_tells_apart_what_differs_and_only_that(one, other):
+def test_equal_arrays_have_equal_hashes_and_others_differ(one, other):
     assert (hashed(one) == hashed(other)) == (one == other)
 
 
@@ -425,7 +425,7 @@ def test_the_hash_changes_when_an_image_moves_from_train_to_validation():
     assert hashed([[0, 1, 2], [3], []]) != hashed([[0, 1], [2, 3], []])
 
 
-def test_the_hash_changes_when_train_and_validation_change_places():
+def test_the_hash_changes_when_train_and_validation_are_exchanged():
     assert hashed([[0, 1], [2, 3]]) != hashed([[2, 3], [0, 1]])
 
 
@@ -442,5 +442,5 @@ def test_the_hash_does_not_depend_on_the_layout_in_memory():
     assert split_hash(np.arange(20)[::2]) == split_hash(np.array(range(0, 20, 2)))
 
 
-def test_the_hash_of_a_known_split_is_known():
+def test_the_hash_of_a_known_split_is_a_constant():
     assert split_hash(*split_train(DIGITS), np.arange(100)) == "23a6510447463dc1"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnbench.complexity.layers import parameters
+from cnnbench.complexity.layers import count_parameters
 from cnnbench.models.alexnet import AlexNet
 from cnnbench.models.googlenet import GoogLeNet, Inception
 from cnnbench.models.vgg import VGG
@@ -35,15 +35,15 @@ def test_alexnets_maps_have_the_sizes_of_its_table():
         (224, 4, 6),  # 55, 27, 13, 6
     ],
 )
-def test_alexnet_moves_by_4_wherever_that_leaves_something(side, stride, last):
+def test_alexnet_has_stride_4_unless_nothing_would_be_left(side, stride, last):
     net = on_meta(AlexNet, **CIFAR, image_size=side)
     assert net.features.conv1.stride == (stride, stride)
     assert net.classifier.linear6.in_features == 256 * last * last
     assert net(torch.empty(2, 3, side, side, device="meta")).shape == (2, 10)
 
 
-@pytest.mark.parametrize("side", [96, 128])
-def test_alexnet_built_for_64_pixels_answers_larger_images(side):
+def test_alexnet_built_for_64_pixels_accepts_larger_images():
+    side = 96
     net = seasoned(empty(AlexNet, **CIFAR, image_size=64)).eval()
     with torch.no_grad():
         pooled = F.adaptive_avg_pool2d(net.features(images_of(side)), 1).flatten(1)
@@ -52,7 +52,7 @@ def test_alexnet_built_for_64_pixels_answers_larger_images(side):
 
 # ---- VGG ------------------------------------------------------------------------------------------------------------
 
-PAPER = {  # 3×3 unless said otherwise, M max pooling
+PAPER = {  # 3×3 unless a size precedes the channels, M max pooling
     "A": "64 M 128 M 256 256 M 512 512 M 512 512 M",
     "A-LRN": "64 LRN M 128 M 256 256 M 512 512 M 512 512 M",
     "B": "64 64 M 128 128 M 256 256 M 512 512 M 512 512 M",
@@ -78,10 +78,10 @@ def layers_of(net: VGG) -> str:
     return " ".join(words)
 
 
-@pytest.mark.parametrize("norm", ["batch", "none"])
 @pytest.mark.parametrize("configuration", VGGS)
-def test_each_configuration_of_vgg_is_its_column_of_the_table(configuration, norm):
-    assert layers_of(on_meta(VGG, configuration, norm, **IMAGENET)) == PAPER[configuration]
+def test_each_configuration_of_vgg_is_its_column_of_the_table(configuration):
+    for norm in ("batch", "none"):
+        assert layers_of(on_meta(VGG, configuration, norm, **IMAGENET)) == PAPER[configuration]
 
 
 @pytest.mark.parametrize("configuration", VGGS)
@@ -126,16 +126,17 @@ def test_the_pooled_head_of_vgg_is_the_mean_of_each_channel_and_one_linear_layer
         torch.testing.assert_close(logits, F.linear(x.mean((2, 3)), net.head.linear.weight, net.head.linear.bias))
 
 
-@pytest.mark.parametrize("side", [32, 33, 63, 64, 95, 96, 224])
-@pytest.mark.parametrize("head", ["paper", "pool"])
-def test_vgg_takes_images_of_any_size_from_32(side, head):
+@pytest.mark.parametrize(
+    ("side", "head"), [(32, "paper"), (33, "paper"), (63, "paper"), (64, "paper"), (224, "paper"), (95, "pool")]
+)
+def test_vgg_accepts_images_of_any_size_from_32(side, head):
     net = on_meta(VGG, "A", width=0.125, head=head, **CIFAR, image_size=side)
     assert net(torch.empty(2, 3, side, side, device="meta")).shape == (2, 10)
     linear = next(module for module in net.head if isinstance(module, nn.Linear))
     assert linear.in_features == (64 * (side // 32) ** 2 if head == "paper" else 64)
 
 
-def test_vgg_built_for_64_pixels_answers_images_of_96():
+def test_vgg_built_for_64_pixels_accepts_images_of_96():
     net = seasoned(VGG("A", width=0.125, **CIFAR, image_size=64)).eval()
     x = images_of(96)
     with torch.no_grad():
@@ -146,7 +147,7 @@ def test_vgg_built_for_64_pixels_answers_images_of_96():
         torch.testing.assert_close(logits, net.head[2:](torch.stack(corners, 2).flatten(1)))
 
 
-def test_local_response_normalisation_is_the_formula_of_alexnets_paper():
+def test_local_response_normalization_is_the_formula_of_alexnets_paper():
     k, n, alpha, beta = 2, 5, 1e-4, 0.75
     a = 30 * images_of(3, channels=9)
     b = torch.empty_like(a)
@@ -175,11 +176,15 @@ TABLE_1 = {  # 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection; chan
 }
 
 
-@pytest.mark.parametrize("name", TABLE_1)
 @pytest.mark.parametrize("branch5x5", [5, 3, "double3"])
-def test_an_inception_has_the_channels_of_table_1(name, branch5x5):
+def test_the_inceptions_have_the_channels_of_table_1(branch5x5):
+    net = on_meta(GoogLeNet, branch5x5, **IMAGENET)
+    for name in TABLE_1:
+        assert_has_the_channels_of_table_1(net.get_submodule(name), name, branch5x5)
+
+
+def assert_has_the_channels_of_table_1(block: nn.Module, name: str, branch5x5: int | str) -> None:
     c1, reduce3, c3, reduce5, c5, projected, ins, outs = TABLE_1[name]
-    block = on_meta(GoogLeNet, branch5x5, **IMAGENET).get_submodule(name)
     found = [
         (m.in_channels, m.out_channels, m.kernel_size[0], m.padding[0])
         for m in block.modules()
@@ -207,7 +212,7 @@ def test_googlenets_maps_have_the_sizes_of_table_1():
     assert found == [(channels, side, side) for channels, side in table]
 
 
-def test_the_branches_of_an_inception_stand_side_by_side_in_the_papers_order():
+def test_the_branches_of_an_inception_are_concatenated_in_the_papers_order():
     torch.manual_seed(0)
     block = Inception(6, 2, (3, 4), (2, 3), 5, branch5x5=5, norm="none")
     one, three, five, pooled = block.branch1x1, block.branch3x3, block.branch5x5, block.branch_pool
@@ -222,7 +227,7 @@ def test_the_branches_of_an_inception_stand_side_by_side_in_the_papers_order():
 
 
 @pytest.mark.parametrize(("branch5x5", "seen"), [(5, 5), (3, 3), ("double3", 5)])
-def test_two_3x3_convolutions_see_as_much_as_one_of_5x5(branch5x5, seen):
+def test_two_3x3_convolutions_have_the_receptive_field_of_one_5x5(branch5x5, seen):
     branch = Inception(2, 2, (2, 2), (2, 2), 2, branch5x5=branch5x5, norm="none").branch5x5
     for parameter in branch.parameters():
         nn.init.ones_(parameter)
@@ -235,29 +240,29 @@ def test_two_3x3_convolutions_see_as_much_as_one_of_5x5(branch5x5, seen):
 
 
 def test_googlenets_of_two_3x3_convolutions_have_the_parameters_of_those():
-    five, double = (parameters(on_meta(GoogLeNet, branch, **IMAGENET)) for branch in (5, "double3"))
+    five, double = (count_parameters(on_meta(GoogLeNet, branch, **IMAGENET)) for branch in (5, "double3"))
     extra = 0
     for _, _, _, reduce5, c5, _, _, _ in TABLE_1.values():
         extra += 9 * reduce5 * c5 + 9 * c5 * c5 + 2 * c5 - 25 * reduce5 * c5  # with one batch norm more
     assert double - five == extra
 
 
-def test_googlenets_batch_norms_add_a_thousandth():
+def test_googlenets_batch_norms_have_an_eps_of_a_thousandth():
     norms = [m for m in on_meta(GoogLeNet, aux_heads=True, **IMAGENET).modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(norms) == 3 + 9 * 6 + 2
     assert {norm.eps for norm in norms} == {0.001}
 
 
-def test_googlenet_without_norms_has_biases_in_their_place():
+def test_googlenet_without_norms_has_biases_instead():
     modules = list(on_meta(GoogLeNet, norm="none", aux_heads=True, **IMAGENET).modules())
     assert not [m for m in modules if isinstance(m, nn.BatchNorm2d)]
     assert all(m.bias is not None for m in modules if isinstance(m, nn.Conv2d))
 
 
-def test_googlenets_heads_stand_after_4a_and_4d_with_the_papers_layers():
+def test_googlenets_heads_have_the_papers_layers():
     net = on_meta(GoogLeNet, norm="none", aux_heads=True, **IMAGENET)
     for head, channels in ((net.aux1, 512), (net.aux2, 528)):
         expected = 128 * (channels + 1) + 1024 * (128 * 4 * 4 + 1) + 1000 * (1024 + 1)
-        assert parameters(head) == expected
+        assert count_parameters(head) == expected
         assert head.dropout.p == 0.7
     assert net.dropout.p == 0.4

@@ -1,4 +1,4 @@
-"""Nets taken apart: any layer's output, the first children, all layers of a kind; the net itself stays as it is."""
+"""Feature extraction: any layer's output, the first children, all layers of a class; the net is not changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cnnbench.models.cifar_resnet import CifarResNet
-from cnnbench.models.feature_extraction import children_upto, extract, layers_of, some
+from cnnbench.models.feature_extraction import _shortened, children_upto, extract, layers_of
 from cnnbench.models.googlenet import GoogLeNet
 from cnnbench.models.lenet5 import LeNet5
 from cnnbench.models.simplecnn import SimpleCNN
@@ -49,7 +49,7 @@ def in_place() -> nn.Sequential:
 # ---- extract ------------------------------------------------------------------------------------------------------
 
 
-def test_each_layers_output_is_what_it_gives_in_a_forward_by_hand(lenet5):
+def test_each_layers_output_is_that_of_a_forward_by_hand(lenet5):
     x = images_of(channels=1)
     by_hand = OrderedDict()
     for name, layer in lenet5.named_children():
@@ -60,17 +60,17 @@ def test_each_layers_output_is_what_it_gives_in_a_forward_by_hand(lenet5):
         exactly(found[name], value)
 
 
-def test_one_name_may_stand_alone(lenet5):
+def test_a_single_name_is_accepted(lenet5):
     found = extract(lenet5, "pool2")(images_of(channels=1))
     assert list(found) == ["pool2"]
     assert found["pool2"].shape == (2, 6, 14, 14)
 
 
-def test_outputs_come_in_the_order_that_they_were_asked_for(lenet5):
+def test_outputs_have_the_order_of_the_names(lenet5):
     assert list(extract(lenet5, ["linear7", "conv1", "pool4"])(images_of(channels=1))) == ["linear7", "conv1", "pool4"]
 
 
-def test_names_may_be_drawn_from_an_iterator(lenet5):
+def test_names_may_come_from_an_iterator(lenet5):
     assert list(extract(lenet5, iter(["conv1", "conv3"]))(images_of(channels=1))) == ["conv1", "conv3"]
 
 
@@ -84,7 +84,7 @@ def test_a_layer_within_a_layer_is_named_with_dots():
     exactly(found, caught[0])
 
 
-def test_a_whole_stage_gives_what_its_last_layer_does(simple):
+def test_the_output_of_a_stage_is_that_of_its_last_layer(simple):
     found = extract(simple, ["layer2", "layer2.pool2"])(images_of())
     exactly(found["layer2"], found["layer2.pool2"])
 
@@ -102,21 +102,21 @@ def test_weights_are_shared_not_copied(lenet5):
     assert {id(p) for p in extractor.parameters()} == {id(p) for p in lenet5.parameters()}
 
 
-def test_what_an_activation_overwrites_is_given_as_it_was(in_place):
+def test_an_output_is_not_changed_by_a_later_in_place_activation(in_place):
     found = extract(in_place, ["conv", "relu"])(images_of())
     exactly(found["conv"], in_place.conv(images_of()))
     assert found["conv"].min() < 0
     exactly(found["relu"], found["conv"].clamp(min=0))
 
 
-def test_what_is_done_to_an_output_does_not_reach_another(lenet5):
+def test_changing_an_output_does_not_change_another(lenet5):
     found = extract(lenet5, ["conv5", "act5", "flatten"])(images_of(channels=1))
     kept = found["flatten"].clone()
     found["act5"].zero_()
     exactly(found["flatten"], kept)
 
 
-def test_a_layer_that_runs_twice_gives_what_it_gave_last():
+def test_the_last_output_of_a_layer_that_runs_twice_is_returned():
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -129,7 +129,7 @@ def test_a_layer_that_runs_twice_gives_what_it_gave_last():
     assert extract(Twice(), "doubles")(torch.ones(1, 1))["doubles"].tolist() == [[4]]
 
 
-def test_gradients_flow_through_what_was_extracted(in_place):
+def test_gradients_flow_through_an_extracted_output(in_place):
     x = images_of().requires_grad_()
     extract(in_place, "conv")(x)["conv"].sum().backward()
     found = x.grad, in_place.conv.weight.grad
@@ -146,7 +146,7 @@ def test_the_layers_behind_the_extracted_one_have_no_gradient(lenet5):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_net_is_left_as_it_was(simple, training):
+def test_the_net_is_not_changed(simple, training):
     simple.train(training)
     before = {name: value.clone() for name, value in simple.state_dict().items()}
     extract(simple, ["layer1", "layer4.fc3"])(images_of())
@@ -167,7 +167,7 @@ def test_no_hook_is_left_behind_by_a_net_that_fails(simple):
     assert hooks_of(simple) == 0
 
 
-def test_a_hook_of_ones_own_stays(simple):
+def test_a_users_hook_stays(simple):
     simple.layer1.register_forward_hook(lambda *_: None)
     extract(simple, "layer1")(images_of())
     assert hooks_of(simple) == 1
@@ -182,12 +182,12 @@ def test_a_hook_of_ones_own_stays(simple):
         ("conv1.weight", "LeNet5 has no layer conv1.weight; did you mean conv1"),
     ],
 )
-def test_an_unknown_layer_is_answered_with_those_that_there_are(lenet5, name, message):
+def test_an_unknown_layer_is_refused_with_the_known_ones(lenet5, name, message):
     with pytest.raises(ValueError, match=message):
         extract(lenet5, name)
 
 
-def test_one_unknown_name_among_others_is_the_one_that_is_told(lenet5):
+def test_one_unknown_name_among_known_ones_is_named(lenet5):
     with pytest.raises(ValueError, match="has no layer nosuch"):
         extract(lenet5, ["conv1", "nosuch", "pool2"])
 
@@ -200,10 +200,10 @@ def test_of_many_layers_a_dozen_are_listed():
     assert f"({count} in all)" in str(caught.value)
 
 
-def test_a_dozen_names_are_listed_whole():
+def test_a_dozen_names_are_listed_completely():
     names = [str(number) for number in range(12)]
-    assert some(names) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
-    assert some([*names, "12"]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (13 in all)"
+    assert _shortened(names) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+    assert _shortened([*names, "12"]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (13 in all)"
 
 
 @pytest.fixture(scope="module")
@@ -212,12 +212,12 @@ def with_heads() -> GoogLeNet:
     return GoogLeNet(aux_heads=True, in_channels=3, num_classes=10)
 
 
-def test_a_layer_that_is_not_run_in_evaluation_is_told_as_such(with_heads):
-    with pytest.raises(ValueError, match="aux1: this layer is not run in evaluation"):
+def test_a_layer_that_does_not_run_in_evaluation_is_refused(with_heads):
+    with pytest.raises(ValueError, match="aux1: this layer does not run in evaluation"):
         extract(with_heads.eval(), ["conv1", "aux1"])(images_of())
 
 
-def test_a_layer_that_runs_in_training_alone_is_found_there(with_heads):
+def test_a_layer_that_runs_in_training_only_is_found_in_training(with_heads):
     assert extract(with_heads.train(), "aux1")(images_of())["aux1"].shape == (2, 10)
 
 
@@ -245,8 +245,8 @@ def test_all_children_of_a_sequence_are_the_sequence(in_place):
 
 
 @pytest.mark.parametrize("count", [0, -1, 6, "2"])
-def test_a_count_of_children_that_there_are_not_is_refused(simple, count):
-    with pytest.raises(ValueError, match=f"count must be from 1 to 5, SimpleCNN's children, got {count}"):
+def test_a_wrong_count_of_children_is_refused(simple, count):
+    with pytest.raises(ValueError, match=f"count={count}: expected an integer from 1 to 5, the children of SimpleCNN"):
         children_upto(simple, count)
 
 
@@ -268,5 +268,5 @@ def test_layers_of_a_kind_are_those_among_all_modules(with_heads, kind):
     assert all(with_heads.get_submodule(name) is module for name, module in found.items())
 
 
-def test_a_kind_that_there_is_not_gives_nothing(simple):
+def test_a_class_without_layers_gives_nothing(simple):
     assert layers_of(simple, nn.BatchNorm2d) == {}

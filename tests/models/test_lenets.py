@@ -1,4 +1,4 @@
-"""The small nets are those of their documents: the LeNets, the nets of the PyTorch course, squeeze and excitation."""
+"""The small nets equal those of their documents: the LeNets, the nets of the PyTorch course, squeeze and excitation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.complexity.layers import macs, parameters
+from cnnbench.complexity.layers import count_macs, count_parameters
 from cnnbench.models.lenet import LeNet
 from cnnbench.models.lenet5 import LeNet5
 from cnnbench.models.lenet_leaky import LeakyLeNet, SqueezeExcitation
@@ -29,7 +29,7 @@ def with_seed(make, *args, **knobs) -> nn.Module:
 
 
 def features(net: nn.Module) -> int:
-    """What the first linear layer takes."""
+    """Input features of the first linear layer."""
     return next(module.in_features for module in net.modules() if isinstance(module, nn.Linear))
 
 
@@ -37,8 +37,8 @@ def kinds(net: nn.Module, *classes: type) -> list[nn.Module]:
     return [module for module in net.modules() if isinstance(module, classes)]
 
 
-def assert_same_answers(net: nn.Module, document: nn.Module, images: Tensor) -> None:
-    """`net` answers as the document's net with `net`'s weights does, in training and in evaluation."""
+def assert_same_logits(net: nn.Module, document: nn.Module, images: Tensor) -> None:
+    """Asserts that the document's net with `net`'s weights gives the same logits, in training and in evaluation."""
     copy_weights(net, document)
     for training in (True, False):
         torch.testing.assert_close(net.train(training)(images), document.train(training)(images))
@@ -53,26 +53,26 @@ def test_lenet_is_the_sequence_of_its_course():
         *(nn.Conv2d(6, 16, 5), nn.MaxPool2d(2, 2)),
         *(nn.Flatten(), nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)),
     )
-    assert_same_answers(with_seed(LeNet, **SMALL), document, images_of(28))
+    assert_same_logits(with_seed(LeNet, **SMALL), document, images_of(28))
 
 
 def test_lenet_has_61610_parameters():
     expected = 6 * (9 + 1) + 16 * (6 * 25 + 1) + 120 * (400 + 1) + 84 * (120 + 1) + 10 * (84 + 1)
-    assert parameters(LeNet(**SMALL)) == expected == 61_610
+    assert count_parameters(LeNet(**SMALL)) == expected == 61_610
 
 
-def test_lenet_takes_the_macs_of_its_five_layers():
+def test_lenet_has_the_macs_of_its_five_layers():
     expected = 28**2 * 6 * 9 + 10**2 * 16 * 6 * 25 + 400 * 120 + 120 * 84 + 84 * 10
-    assert macs(LeNet(**SMALL), (1, 28, 28)) == expected
+    assert count_macs(LeNet(**SMALL), (1, 28, 28)) == expected
 
 
-def test_lenet_with_mean_pooling_is_an_affine_map_for_it_has_no_activations():
+def test_lenet_with_mean_pooling_and_no_activations_is_an_affine_map():
     net = with_seed(LeNet, pooling="mean", **SMALL).double()
     a, b = images_of(28).double(), images_of(28).double().flip(0)
     torch.testing.assert_close(net(a) + net(b) - net(torch.zeros_like(a)), net(a + b))
 
 
-def test_lenet_is_not_affine_once_it_has_an_activation():
+def test_lenet_with_an_activation_is_not_affine():
     net = with_seed(LeNet, activation="relu", pooling="mean", **SMALL).double()
     a, b = images_of(28).double(), images_of(28).double().flip(0)
     assert not torch.allclose(net(a) + net(b) - net(torch.zeros_like(a)), net(a + b), atol=1e-3)
@@ -90,13 +90,13 @@ def test_lenet_is_not_affine_once_it_has_an_activation():
         ({"image_size": 29}, 16 * 5 * 5),  # 29, 14, 10, 5
     ],
 )
-def test_lenet_flattens_to_what_its_windows_and_strides_leave(knobs, count):
+def test_lenet_flattens_to_the_size_after_its_windows_and_strides(knobs, count):
     net = LeNet(**knobs, **SMALL)
     assert features(net) == count
     assert net(images_of(knobs.get("image_size", 28))).shape == (3, 10)
 
 
-def test_the_stride_of_lenet_is_both_convolutions_and_its_kernel_size_the_seconds():
+def test_the_stride_of_lenet_is_of_both_convolutions_and_its_kernel_size_of_the_second():
     first, second = kinds(LeNet(kernel_size=3, stride=2, **SMALL), nn.Conv2d)
     assert (first.kernel_size, first.stride, first.padding) == ((3, 3), (2, 2), (1, 1))
     assert (second.kernel_size, second.stride, second.padding) == ((3, 3), (2, 2), (0, 0))
@@ -121,7 +121,7 @@ def test_an_activation_follows_every_layer_of_lenet_but_the_last(activation, exp
     torch.testing.assert_close(net(images_of(28)), x)
 
 
-def test_lenet_with_mean_pooling_takes_means_in_both_places():
+def test_both_poolings_of_lenet_with_mean_pooling_take_means():
     net = with_seed(LeNet, pooling="mean", **SMALL)
     w1, b1, w2, b2 = [value for _, value in net.named_parameters()][:4]
     x = F.avg_pool2d(F.conv2d(images_of(28), w1, b1, padding=1), 2)
@@ -139,7 +139,7 @@ def lenet5(**knobs) -> LeNet5:
 
 
 def test_lenet5_has_61706_parameters():
-    assert parameters(lenet5()) == 61_706
+    assert count_parameters(lenet5()) == 61_706
 
 
 @pytest.mark.parametrize(
@@ -147,16 +147,16 @@ def test_lenet5_has_61706_parameters():
     [("conv1", 156), ("conv3", 2_416), ("conv5", 48_120), ("linear6", 10_164), ("linear7", 850)],
 )
 def test_each_layer_of_lenet5_has_the_parameters_of_its_table(layer, count):
-    assert parameters(getattr(lenet5(), layer)) == count
+    assert count_parameters(getattr(lenet5(), layer)) == count
 
 
 def test_lenet5_has_no_parameters_outside_its_five_layers():
     assert {name.split(".")[0] for name in lenet5().state_dict()} == {"conv1", "conv3", "conv5", "linear6", "linear7"}
 
 
-def test_lenet5_takes_416520_macs_for_an_image():
+def test_lenet5_has_416520_macs_for_an_image():
     convolutions = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 6 * 25 + 120 * 16 * 25
-    assert macs(lenet5(), (1, 32, 32)) == convolutions + 120 * 84 + 84 * 10 == 416_520
+    assert count_macs(lenet5(), (1, 32, 32)) == convolutions + 120 * 84 + 84 * 10 == 416_520
 
 
 def test_lenet5_is_the_sequence_of_its_table():
@@ -166,10 +166,10 @@ def test_lenet5_is_the_sequence_of_its_table():
         *(nn.Conv2d(16, 120, 5), nn.ReLU(), nn.Flatten()),
         *(nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
     )
-    assert_same_answers(lenet5(), document, images_of(32))
+    assert_same_logits(lenet5(), document, images_of(32))
 
 
-def test_lenet5_takes_images_of_32_pixels_only():
+def test_lenet5_accepts_images_of_32_pixels_only():
     assert (LeNet5.min_image_size, LeNet5.max_image_size) == (32, 32)
     for side in (31, 36):
         with pytest.raises(RuntimeError):
@@ -179,7 +179,7 @@ def test_lenet5_takes_images_of_32_pixels_only():
 @pytest.mark.parametrize(
     ("pooling", "pooling2", "pooling4"), [("max_mean", "max", "mean"), ("max", "max", "max"), ("mean", "mean", "mean")]
 )
-def test_each_pooling_of_lenet5_is_the_one_that_is_asked_for(pooling, pooling2, pooling4):
+def test_the_poolings_of_lenet5_are_the_given_ones(pooling, pooling2, pooling4):
     pools = {"max": F.max_pool2d, "mean": F.avg_pool2d}
     net = lenet5(pooling=pooling)
     x = pools[pooling2](net.conv1(images_of(32)).relu(), 2)
@@ -197,7 +197,7 @@ def test_each_pooling_of_lenet5_is_the_one_that_is_asked_for(pooling, pooling2, 
         ({"stride": 2}, 1),  # 14, 7, 2, 1
     ],
 )
-def test_the_third_convolution_of_lenet5_spans_what_the_first_two_leave(knobs, side):
+def test_the_third_convolution_of_lenet5_is_as_large_as_its_map(knobs, side):
     net = lenet5(**knobs)
     assert net.conv5.kernel_size == (side, side)
     assert net(images_of(32)).shape == (3, 10)
@@ -220,7 +220,7 @@ def test_leaky_lenet_is_the_sequence_of_its_course():
         *(nn.Conv2d(6, 16, 5), nn.LeakyReLU(0.1), nn.MaxPool2d(2, 2), nn.Flatten()),
         *(nn.Linear(16 * 4 * 4, 120), nn.LeakyReLU(0.1), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
     )
-    assert_same_answers(with_seed(LeakyLeNet, **SMALL), document, images_of(28))
+    assert_same_logits(with_seed(LeakyLeNet, **SMALL), document, images_of(28))
 
 
 def test_lenet_of_3x3_convolutions_is_the_sequence_of_its_course():
@@ -230,7 +230,7 @@ def test_lenet_of_3x3_convolutions_is_the_sequence_of_its_course():
         *(nn.Flatten(), nn.Linear(16 * 4 * 4, 120), nn.LeakyReLU(0.1), nn.Linear(120, 84), nn.ReLU()),
         nn.Linear(84, 10),
     )
-    assert_same_answers(with_seed(LeakyLeNet, **LENET_3X3, **SMALL), document, images_of(28))
+    assert_same_logits(with_seed(LeakyLeNet, **LENET_3X3, **SMALL), document, images_of(28))
 
 
 def test_squeeze_and_excitation_of_lenet_is_the_block_of_its_course():
@@ -252,24 +252,24 @@ def test_squeeze_and_excitation_halves_a_map_while_its_last_layer_is_0():
 
 def test_squeeze_and_excitation_adds_its_two_layers_and_no_other_parameters():
     plain, squeezed = (LeakyLeNet(**LENET_3X3, se=se, **SMALL) for se in (False, True))
-    assert parameters(squeezed) - parameters(plain) == 2 * (16 + 1) + 16 * (2 + 1)
+    assert count_parameters(squeezed) - count_parameters(plain) == 2 * (16 + 1) + 16 * (2 + 1)
 
 
 HEAD = 120 * (256 + 1) + 84 * (120 + 1) + 10 * (84 + 1)
 
 
 def test_leaky_lenet_has_44426_parameters():
-    assert parameters(LeakyLeNet(**SMALL)) == 6 * (25 + 1) + 16 * (6 * 25 + 1) + HEAD == 44_426
+    assert count_parameters(LeakyLeNet(**SMALL)) == 6 * (25 + 1) + 16 * (6 * 25 + 1) + HEAD == 44_426
 
 
 def test_lenet_of_3x3_convolutions_has_43414_parameters():
     convolutions = 2 * (9 + 1) + 4 * (2 * 9 + 1) + 8 * (4 * 9 + 1) + 16 * (8 * 9 + 1)
-    assert parameters(LeakyLeNet(**LENET_3X3, **SMALL)) == convolutions + HEAD == 43_414
+    assert count_parameters(LeakyLeNet(**LENET_3X3, **SMALL)) == convolutions + HEAD == 43_414
 
 
-def test_lenet_of_3x3_convolutions_takes_the_macs_of_its_seven_layers():
+def test_lenet_of_3x3_convolutions_has_the_macs_of_its_seven_layers():
     convolutions = 26**2 * 2 * 9 + 24**2 * 4 * 2 * 9 + 10**2 * 8 * 4 * 9 + 8**2 * 16 * 8 * 9
-    assert macs(LeakyLeNet(**LENET_3X3, **SMALL), (1, 28, 28)) == convolutions + 256 * 120 + 120 * 84 + 84 * 10
+    assert count_macs(LeakyLeNet(**LENET_3X3, **SMALL), (1, 28, 28)) == convolutions + 256 * 120 + 120 * 84 + 84 * 10
 
 
 @pytest.mark.parametrize("knobs", [{}, LENET_3X3, {"se": True}])
@@ -291,7 +291,7 @@ def test_leaky_lenets_flatten_28_pixels_to_256_features(knobs):
         ({"image_size": 32}, 16 * 5 * 5),  # 28, 14, 10, 5
     ],
 )
-def test_leaky_lenet_flattens_to_what_its_windows_and_strides_leave(knobs, count):
+def test_leaky_lenet_flattens_to_the_size_after_its_windows_and_strides(knobs, count):
     net = LeakyLeNet(**knobs, **SMALL)
     assert features(net) == count
     assert net(images_of(knobs.get("image_size", 28))).shape == (3, 10)
@@ -308,7 +308,7 @@ def test_leaky_lenet_with_mean_pooling_has_no_max_pooling_left():
     assert not kinds(net, nn.MaxPool2d)
 
 
-def test_a_relu_stands_before_leaky_lenets_last_layer_whatever_its_activation():
+def test_a_relu_is_before_leaky_lenets_last_layer_with_any_activation():
     net = LeakyLeNet(activation="tanh", **SMALL)
     assert [type(layer) for layer in net.fc] == [nn.Linear, nn.Tanh, nn.Linear, nn.ReLU, nn.Linear]
     assert len(kinds(net.conv, nn.Tanh)) == 2
@@ -318,7 +318,7 @@ def test_a_relu_stands_before_leaky_lenets_last_layer_whatever_its_activation():
 
 
 @pytest.mark.parametrize("cls", [LeNet, LeakyLeNet, MnistCNN])
-def test_the_smallest_image_size_of_a_class_is_the_smallest_that_its_windows_fit(cls):
+def test_the_smallest_image_size_of_a_class_is_the_smallest_that_fits_its_windows(cls):
     side = cls.min_image_size
     cls(image_size=side, **SMALL)
     with pytest.raises(ValueError, match=f"an image of {side - 1}×{side - 1} pixels shrinks to nothing"):
@@ -345,7 +345,7 @@ def test_the_smallest_image_size_of_a_class_is_the_smallest_that_its_windows_fit
         (LeakyLeNet, {"stride": 4}, "an image of 28×28 pixels shrinks to nothing: a 5×5 window meets a map of 3×3"),
     ],
 )
-def test_a_stride_or_window_that_leaves_nothing_of_an_image_is_refused_with_what_meets_what(cls, knobs, message):
+def test_a_stride_or_window_that_leaves_nothing_of_an_image_is_refused_with_the_sizes(cls, knobs, message):
     with pytest.raises(ValueError, match="shrinks to nothing") as caught:
         cls(**knobs, **SMALL)
     assert str(caught.value) == f"{message}; take larger images, or smaller windows or strides"
@@ -362,7 +362,7 @@ def test_mnist_cnn_is_the_sequence_of_its_course():
         *(nn.Conv2d(64, 128, 3), nn.BatchNorm2d(128), nn.ReLU(), nn.MaxPool2d(2, 2), nn.Flatten()),
         *(nn.Linear(128 * 4 * 4, 1024), nn.ReLU(), nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, 10)),
     )
-    assert_same_answers(with_seed(MnistCNN, **SMALL), document, images_of(28))
+    assert_same_logits(with_seed(MnistCNN, **SMALL), document, images_of(28))
 
 
 def test_mnist_cnn_flattens_28_pixels_to_2048_features():
@@ -373,12 +373,12 @@ def test_mnist_cnn_has_the_parameters_of_its_layers():
     convolutions = 16 * (9 + 1) + 32 * (16 * 9 + 1) + 64 * (32 * 9 + 1) + 128 * (64 * 9 + 1)
     norms = 2 * (16 + 32 + 64 + 128)
     linear = 1024 * (2048 + 1) + 128 * (1024 + 1) + 10 * (128 + 1)
-    assert parameters(MnistCNN(**SMALL)) == convolutions + norms + linear
+    assert count_parameters(MnistCNN(**SMALL)) == convolutions + norms + linear
 
 
-def test_mnist_cnn_takes_the_macs_of_its_seven_layers():
+def test_mnist_cnn_has_the_macs_of_its_seven_layers():
     convolutions = 26**2 * 16 * 9 + 24**2 * 32 * 16 * 9 + 10**2 * 64 * 32 * 9 + 8**2 * 128 * 64 * 9
-    assert macs(MnistCNN(**SMALL), (1, 28, 28)) == convolutions + 2048 * 1024 + 1024 * 128 + 128 * 10
+    assert count_macs(MnistCNN(**SMALL), (1, 28, 28)) == convolutions + 2048 * 1024 + 1024 * 128 + 128 * 10
 
 
 # ---- SimpleCNN --------------------------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ def test_simplecnn_is_the_sequence_of_its_table():
         *(nn.Conv2d(64, 128, 3, 1, padding=1), nn.ReLU(), nn.MaxPool2d(2, 2), nn.Flatten()),
         *(nn.Linear(2048, 512), nn.ReLU(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10)),
     )
-    assert_same_answers(with_seed(SimpleCNN, in_channels=3, num_classes=10), document, images_of(32, 3))
+    assert_same_logits(with_seed(SimpleCNN, in_channels=3, num_classes=10), document, images_of(32, 3))
 
 
 def test_the_layers_of_simplecnn_have_the_names_of_its_course():
@@ -413,17 +413,17 @@ def test_simplecnn_flattens_a_32_pixel_image_to_2048_features():
 def test_simplecnn_has_the_parameters_of_its_six_layers():
     convolutions = 32 * (3 * 9 + 1) + 64 * (32 * 9 + 1) + 128 * (64 * 9 + 1)
     linear = 512 * (2048 + 1) + 64 * (512 + 1) + 10 * (64 + 1)
-    assert parameters(SimpleCNN(in_channels=3, num_classes=10)) == convolutions + linear
+    assert count_parameters(SimpleCNN(in_channels=3, num_classes=10)) == convolutions + linear
 
 
-def test_simplecnn_takes_the_macs_of_its_six_layers():
+def test_simplecnn_has_the_macs_of_its_six_layers():
     convolutions = 32**2 * 32 * 3 * 9 + 16**2 * 64 * 32 * 9 + 8**2 * 128 * 64 * 9
     expected = convolutions + 2048 * 512 + 512 * 64 + 64 * 10
-    assert macs(SimpleCNN(in_channels=3, num_classes=10), (3, 32, 32)) == expected
+    assert count_macs(SimpleCNN(in_channels=3, num_classes=10), (3, 32, 32)) == expected
 
 
-@pytest.mark.parametrize("side", [*range(8, 18), 28, 31, 33, 64])
-def test_simplecnn_takes_images_of_any_size_from_8(side):
+@pytest.mark.parametrize("side", [8, 9, 15, 16, 33, 64])
+def test_simplecnn_accepts_images_of_any_size_from_8(side):
     with torch.device("meta"):
         net = SimpleCNN(in_channels=1, num_classes=10, image_size=side)
         assert net(torch.empty(2, 1, side, side)).shape == (2, 10)

@@ -1,4 +1,4 @@
-"""Weights go from one net to another of the same layers whole, or not at all."""
+"""Weights are copied between nets with the same layers completely, or not at all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Theirs(nn.Sequential):
 
 
 def made(make, seed: int, **knobs) -> nn.Module:
-    """With running statistics that two batches have moved."""
+    """A net whose running statistics two batches have changed."""
     torch.manual_seed(seed)
     net = make(**knobs)
     for _ in range(2):
@@ -58,14 +58,14 @@ def refusal(source: nn.Module, target: nn.Module) -> str:
     return str(caught.value)
 
 
-def test_weights_are_copied_by_the_order_of_layers_whatever_their_names():
+def test_weights_are_copied_in_the_order_of_layers_under_any_names():
     source, target = made(Theirs, 1), made(Ours, 2)
     copy_weights(source, target)
     assert not set(source.state_dict()) & set(target.state_dict())
     assert same(values(target), values(source))
 
 
-def test_a_net_answers_as_the_net_whose_weights_it_has():
+def test_a_net_with_copied_weights_gives_the_same_logits():
     source, target = made(Theirs, 1).eval(), made(Ours, 2).eval()
     images = torch.randn(3, 2, 6, 6)
     assert not torch.allclose(target(images), source(images))
@@ -82,14 +82,14 @@ def test_running_statistics_and_their_count_of_batches_are_copied():
     assert target.norm.num_batches_tracked == 2
 
 
-def test_the_source_is_left_as_it_was():
+def test_the_source_is_not_changed():
     source = made(Theirs, 1)
     before = values(source)
     copy_weights(source, made(Ours, 2))
     assert same(values(source), before)
 
 
-def test_what_is_done_to_the_source_later_does_not_reach_the_target():
+def test_later_changes_of_the_source_do_not_change_the_target():
     source, target = made(Ours, 1), made(Ours, 2)
     copy_weights(source, target)
     before = values(target)
@@ -100,7 +100,7 @@ def test_what_is_done_to_the_source_later_does_not_reach_the_target():
     assert not same(values(target), values(source))
 
 
-def test_copied_weights_stay_the_targets_own_parameters():
+def test_the_parameters_of_the_target_stay_the_same_objects():
     source, target = made(Theirs, 1), made(Ours, 2)
     before = list(target.parameters())
     copy_weights(source, target)
@@ -108,7 +108,7 @@ def test_copied_weights_stay_the_targets_own_parameters():
     assert all(parameter.requires_grad for parameter in target.parameters())
 
 
-def test_a_net_can_be_given_its_own_weights():
+def test_a_net_can_be_copied_to_itself():
     net = made(Ours, 1)
     before = values(net)
     copy_weights(net, net)
@@ -118,40 +118,43 @@ def test_a_net_can_be_given_its_own_weights():
 def test_the_first_layer_that_differs_is_named_with_both_shapes():
     assert (
         refusal(made(Theirs, 1, kernel=5), made(Ours, 2))
-        == "0.weight 4×2×5×5 of Theirs meets stem.weight 4×2×3×3 of Ours"
+        == "0.weight 4×2×5×5 of Theirs does not match stem.weight 4×2×3×3 of Ours"
     )
 
 
 def test_a_difference_in_the_last_layer_leaves_all_others_uncopied():
-    assert refusal(made(Theirs, 1, classes=7), made(Ours, 2)) == "3.weight 7×4 of Theirs meets head.weight 3×4 of Ours"
+    assert (
+        refusal(made(Theirs, 1, classes=7), made(Ours, 2))
+        == "3.weight 7×4 of Theirs does not match head.weight 3×4 of Ours"
+    )
 
 
 def test_as_many_numbers_in_another_shape_do_not_fit():
     source, target = nn.Sequential(nn.Linear(2, 6, bias=False)), nn.Sequential(nn.Linear(6, 2, bias=False))
-    assert refusal(source, target) == "0.weight 6×2 of Sequential meets 0.weight 2×6 of Sequential"
+    assert refusal(source, target) == "0.weight 6×2 of Sequential does not match 0.weight 2×6 of Sequential"
 
 
 def test_a_shape_that_torch_would_stretch_does_not_fit():
     source, target = nn.Sequential(nn.BatchNorm2d(1)), nn.Sequential(nn.BatchNorm2d(4))
-    assert refusal(source, target) == "0.weight 1 of Sequential meets 0.weight 4 of Sequential"
+    assert refusal(source, target) == "0.weight 1 of Sequential does not match 0.weight 4 of Sequential"
 
 
 def test_a_bias_does_not_go_where_a_running_mean_is_wanted():
     source = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     target = nn.Sequential(nn.Linear(4, 4, bias=False), nn.BatchNorm1d(4))
-    assert refusal(source, target) == "0.bias 4 of Sequential meets 1.weight 4 of Sequential"
+    assert refusal(source, target) == "0.bias 4 of Sequential does not match 1.weight 4 of Sequential"
 
 
 def test_a_norm_that_keeps_no_statistics_does_not_fit_one_that_does():
     source = nn.Sequential(nn.BatchNorm2d(4, track_running_stats=False), nn.Linear(4, 4))
     target = nn.Sequential(nn.BatchNorm2d(4), nn.Linear(4, 4))
-    assert refusal(source, target) == "1.weight 4×4 of Sequential meets 0.running_mean 4 of Sequential"
+    assert refusal(source, target) == "1.weight 4×4 of Sequential does not match 0.running_mean 4 of Sequential"
 
 
 def test_a_count_of_batches_is_called_one_number():
     source, target = nn.Sequential(nn.BatchNorm2d(4)), nn.Sequential(nn.BatchNorm2d(4), nn.Linear(4, 4))
     target[0].num_batches_tracked = None
-    expected = "0.num_batches_tracked (one number) of Sequential meets 1.weight 4×4 of Sequential"
+    expected = "0.num_batches_tracked (one number) of Sequential does not match 1.weight 4×4 of Sequential"
     assert refusal(source, target) == expected
 
 

@@ -26,24 +26,26 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from operators import Address, Change, changes
+from operators import Address, Change, changes, found
 from subjects import RENAMED, SUBJECTS
 
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "mutants.json"
-SEED = 20_240_229
+SEED = 1
 COUNT = 100
+LATE = "time limit"
 LEFT = shutil.ignore_patterns(".*", "__pycache__", "runs", "shared", "build", "dist", "node_modules")
 
 Mutant = dict[str, Any]
 Clean = dict[str, float]
 
 
-# ---- finding -----------------------------------------------------------------------------------------------------------
+# ---- finding ------------------------------------------------------------
 
 
 def file_of(tree: Path, module: str) -> Path:
@@ -73,27 +75,33 @@ def locate(tree: Path, mutant: Mutant) -> tuple[Path, Change] | None:
         if path.is_file() and (change := _in_file(path, mutant)):
             return path, change
     others = [path for path in sorted((tree / "src" / "cnnbench").rglob("*.py")) if path not in listed]
-    found = [(path, change) for path in others if (change := _in_file(path, mutant))]
-    if len(found) > 1:
-        places = ", ".join(str(path.relative_to(tree)) for path, _ in found)
+    elsewhere = [(path, change) for path in others if (change := _in_file(path, mutant))]
+    if len(elsewhere) > 1:
+        places = ", ".join(str(path.relative_to(tree)) for path, _ in elsewhere)
         raise LookupError(f"{mutant['function']} of {mutant['subject']} is in {places}; list its module in subjects.py")
-    return found[0] if found else None
+    return elsewhere[0] if elsewhere else None
 
 
 def _in_file(path: Path, mutant: Mutant) -> Change | None:
     """A mutant's change to a file, by its own names, else by those that replace them."""
     source = path.read_text(encoding="utf-8")
     renamed = RENAMED.get(mutant["subject"], {})
-    function = renamed.get(mutant["function"], mutant["function"])
-    if not re.search(rf"\b{re.escape(function.rpartition('.')[2])}\b", source):
-        return None
-    known = {change.address: change for change in changes(source)}
+    names = dict.fromkeys((mutant["function"], renamed.get(mutant["function"], mutant["function"])))
+    if not any(re.search(rf"\b{re.escape(name.rpartition('.')[2])}\b", source) for name in names):
+        return None  # the most of them, and quickly
+    known = _addresses(source)
     for text in dict.fromkeys((mutant["text"], replaced(mutant["text"], renamed))):
-        for name in dict.fromkeys((mutant["function"], function)):
+        for name in names:
             address = Address(name, mutant["operator"], text, mutant["occurrence"], mutant["variant"])
             if address in known:
                 return known[address]
     return None
+
+
+@cache
+def _addresses(source: str) -> dict[Address, Change]:
+    """All changes to a source by their addresses."""
+    return {change.address: change for change in found(source)}
 
 
 def replaced(text: str, renamed: dict[str, str]) -> str:
@@ -103,7 +111,7 @@ def replaced(text: str, renamed: dict[str, str]) -> str:
     return re.sub(r"[^\W\d]\w*", lambda word: renamed.get(word[0], word[0]), text)
 
 
-# ---- drawing -----------------------------------------------------------------------------------------------------------
+# ---- drawing ------------------------------------------------------------
 
 
 def draw(tree: Path) -> None:
@@ -133,7 +141,7 @@ def read() -> dict[str, Any]:
     return json.loads(RECORD.read_text(encoding="utf-8"))
 
 
-# ---- running -----------------------------------------------------------------------------------------------------------
+# ---- running ------------------------------------------------------------
 
 
 def run(tree: Path, moment: str, jobs: int, again: bool) -> None:
@@ -170,16 +178,16 @@ def clean_run(copies: SimpleQueue[Path], subject: str) -> float:
     """
     copy = copies.get()
     try:
-        found = subprocess.run(
+        imported = subprocess.run(
             [sys.executable, "-c", "import cnnbench; print(cnnbench.__file__)"],
             cwd=copy, env=environment(copy), capture_output=True, text=True, check=True,
         ).stdout.strip()  # fmt: skip
-        if Path(found).resolve() != (copy / "src" / "cnnbench" / "__init__.py").resolve():
-            raise SystemExit(f"tests would import {found}, not the copy in {copy}")
+        if Path(imported).resolve() != (copy / "src" / "cnnbench" / "__init__.py").resolve():
+            raise SystemExit(f"tests would import {imported}, not the copy in {copy}")
         code, text, seconds = tested(copy, subject, limit_s=600)
     finally:
         copies.put(copy)
-    if code:
+    if code != 0:
         raise SystemExit(f"{subject}: its tests do not pass without a mutant:\n{text[-3000:]}")
     print(f"{subject}: its tests take {seconds:.1f} s", flush=True)
     return seconds
@@ -196,7 +204,7 @@ def outcome(copies: SimpleQueue[Path], mutant: Mutant, clean: Clean) -> dict[str
         source = path.read_text(encoding="utf-8")
         try:
             path.write_text(change.applied(source), encoding="utf-8")
-            code, text, seconds = tested(copy, mutant["subject"], limit_s=30 + 3 * clean[mutant["subject"]])
+            code, text, seconds = tested(copy, mutant["subject"], limit_s=60 + 3 * clean[mutant["subject"]])
         finally:
             path.write_text(source, encoding="utf-8")
     finally:
@@ -248,12 +256,12 @@ def environment(copy: Path) -> dict[str, str]:
 def killer(code: int | None, text: str) -> str:
     """What ended a run: the test that failed, the time limit, or pytest's exit status."""
     if code is None:
-        return "time limit"
+        return LATE
     failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.MULTILINE)
     return failed[1] if failed else f"exit status {code}"
 
 
-# ---- comparing ---------------------------------------------------------------------------------------------------------
+# ---- comparing ------------------------------------------------------------
 
 
 def compare() -> int:
@@ -272,11 +280,13 @@ def compare() -> int:
     lost = [mutant for mutant in mutants if is_lost(mutant)]
     for mutant in lost:
         now = mutant.get("after", {}).get("outcome", "not run")
-        print(
-            f"\n{now}: {mutant['subject']}: {mutant['function']}: {mutant['operator']} (occurrence {mutant['occurrence']})"
-        )
+        told = ": ".join(mutant[name] for name in ("subject", "function", "operator"))
+        print(f"\n{now}: {told} (occurrence {mutant['occurrence']})")
         print(f"    {mutant['text']}\n    {mutant['becomes']}")
-    print(f"\n{len(lost)} of {len(mutants)} mutants that were killed before survive, are absent, or have not been run")
+    late = [mutant["function"] for mutant in mutants if mutant.get("after", {}).get("by") == LATE]
+    if late:
+        print(f"\nkilled by the time limit, which a busy machine may reach as well: {', '.join(late)}")
+    print(f"\n{len(lost)} of {len(mutants)} mutants are lost: killed before and not now, absent, or not run")
     return 1 if lost else 0
 
 

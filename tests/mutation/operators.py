@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Place:
     literal: ast.JoinedStr | None = None
 
 
-# ---- where -----------------------------------------------------------------------------------------------------------
+# ---- where ------------------------------------------------------------
 
 
 def places(tree: ast.Module) -> Iterator[Place]:
@@ -182,7 +183,7 @@ def _read(node: ast.AST, spoken: set[str], elsewhere: set[str], told: set[str]) 
             _read(child, spoken, elsewhere, told)
 
 
-# ---- what --------------------------------------------------------------------------------------------------------------
+# ---- what ------------------------------------------------------------
 
 
 def _with(node: ast.AST, **fields: object) -> ast.AST:
@@ -216,8 +217,14 @@ def _arithmetic(node: ast.AST) -> Iterator[Named]:
     if isinstance(node, ast.BinOp) and _names_types(node):
         yield "alternative dropped", node.left
         yield "alternative dropped", node.right
-    elif isinstance(node, ast.BinOp | ast.AugAssign) and type(node.op) in ARITHMETIC:
+    elif isinstance(node, ast.BinOp | ast.AugAssign) and type(node.op) in ARITHMETIC and not _has_text(node):
         yield "arithmetic", _with(node, op=ARITHMETIC[type(node.op)]())
+
+
+def _has_text(node: ast.AST) -> bool:
+    """Text is added, or the name of a file to a folder."""
+    sides = ast.iter_child_nodes(node)
+    return any(isinstance(side, ast.JoinedStr) or isinstance(getattr(side, "value", None), str) for side in sides)
 
 
 def _constant(node: ast.AST) -> Iterator[Named]:
@@ -335,47 +342,56 @@ OPERATORS: tuple[Callable[[ast.AST], Iterator[Named]], ...] = (
 )  # fmt: skip
 
 
-# ---- both --------------------------------------------------------------------------------------------------------------
+# ---- both ------------------------------------------------------------
 
 
 def changes(source: str) -> Iterator[Change]:
-    """All changes to a source that still compile, no two of them the same."""
+    """All changes to a source that still compile."""
+    return (change for change in found(source) if _compiles(change, source))
+
+
+def found(source: str) -> Iterator[Change]:
+    """All changes to a source, no two of them the same; of some the source may not compile."""
     starts = [0]
     for line in source.encode().splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
-    seen: Counter[tuple[str, str, str, int]] = Counter()
-    made: set[tuple[int, int, str]] = set()
     tree = ast.parse(source)
     needed = _needed(tree)
+    seen: Counter[tuple[str, str, str, int]] = Counter()
+    made: set[tuple[int, int, str]] = set()
     for place in places(tree):
-        variants: Counter[tuple[str, int]] = Counter()
-        for operate in OPERATORS:
-            for operator, other in operate(place.node):
-                if isinstance(other, ast.Call) and _lacks(other, needed):
-                    continue
-                node = getattr(other, "replaces", place.node)
-                variant = variants[operator, id(node)]
-                variants[operator, id(node)] += 1
-                text = _text(node)
-                address = Address(
-                    place.function, operator, text, seen[place.function, operator, text, variant], variant
-                )
-                seen[place.function, operator, text, variant] += 1
-                change = _change(address, place, node, other, starts)
-                if change and (change.start, change.end, change.becomes) not in made and _compiles(change, source):
-                    made.add((change.start, change.end, change.becomes))
-                    yield change
+        for operator, variant, node, other in _operated(place.node):
+            kind = (place.function, operator, _text(node), variant)
+            address = Address(*kind[:3], occurrence=seen[kind], variant=variant)
+            seen[kind] += 1
+            if operator == "argument dropped" and _lacks(other, needed):
+                continue  # a TypeError that says nothing of the tests
+            change = _change(address, place, node, other, starts)
+            if change and (change.start, change.end, change.becomes) not in made:
+                made.add((change.start, change.end, change.becomes))
+                yield change
+
+
+def _operated(node: ast.AST) -> Iterator[tuple[str, int, ast.AST, ast.AST]]:
+    """What the operators make of a node: operator, variant, the node that is replaced, and by what."""
+    variants: Counter[tuple[str, int]] = Counter()
+    for operate in OPERATORS:
+        for operator, other in operate(node):
+            replaced = getattr(other, "replaces", node)
+            yield operator, variants[operator, id(replaced)], replaced, other
+            variants[operator, id(replaced)] += 1
 
 
 def _needed(tree: ast.Module) -> dict[str, int]:
-    """How many arguments each function of a module must be given."""
+    """How many arguments functions must be given: those of the module, and some of Python's."""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return {node.name: len(node.args.args) - len(node.args.defaults) for node in functions}
+    own = {node.name: len(node.args.args) - len(node.args.defaults) for node in functions}
+    return {"isinstance": 2, "map": 2, "min": 2, "max": 2, **own}
 
 
-def _lacks(call: ast.Call, needed: dict[str, int]) -> bool:
-    """A call lacks an argument of a function of this module; of other plain names all arguments count as needed."""
-    if not isinstance(call.func, ast.Name):
+def _lacks(call: ast.AST, needed: dict[str, int]) -> bool:
+    """A call lacks an argument that it must have."""
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
         return False
     return len(call.args) + len(call.keywords) < needed.get(call.func.id, 0)
 
@@ -405,8 +421,10 @@ def _change(address: Address, place: Place, node: ast.AST, other: ast.AST, start
 
 
 def _compiles(change: Change, source: str) -> bool:
-    try:
-        compile(change.applied(source), "mutant", "exec")
-    except SyntaxError:
-        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # as of what is called and is no function
+        try:
+            compile(change.applied(source), "mutant", "exec")
+        except SyntaxError:
+            return False
     return True

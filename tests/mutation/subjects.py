@@ -41,6 +41,7 @@ SUBJECTS = {
             "tests/sweep/test_view.py",
             "tests/test_status.py",
             "tests/report/test_read.py",
+            "tests/sweep/test_running.py::test_runs_dir_that_is_a_file_is_told_in_one_line",
         ),
     ),
     "identity": Subject(

@@ -1,4 +1,4 @@
-"""Convolution by hand is PyTorch's and SciPy's: answers, gradients, sizes, first weights, and the book's examples."""
+"""Convolution by hand against PyTorch's and SciPy's: outputs, gradients, sizes, initial weights, the book's examples."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cnnbench.ops.convolution import (
     convolve,
     convolve_channels,
     output_size,
-    padding_of,
-    under,
+    padding_size,
+    window_entry,
     zero_pad,
 )
 
@@ -50,7 +50,7 @@ def geometries(draw, square: bool = False) -> dict:
 
 @settings(deadline=None, max_examples=60)
 @given(geometries(square=True), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), DTYPES, SEEDS)
-def test_the_layer_and_its_gradients_are_those_of_pytorchs_layer(case, images, channels, kernels, dtype, seed):
+def test_the_layer_and_its_gradients_equal_pytorchs(case, images, channels, kernels, dtype, seed):
     knobs = channels, kernels, case["window"][0], case["stride"], case["padding"]
     torch.manual_seed(seed)
     ours, theirs = Conv2d(*knobs).to(dtype), nn.Conv2d(*knobs).to(dtype)
@@ -61,7 +61,7 @@ def test_the_layer_and_its_gradients_are_those_of_pytorchs_layer(case, images, c
 
 @settings(deadline=None, max_examples=60)
 @given(geometries(), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), DTYPES, SEEDS)
-def test_kernels_that_are_not_square_convolve_as_pytorchs(case, images, channels, kernels, dtype, seed):
+def test_kernels_that_are_not_square_convolve_like_pytorchs(case, images, channels, kernels, dtype, seed):
     weight = uniform(kernels, channels, *case["window"], seed=seed + 1, dtype=dtype).requires_grad_()
     steps = case["stride"], case["padding"]
     assert_agree(
@@ -75,7 +75,7 @@ def test_kernels_that_are_not_square_convolve_as_pytorchs(case, images, channels
 
 @settings(deadline=None, max_examples=60)
 @given(geometries(), st.integers(1, 3), DTYPES, SEEDS)
-def test_one_channel_and_its_gradients_are_pytorchs(case, images, dtype, seed):
+def test_one_channel_and_its_gradients_equal_pytorchs(case, images, dtype, seed):
     weight = uniform(*case["window"], seed=seed + 1, dtype=dtype).requires_grad_()
     steps = case["stride"], case["padding"]
     assert_agree(
@@ -88,14 +88,14 @@ def test_one_channel_and_its_gradients_are_pytorchs(case, images, dtype, seed):
 
 
 @pytest.mark.slow
-def test_gradients_of_the_layer_are_its_slopes():
+def test_gradients_of_the_layer_equal_finite_differences():
     torch.manual_seed(0)
     layer = Conv2d(2, 3, 3, stride=2, padding=1).double()
     x = uniform(2, 2, 5, 6, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, *_: layer(x), (x, *layer.parameters()))
 
 
-def test_gradients_of_one_channel_are_its_slopes():
+def test_gradients_of_one_channel_equal_finite_differences():
     x, kernel = (uniform(*shape, dtype=torch.float64).requires_grad_() for shape in ((2, 5, 4), (3, 2)))
     assert torch.autograd.gradcheck(lambda x, kernel: convolve(x, kernel, 2, 1), (x, kernel))
 
@@ -104,7 +104,7 @@ def test_a_batch_of_no_images_gives_no_maps():
     assert Conv2d(3, 4, 3)(torch.zeros(0, 3, 8, 6)).shape == (0, 4, 6, 4)
 
 
-def test_a_map_that_does_not_lie_in_one_piece_is_convolved_all_the_same():
+def test_a_map_that_is_not_contiguous_is_convolved():
     torch.manual_seed(0)
     layer, x = Conv2d(3, 2, 3), uniform(2, 7, 6, 3).permute(0, 3, 1, 2)
     torch.testing.assert_close(layer(x), layer(x.contiguous()), rtol=0, atol=0)
@@ -134,7 +134,7 @@ def test_narrow_equal_and_wide_are_scipys_valid_same_and_full(window, height, wi
         np.testing.assert_allclose(layer(x)[0].detach().numpy(), expected, rtol=0, atol=1e-12)
 
 
-def test_the_kernel_is_not_turned_over():
+def test_the_kernel_is_not_flipped():
     x, kernel = BOOK
     found = convolve(x, kernel)[0].numpy()
     assert np.array_equal(found, correlate2d(x[0], kernel, "valid"))
@@ -143,7 +143,7 @@ def test_the_kernel_is_not_turned_over():
 
 @settings(deadline=None, max_examples=30)
 @given(geometries(), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), SEEDS)
-def test_the_book_moves_the_window_over_the_map_and_finds_the_same(case, images, channels, kernels, seed):
+def test_the_result_equals_the_books_loop_over_positions(case, images, channels, kernels, seed):
     x = uniform(images, channels, *case["map"], seed=seed, dtype=torch.float64)
     weight = uniform(kernels, channels, *case["window"], seed=seed + 1, dtype=torch.float64)
     (rows, columns), stride, padding = case["window"], case["stride"], case["padding"]
@@ -161,19 +161,19 @@ def test_the_book_moves_the_window_over_the_map_and_finds_the_same(case, images,
 
 @settings(deadline=None)
 @given(st.integers(0, 4), st.integers(1, 6), st.integers(1, 6))
-def test_padding_puts_zeros_all_round_as_numpy_does(padding, height, width):
+def test_padding_equals_numpys(padding, height, width):
     x = uniform(2, height, width)
     expected = np.pad(x.numpy(), ((0, 0), (padding, padding), (padding, padding)))
     assert np.array_equal(zero_pad(x, padding).numpy(), expected)
 
 
-def test_padding_keeps_the_type_of_the_numbers():
+def test_padding_keeps_the_dtype():
     assert zero_pad(torch.ones(1, 2, 2, dtype=torch.float64), 1).dtype == torch.float64
 
 
-def test_an_entry_of_a_window_sees_a_map_of_its_own():
+def test_an_entry_of_a_window_at_all_positions_is_a_map():
     x = torch.arange(20).view(4, 5)
-    assert under(x, 1, 0, height=2, width=3, stride=2).tolist() == [[5, 7, 9], [15, 17, 19]]
+    assert window_entry(x, 1, 0, height=2, width=3, stride=2).tolist() == [[5, 7, 9], [15, 17, 19]]
 
 
 # ---- sizes and refusals -------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_an_entry_of_a_window_sees_a_map_of_its_own():
 
 @settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 9), st.integers(0, 6))
-def test_the_output_size_is_the_number_of_places_where_the_window_fits(size, window, stride, padding):
+def test_the_output_size_is_the_number_of_positions_where_the_window_fits(size, window, stride, padding):
     places = len(range(0, size + 2 * padding - window + 1, stride))
     if places:
         assert output_size(size, window, stride, padding) == places
@@ -191,21 +191,21 @@ def test_the_output_size_is_the_number_of_places_where_the_window_fits(size, win
 
 
 @pytest.mark.parametrize(("numbers", "size"), [((7, 3, 1, 0), 5), ((7, 3, 2, 0), 3), ((5, 3, 2, 1), 3)])
-def test_the_course_counts_the_same_sizes(numbers, size):
+def test_output_sizes_equal_the_courses(numbers, size):
     assert output_size(*numbers) == size
 
 
-def test_a_window_that_does_not_fit_evenly_leaves_the_rest_out():
+def test_a_window_that_does_not_fit_evenly_omits_the_rest():
     assert output_size(10, 3, stride=2) == 4  # (10 - 3) / 2 + 1 is 4.5
 
 
 @settings(deadline=None)
 @given(st.integers(1, 9), st.integers(9, 40))
 def test_narrow_shrinks_equal_keeps_and_wide_grows(window, size):
-    assert output_size(size, window, padding=padding_of("narrow", window)) == size - window + 1
-    assert output_size(size, window, padding=padding_of("wide", window)) == size + window - 1
+    assert output_size(size, window, padding=padding_size("narrow", window)) == size - window + 1
+    assert output_size(size, window, padding=padding_size("wide", window)) == size + window - 1
     if window % 2:
-        assert output_size(size, window, padding=padding_of("equal", window)) == size
+        assert output_size(size, window, padding=padding_size("equal", window)) == size
 
 
 @pytest.mark.parametrize("window", [2, 4, 6])
@@ -215,8 +215,8 @@ def test_equal_refuses_an_even_kernel(window):
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 4])
-def test_narrow_and_wide_take_any_kernel(window):
-    assert [padding_of(kind, window) for kind in ("narrow", "wide")] == [0, window - 1]
+def test_narrow_and_wide_accept_any_kernel(window):
+    assert [padding_size(kind, window) for kind in ("narrow", "wide")] == [0, window - 1]
 
 
 @pytest.mark.parametrize("make", [lambda p: Conv2d(1, 1, 3, padding=p), lambda p: SingleChannelConv2d(3, padding=p)])
@@ -228,7 +228,7 @@ def test_narrow_and_wide_take_any_kernel(window):
         ("", "padding must be a number or one of narrow, equal, wide, got "),
     ],
 )
-def test_a_padding_that_is_none_is_refused(make, padding, reason):
+def test_an_invalid_padding_is_refused(make, padding, reason):
     with pytest.raises(ValueError, match=reason):
         make(padding)
 
@@ -262,7 +262,7 @@ def test_the_books_convolution_of_two_channels_by_three_kernels():
     assert layer(x).tolist() == [3 * [[[20, 28], [44, 52]]]]
 
 
-def test_a_bias_is_added_to_every_place_of_its_map():
+def test_a_bias_is_added_at_every_position_of_its_map():
     layer = Conv2d(2, 3, 2)
     layer.load_state_dict({"weight": torch.zeros(3, 2, 2, 2), "bias": torch.tensor([1.0, 2.0, 3.0])})
     assert layer(torch.randn(1, 2, 3, 2)).flatten(2).tolist() == [[[1, 1], [2, 2], [3, 3]]]
@@ -278,7 +278,7 @@ def test_three_to_six_channels_have_168_parameters():
 @pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 7), SEEDS)
-def test_the_same_seed_draws_the_very_weights_of_pytorchs_layer(channels, kernels, window, seed):
+def test_the_same_seed_draws_the_weights_of_pytorchs_layer(channels, kernels, window, seed):
     states = []
     for layer in (Conv2d, nn.Conv2d):
         torch.manual_seed(seed)
@@ -290,14 +290,14 @@ def test_the_same_seed_draws_the_very_weights_of_pytorchs_layer(channels, kernel
 
 @settings(deadline=None)
 @given(st.integers(1, 7), SEEDS)
-def test_the_one_kernel_is_drawn_from_within_one_over_its_side(window, seed):
+def test_the_single_kernel_is_drawn_within_one_over_its_side(window, seed):
     torch.manual_seed(seed)
     weight = SingleChannelConv2d(window).weight
     assert weight.shape == (window, window)
     assert weight.abs().max() <= 1 / window
 
 
-def test_the_state_dict_goes_to_pytorchs_layer_and_back():
+def test_the_state_dict_fits_pytorchs_layer_in_both_directions():
     ours, theirs, back = Conv2d(2, 3, 3), nn.Conv2d(2, 3, 3), Conv2d(2, 3, 3)
     theirs.load_state_dict(ours.state_dict())
     back.load_state_dict(theirs.state_dict())
@@ -305,7 +305,7 @@ def test_the_state_dict_goes_to_pytorchs_layer_and_back():
     assert back.bias.equal(ours.bias)
 
 
-def test_descent_finds_the_kernel_that_made_the_targets():
+def test_gradient_descent_recovers_the_kernel_of_the_targets():
     torch.manual_seed(0)
     laplacian = torch.tensor([[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]])
     images = uniform(8, 12, 12)
@@ -328,5 +328,5 @@ def test_a_step_down_the_gradient_lowers_the_loss():
     assert layer(images).square().mean() < before
 
 
-def test_a_printed_layer_tells_its_sizes():
+def test_a_printed_layer_shows_its_sizes():
     assert repr(Conv2d(3, 6, 5, 2, "wide")) == "Conv2d(3, 6, kernel_size=5, stride=2, padding=4)"

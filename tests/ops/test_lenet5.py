@@ -1,4 +1,4 @@
-"""LeNet-5 by hand is LeNet-5: weights, answers, gradients, training; and the book's set-up on it is done within a minute."""
+"""LeNet-5 by hand equals LeNet-5: weights, logits, gradients, training; the book's experiment takes under a minute."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cnnbench.ops.lenet5 import LeNet5ByHand
 
 
 def pair(seed: int = 0, in_channels: int = 1, num_classes: int = 10) -> tuple[LeNet5ByHand, LeNet5]:
-    """Each made from the same seed."""
+    """Both nets, made with the same seed."""
     nets = []
     for net in (LeNet5ByHand, LeNet5):
         torch.manual_seed(seed)
@@ -60,7 +60,7 @@ def test_its_layers_have_the_same_names_in_the_same_order():
     assert [name for name, _ in by_hand.named_modules()] == [name for name, _ in theirs.named_modules()]
 
 
-def test_no_layer_but_activations_and_linear_ones_is_pytorchs():
+def test_only_activations_and_linear_layers_are_pytorchs():
     kinds = {type(layer) for layer in pair()[0].children() if type(layer).__module__.startswith("torch.")}
     assert kinds == {nn.ReLU, nn.Linear}
 
@@ -111,7 +111,7 @@ def test_weights_are_copied_both_ways(source, target):
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_every_rule_of_initial_weights_draws_the_same_for_both(init):
+def test_every_rule_of_initial_weights_draws_the_same_for_both_nets(init):
     by_hand, theirs = pair()
     for net in (by_hand, theirs):
         torch.manual_seed(5)
@@ -121,7 +121,7 @@ def test_every_rule_of_initial_weights_draws_the_same_for_both(init):
 
 
 @pytest.mark.parametrize(("side", "map_side"), [(28, 4), (24, 3)])
-def test_an_image_that_is_too_small_is_refused_by_the_window_that_does_not_fit(side, map_side):
+def test_a_too_small_image_is_refused_by_the_window_that_does_not_fit(side, map_side):
     with pytest.raises(ValueError, match=f"a window of 5 does not fit a map of {map_side}"):
         pair()[0](torch.zeros(1, 1, side, side))
 
@@ -129,7 +129,7 @@ def test_an_image_that_is_too_small_is_refused_by_the_window_that_does_not_fit(s
 # ---- trained ------------------------------------------------------------------------------------------------------
 
 
-def test_steps_of_training_take_both_to_the_same_weights():
+def test_training_steps_lead_both_nets_to_the_same_weights():
     nets = pair(seed=3)
     x, labels = uniform(16, 1, 32, 32), torch.arange(16) % 10
     for net in nets:
@@ -147,7 +147,7 @@ def test_steps_of_training_take_both_to_the_same_weights():
 
 
 @pytest.mark.soak
-def test_the_books_training_on_it_takes_under_a_minute_and_comes_out_as_on_pytorchs(real_data, tmp_path):
+def test_the_books_training_takes_under_a_minute_and_gives_the_accuracy_of_pytorchs_layers(real_data, tmp_path):
     by_hand = books_training("lenet5_by_hand", real_data, tmp_path)
     theirs = books_training("lenet5", real_data, tmp_path)
     assert by_hand["time"]["fit_s"] < 60

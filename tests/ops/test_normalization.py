@@ -1,4 +1,4 @@
-"""Batch normalisation by hand is PyTorch's: in training and in evaluation, and in what it remembers between them."""
+"""Batch normalization by hand against PyTorch's: training, evaluation, and running statistics."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def assert_same_memory(ours: nn.Module, theirs: nn.Module, tolerance: float) -> 
 
 @settings(deadline=None, max_examples=60)
 @given(SHAPES, SEEDS, st.sampled_from([1e-5, 1e-3, 0.1]), st.booleans())
-def test_answers_and_gradients_are_pytorchs(shape, seed, eps, training):
+def test_outputs_and_gradients_equal_pytorchs(shape, seed, eps, training):
     ours, theirs = twins(shape[1], seed, eps=eps)
     for layer in (ours, theirs):
         layer.train(training)
@@ -59,7 +59,7 @@ def test_in_single_precision_they_differ_by_less_than_1e_5(images, channels, hei
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(SHAPES, min_size=1, max_size=5), SEEDS, st.sampled_from([0.1, 0.5, 0.01, 0.0, 1.0]))
-def test_after_several_batches_it_remembers_what_pytorchs_does(shapes, seed, momentum):
+def test_after_several_batches_running_statistics_equal_pytorchs(shapes, seed, momentum):
     channels = shapes[0][1]
     ours, theirs = twins(channels, seed, momentum=momentum)
     for number, (images, _, height, width) in enumerate(shapes):
@@ -79,20 +79,20 @@ def test_evaluation_changes_nothing():
     assert all(value.equal(before[name]) for name, value in ours.state_dict().items())
 
 
-def test_gradients_of_training_are_slopes():
+def test_gradients_in_training_equal_finite_differences():
     ours, _ = twins(2, seed=0)
     x = uniform(3, 2, 2, 3, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, *_: ours(x), (x, *ours.parameters()))
 
 
-def test_the_books_statistics_are_one_number_a_channel():
+def test_the_books_statistics_are_one_number_per_channel():
     mean, variance = channel_statistics(torch.randn(6, 3, 28, 28))
     assert mean.shape == variance.shape == (3,)
 
 
 @settings(deadline=None, max_examples=40)
 @given(SHAPES, SEEDS)
-def test_statistics_are_numpys_over_images_and_places(shape, seed):
+def test_statistics_equal_numpys_over_images_and_positions(shape, seed):
     x = uniform(*shape, seed=seed, dtype=torch.float64) + 5
     mean, variance = channel_statistics(x)
     np.testing.assert_allclose(mean, x.numpy().mean(axis=(0, 2, 3)), atol=1e-12)
@@ -106,21 +106,21 @@ def test_a_new_layer_gives_each_channel_mean_0_and_deviation_1():
     torch.testing.assert_close(output.std((0, 2, 3), correction=0), torch.ones(3), rtol=0, atol=1e-4)
 
 
-def test_the_variance_that_is_kept_is_the_unbiased_one():
+def test_the_running_variance_is_the_unbiased_one():
     layer = BatchNorm2d(1)
     layer(torch.tensor([0.0, 2.0]).view(2, 1, 1, 1))  # mean 1; variance 1, unbiased 2
     assert layer.running_mean.item() == pytest.approx(0.1 * 1)
     assert layer.running_var.item() == pytest.approx(0.9 * 1 + 0.1 * 2)
 
 
-def test_training_on_one_number_a_channel_is_refused_and_leaves_no_trace():
+def test_training_on_one_value_per_channel_is_refused_and_changes_nothing():
     layer = BatchNorm2d(3)
-    with pytest.raises(ValueError, match="needs more than one number a channel"):
+    with pytest.raises(ValueError, match="needs more than one value per channel"):
         layer(torch.full((1, 3, 1, 1), 9.0))
     assert_same_memory(layer, nn.BatchNorm2d(3), 0)
 
 
-def test_one_number_a_channel_is_evaluated():
+def test_one_value_per_channel_can_be_evaluated():
     ours, theirs = twins(3, seed=0)
     x = uniform(1, 3, 1, 1, dtype=torch.float64)
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
@@ -132,14 +132,14 @@ def test_a_constant_channel_becomes_its_bias():
     assert layer(torch.full((2, 1, 3, 3), 4.0)).unique().tolist() == [0.5]
 
 
-def test_a_new_layer_begins_as_pytorchs():
+def test_a_new_layer_starts_like_pytorchs():
     ours, theirs = BatchNorm2d(4).state_dict(), nn.BatchNorm2d(4).state_dict()
     assert list(ours) == list(theirs)
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name], rtol=0, atol=0)
 
 
-def test_the_state_dict_goes_to_pytorchs_layer_and_back():
+def test_the_state_dict_fits_pytorchs_layer_in_both_directions():
     ours, theirs = twins(3, seed=1)
     ours(uniform(2, 3, 4, 4, dtype=torch.float64))
     theirs.load_state_dict(ours.state_dict())
@@ -149,7 +149,7 @@ def test_the_state_dict_goes_to_pytorchs_layer_and_back():
     assert all(value.equal(ours.state_dict()[name]) for name, value in back.state_dict().items())
 
 
-def test_what_is_remembered_has_no_gradient():
+def test_running_statistics_have_no_gradient():
     layer = BatchNorm2d(2)
     layer(uniform(2, 2, 3, 3).requires_grad_())
     assert not layer.running_mean.requires_grad
@@ -157,7 +157,7 @@ def test_what_is_remembered_has_no_gradient():
     assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
 
 
-def test_descent_by_hand_and_by_pytorch_ends_at_the_same_weights():
+def test_gradient_descent_by_hand_and_by_pytorch_ends_at_the_same_weights():
     ours, theirs = twins(3, seed=2)
     x, targets = (uniform(4, 3, 5, 5, seed=seed, dtype=torch.float64) for seed in (1, 2))
     for layer in (ours, theirs):

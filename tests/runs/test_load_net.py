@@ -1,4 +1,4 @@
-"""A run directory becomes a net again, from its checkpoint alone."""
+"""Loading the trained net of a run directory from its checkpoint alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.runs.load_net import load_checkpoint, load_net
 
 
-def test_load_net_gives_the_facts_of_the_runs_data(finished):
+def test_load_net_returns_the_facts_of_the_data(finished):
     _, facts = load_net(finished.path)
     assert facts == {
         "channels": 1,
@@ -24,13 +24,13 @@ def test_load_net_gives_the_facts_of_the_runs_data(finished):
     }
 
 
-def test_load_net_gives_a_net_in_evaluation_mode_on_the_cpu(finished):
+def test_load_net_returns_a_net_in_evaluation_mode_on_the_cpu(finished):
     net, _ = load_net(str(finished.path))
     assert not any(module.training for module in net.modules())
     assert {value.device.type for value in net.state_dict().values()} == {"cpu"}
 
 
-def test_load_net_gives_the_weights_of_best_ckpt(copied):
+def test_load_net_loads_the_weights_of_best_ckpt(copied):
     before = {name: value.clone() for name, value in load_net(copied.path)[0].state_dict().items()}
     content = torch.load(copied.best, weights_only=True)
     for value in content["state_dict"].values():
@@ -41,7 +41,7 @@ def test_load_net_gives_the_weights_of_best_ckpt(copied):
     assert all(torch.equal(after[name], 2 * before[name]) for name in before)
 
 
-def test_load_net_needs_nothing_but_best_ckpt_and_that_there_is_a_config(copied):
+def test_load_net_needs_best_ckpt_and_config_yaml_alone(copied):
     expected = load_net(copied.path)[0].state_dict()
     for path in [
         path for path in copied.path.rglob("*") if path.is_file() and path not in (copied.best, copied.config)
@@ -63,10 +63,10 @@ def test_load_net_imports_neither_lightning_nor_hydra_nor_data_sets(finished, tm
 
 
 @pytest.mark.parametrize("name", ["best", "last"])
-def test_a_checkpoint_holds_nothing_that_would_be_executed(finished, name):
+def test_a_checkpoint_loads_without_executing_code(finished, name):
     assert torch.load(getattr(finished, name), weights_only=True)["state_dict"]
 
 
-def test_a_checkpoint_that_is_absent_is_told_as_such(tmp_path):
+def test_an_absent_checkpoint_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="absent; the run has not validated yet"):
         load_checkpoint(tmp_path / "best.ckpt")

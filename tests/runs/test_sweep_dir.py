@@ -1,4 +1,4 @@
-"""The files of a sweep, made by hand: how its jobs stand, its table, and that one process at a time runs it."""
+"""The directory of a sweep: states of its jobs, sweep.json, its lock, and summary.csv."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ import time
 import pytest
 
 from cnnbench.errors import ConfigError
-from cnnbench.runs.liveness import STALE_S, living, this_process
+from cnnbench.runs.liveness import STALE_S, this_process
 from cnnbench.runs.run_dir import RunDir
-from cnnbench.runs.sweep_dir import METRICS, Job, Summary, SweepDir, row
+from cnnbench.runs.schema import Status, SweepRecord
+from cnnbench.runs.sweep_dir import METRICS, Job, Summary, SweepDir, summary_row
 
-ACCURACIES = {"best/val/acc": 0.75, "best/val/loss": 0.5, "last/val/acc": 0.7, "test/acc": 0.625, "test/loss": 0.6}
-RESULT = {"metrics": ACCURACIES, "best_epoch": 2, "time": {"fit_s": 3.5}, "samples_per_s": 200.0}
-HOLDER = """
+METRIC_VALUES = {"best/val/acc": 0.75, "best/val/loss": 0.5, "last/val/acc": 0.7, "test/acc": 0.625, "test/loss": 0.6}
+RESULT = {"metrics": METRIC_VALUES, "best_epoch": 2, "time": {"fit_s": 3.5}, "samples_per_s": 200.0}
+RECORD = SweepRecord(schema=1, name="mine", keys=["model", "seed"], fixed={}, jobs=[])
+LOCK = """
 import sys, time
 from pathlib import Path
 from cnnbench.runs.sweep_dir import SweepDir
-with SweepDir(Path(sys.argv[1])).held():
-    print("holds", flush=True)
+with SweepDir(Path(sys.argv[1])).lock():
+    print("locked", flush=True)
     time.sleep(600)
 """
 
@@ -41,59 +43,60 @@ def job(sweep):
     return Job(directory, "0123abcd" * 8, {"model": "lenet5", "seed": 0}, {"params": 61_706, "macs": 416_520})
 
 
-def says(job, state, result=None, **more):
-    (job.directory.path / "status.json").write_text(json.dumps({**this_process(), "state": state, **more}))
+def write_status(job, state, result=None, **more):
+    values = {**this_process().model_dump(), "state": state, **more}
+    (job.directory.path / "status.json").write_text(json.dumps(values))
     if result is not None:
         job.directory.result.write_text(json.dumps(result))
 
 
-GONE = {"pid_started": 0.0}  # of a process that had the same number
-ELSEWHERE = {"host": "another"}
+DEAD = {"pid_started": 0.0}  # another process had the same pid before
+OTHER_HOST = {"host": "another"}
 
-# ---- how a job stands --------------------------------------------------------------------------------------------------------
-
-
-def test_a_job_that_has_written_nothing_is_pending(job):
-    assert job.status() == {"state": "pending"}
+# ---- the state of a job ------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_with_a_result_is_done_whatever_its_status_says(job):
-    says(job, "running", RESULT)
-    assert job.status()["state"] == "done"
+def test_a_job_without_files_is_pending(job):
+    assert job.status() == Status(state="pending")
 
 
-def test_a_job_whose_owner_lives_is_running(job):
-    says(job, "running")
-    assert job.status()["state"] == "running"
+def test_a_job_with_a_result_is_done_whatever_its_status(job):
+    write_status(job, "running", RESULT)
+    assert job.status().state == "done"
 
 
-def test_a_job_whose_owner_is_gone_is_interrupted(job):
-    says(job, "running", **GONE)
-    assert (job.status()["state"], job.status()["reason"]) == ("interrupted", "its process is gone")
+def test_a_job_with_a_living_owner_is_running(job):
+    write_status(job, "running")
+    assert job.status().state == "running"
 
 
-def test_a_job_on_another_machine_is_running_while_it_beats(job):
-    says(job, "running", **ELSEWHERE)
-    assert job.status()["state"] == "running"
-    says(job, "running", **ELSEWHERE, heartbeat=time.time() - STALE_S - 1)
-    assert job.status()["state"] == "interrupted"
+def test_a_running_job_with_a_dead_owner_is_interrupted(job):
+    write_status(job, "running", **DEAD)
+    assert (job.status().state, job.status().reason) == ("interrupted", "its process is gone")
 
 
-def test_done_without_a_result_is_interrupted(job):
-    says(job, "done")
-    assert job.status()["state"] == "interrupted"
+def test_a_job_on_another_machine_is_running_until_its_heartbeat_is_old(job):
+    write_status(job, "running", **OTHER_HOST)
+    assert job.status().state == "running"
+    write_status(job, "running", **OTHER_HOST, heartbeat=time.time() - STALE_S - 1)
+    assert job.status().state == "interrupted"
+
+
+def test_a_done_job_without_a_result_is_interrupted(job):
+    write_status(job, "done")
+    assert job.status().state == "interrupted"
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged", "interrupted", "pending"])
-def test_other_states_are_as_they_say(job, state):
-    says(job, state, reason="because", **GONE)
-    assert (job.status()["state"], job.status()["reason"]) == (state, "because")
+def test_other_states_are_kept_when_the_owner_is_dead(job, state):
+    write_status(job, state, reason="because", **DEAD)
+    assert (job.status().state, job.status().reason) == (state, "because")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null"])
-def test_a_status_that_cannot_be_read_is_pending(job, content):
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"state": "sleeping"}'])
+def test_a_job_whose_status_cannot_be_read_is_pending(job, content):
     (job.directory.path / "status.json").write_text(content)
-    assert job.status() == {"state": "pending"}
+    assert job.status() == Status(state="pending")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"metrics": []}'])
@@ -110,17 +113,17 @@ def test_the_cell_of_a_job_is_its_setting_without_the_seed(job):
 
 
 def test_jobs_are_read_as_they_were_written(sweep, job):
-    sweep.write({"name": "mine", "keys": ["model", "seed"], "fixed": {}}, [job])
+    sweep.write(RECORD, [job])
     assert sweep.jobs() == [job]
-    assert sweep.read()["keys"] == ["model", "seed"]
+    assert sweep.read().keys == ["model", "seed"]
 
 
-def test_where_there_is_no_sweep_there_are_no_jobs(sweep):
-    assert (sweep.read(), sweep.jobs(), sweep.runs(), sweep.launcher()) == ({}, [], {}, None)
+def test_without_a_sweep_json_there_are_no_jobs(sweep):
+    assert (sweep.read(), sweep.jobs(), sweep.runs(), sweep.launcher()) == (None, [], {}, None)
 
 
-@pytest.mark.parametrize("content", ["", "{", "\x00\x00", "schema: 1"])
-def test_a_broken_sweep_json_is_named_with_what_to_do(sweep, job, content):
+@pytest.mark.parametrize("content", ["", "{", "\x00\x00", "schema: 1", "[]", "null"])
+def test_a_sweep_json_that_is_no_json_is_refused_with_what_to_do(sweep, job, content):
     sweep.record.write_text(content)
     with pytest.raises(ConfigError) as raised:
         sweep.read()
@@ -129,25 +132,25 @@ def test_a_broken_sweep_json_is_named_with_what_to_do(sweep, job, content):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"schema": 2}', "null"])
-def test_a_sweep_json_of_another_version_is_named(sweep, job, content):
+@pytest.mark.parametrize("content", ["{}", '{"schema": 2}'])
+def test_a_sweep_json_of_another_version_is_refused(sweep, job, content):
     sweep.record.write_text(content)
     with pytest.raises(ConfigError, match=r"sweep\.json: not the sweep\.json of this version of cnnbench$"):
         sweep.jobs()
 
 
-def test_a_folder_that_holds_no_sweep_names_one_that_is_near(sweep, job):
-    sweep.write({}, [job])
+def test_opening_a_folder_without_a_sweep_names_a_sweep_below_it(sweep, job):
+    sweep.write(RECORD, [job])
     with pytest.raises(ConfigError, match=rf"not a sweep, it holds no sweep\.json; did you mean {sweep.path}\?$"):
         SweepDir.open(sweep.path.parent)
 
 
-def test_a_folder_without_any_sweep_says_how_one_is_made(tmp_path):
+def test_opening_an_empty_folder_says_how_a_sweep_is_made(tmp_path):
     with pytest.raises(ConfigError, match=r"a sweep is made by python -m cnnbench -m key=a,b \.\.\.$"):
         SweepDir.open(tmp_path)
 
 
-def test_runs_are_found_by_the_hash_in_their_names_the_oldest_first(sweep):
+def test_run_directories_are_found_by_the_hash_in_their_names_the_oldest_first(sweep):
     names = ["b_seed0_0123abcd", "b_seed0_0123abcd-2", "seed1_ffffffff", "no_hash", "x_0123ABCD", "empty_0123abcd"]
     for name in names:
         (sweep.path / name).mkdir(parents=True)
@@ -157,120 +160,120 @@ def test_runs_are_found_by_the_hash_in_their_names_the_oldest_first(sweep):
     assert found == {"0123abcd": names[:2], "ffffffff": names[2:3]}
 
 
-# ---- one process at a time -----------------------------------------------------------------------------------------------------
+# ---- the lock ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def holder(sweep):
-    """Another process that runs the sweep."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(sweep.path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "holds\n"
+def launcher(sweep):
+    """Another process that has locked the sweep."""
+    process = subprocess.Popen([sys.executable, "-c", LOCK, str(sweep.path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "locked\n"
     yield process
     process.kill()
     process.wait()
     process.stdout.close()
 
 
-def test_a_sweep_that_another_process_runs_is_refused_with_its_pid_and_host(sweep, holder):
-    with pytest.raises(ConfigError) as raised, sweep.held():
+def test_a_sweep_that_another_process_has_locked_is_refused_with_its_pid_and_host(sweep, launcher):
+    with pytest.raises(ConfigError) as raised, sweep.lock():
         pass
     assert str(raised.value) == (
-        f"{sweep.path}: this sweep is live (pid {holder.pid} on {socket.gethostname()}); "
+        f"{sweep.path}: this sweep is live (pid {launcher.pid} on {socket.gethostname()}); "
         f"python -m cnnbench status {sweep.path} shows it"
     )
-    assert sweep.launcher() == f"pid {holder.pid} on {socket.gethostname()}"
+    assert sweep.launcher() == f"pid {launcher.pid} on {socket.gethostname()}"
 
 
-def test_a_sweep_whose_process_was_killed_can_be_taken_up(sweep, holder):
-    holder.kill()
-    holder.wait()
+def test_a_sweep_whose_launcher_was_killed_can_be_locked(sweep, launcher):
+    launcher.kill()
+    launcher.wait()
     assert sweep.launcher() is None
-    with sweep.held():
+    with sweep.lock():
         assert sweep.launcher() == f"pid {os.getpid()} on {socket.gethostname()}"
 
 
-def test_a_sweep_that_runs_on_another_machine_is_refused(sweep):
+def test_a_sweep_of_a_launcher_on_another_machine_is_refused_and_stays_its_own(sweep):
     sweep.path.mkdir(parents=True)
-    (sweep.path / "launcher.json").write_text(json.dumps({**this_process(), **ELSEWHERE}))
-    with pytest.raises(ConfigError, match=r"this sweep is live \(pid \d+ on another\)"), sweep.held():
-        pass
-
-
-def test_refusing_leaves_the_others_claim(sweep):
-    sweep.path.mkdir(parents=True)
-    (sweep.path / "launcher.json").write_text(json.dumps({**this_process(), **ELSEWHERE}))
-    with pytest.raises(ConfigError), sweep.held():
+    (sweep.path / "launcher.json").write_text(json.dumps({**this_process().model_dump(), **OTHER_HOST}))
+    with pytest.raises(ConfigError, match=r"this sweep is live \(pid \d+ on another\)"), sweep.lock():
         pass
     assert sweep.launcher().endswith("on another")
 
 
-def test_a_sweep_that_has_ended_is_held_by_nobody(sweep):
-    with sweep.held():
-        sweep.beat()
+def test_a_sweep_has_no_launcher_once_it_is_unlocked(sweep):
+    with sweep.lock():
+        sweep.write_launcher()
         assert sweep.launcher()
     assert sweep.launcher() is None
-    with sweep.held():
+    with sweep.lock():
         pass
 
 
-@pytest.mark.parametrize("missing", ["pid", "host", "pid_started", "heartbeat"])
-def test_a_record_that_lacks_something_is_of_no_living_process(missing):
-    assert living({key: value for key, value in this_process().items() if key != missing}) is None
+# ---- summary.csv -------------------------------------------------------------------------------------------------------------
 
 
-# ---- summary.csv -----------------------------------------------------------------------------------------------------------------
-
-
-def read(sweep):
+def rows_of(sweep):
     with sweep.summary.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_a_finished_jobs_row_has_its_numbers(sweep, job):
-    says(job, "done", RESULT)
+def test_the_row_of_a_finished_job_has_its_numbers(sweep, job):
+    write_status(job, "done", RESULT)
     Summary(sweep, [job], ["model", "seed"]).write()
-    (found,) = read(sweep)
-    assert found == {
+    assert rows_of(sweep) == [{
         "job": "lenet5_seed0_0123abcd", "state": "done", "model": "lenet5", "seed": "0",
         "best/val/acc": "0.75", "best/val/loss": "0.5", "last/val/acc": "0.7", "test/acc": "0.625", "test/loss": "0.6",
         "best/val/ema_acc": "", "best/val/ema_loss": "", "test/ema_acc": "", "test/ema_loss": "",
         "best_epoch": "2", "params": "61706", "macs": "416520", "fit_s": "3.5", "samples_per_s": "200.0", "reason": "",
-    }  # fmt: skip
+    }]  # fmt: skip
 
 
-def test_a_failed_jobs_row_has_its_reason_and_no_number(job):
-    found = row(job, {"state": "failed", "reason": "no, never"}, ["model", "seed"])
-    assert (found["state"], found["reason"], found["params"]) == ("failed", "no, never", 61_706)
-    assert not set(METRICS) & found.keys()
+def test_the_row_of_a_failed_job_has_its_reason_and_no_metric(job):
+    row = summary_row(job, Status(state="failed", reason="no, never"), ["model", "seed"])
+    assert (row["state"], row["reason"], row["params"]) == ("failed", "no, never", 61_706)
+    assert not set(METRICS) & row.keys()
 
 
-def test_a_job_that_lacks_a_key_has_an_empty_cell(sweep, job):
+def test_a_job_without_a_key_has_an_empty_field(sweep, job):
     Summary(sweep, [job], ["model", "epochs", "seed"]).write()
-    assert read(sweep)[0]["epochs"] == ""
+    assert rows_of(sweep)[0]["epochs"] == ""
 
 
-def test_values_that_are_no_words_or_numbers_are_json(job):
+def test_lists_and_none_are_written_as_json(job):
     setting = {"augment": ["crop", "flip"], "early_stopping": None, "compile": True, "seed": 1}
-    found = row(Job(job.directory, job.identity, setting), {"state": "pending"}, setting)
-    assert [found[key] for key in setting] == ['["crop", "flip"]', "null", True, 1]
+    row = summary_row(Job(job.directory, job.identity, setting), Status(state="pending"), setting)
+    assert [row[key] for key in setting] == ['["crop", "flip"]', "null", True, 1]
 
 
-def test_a_job_that_ends_changes_its_row_alone(sweep, job):
+def test_an_update_changes_the_row_of_its_job_alone(sweep, job):
     other = Job(RunDir(sweep.path / "other_seed1_ffffffff"), "f" * 64, {"model": "lenet5", "seed": 1})
     summary = Summary(sweep, [job, other], ["model", "seed"])
     summary.write()
-    says(job, "done", RESULT)
-    summary.update(job, {"state": "done"})
+    write_status(job, "done", RESULT)
+    summary.update(job, Status(state="done"))
     summary.close()
-    assert [(found["job"], found["state"]) for found in read(sweep)] == [(job.name, "done"), (other.name, "pending")]
+    assert [(row["job"], row["state"]) for row in rows_of(sweep)] == [(job.name, "done"), (other.name, "pending")]
 
 
-def test_a_table_that_takes_long_to_write_is_put_off_and_written_at_the_end(sweep, job):
+def test_a_table_that_takes_long_to_write_is_written_later_and_at_the_end(sweep, job):
     summary = Summary(sweep, [job], ["seed"])
     summary.write()
     summary._next = time.monotonic() + 3600  # as after a table that took minutes
-    says(job, "done", RESULT)
-    summary.update(job, {"state": "done"})
-    assert read(sweep)[0]["state"] == "pending"
+    write_status(job, "done", RESULT)
+    summary.update(job, Status(state="done"))
+    assert rows_of(sweep)[0]["state"] == "pending"
     summary.close()
-    assert read(sweep)[0]["state"] == "done"
+    assert rows_of(sweep)[0]["state"] == "done"
+
+
+def test_a_full_disk_is_kept_as_trouble_until_a_write_succeeds(sweep, job, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    summary = Summary(sweep, [job], ["seed"])
+    with monkeypatch.context() as patched:
+        patched.setattr("cnnbench.runs.sweep_dir.write_atomic", refuse)
+        summary.write()
+    assert summary.trouble == f"{sweep.summary}: cannot be written (No space left on device)"
+    summary.close()
+    assert (summary.trouble, len(rows_of(sweep))) == ("", 1)

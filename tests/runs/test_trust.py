@@ -1,4 +1,4 @@
-"""A run directory from a stranger runs no code of theirs: neither what its checkpoints hold nor what its configs name."""
+"""A run directory from a stranger runs none of their code, neither pickled in checkpoints nor named in configs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cnnbench.errors import ConfigError, Untrusted
 from cnnbench.runs.commands import resume_command
 from cnnbench.runs.load_net import load_net
 from cnnbench.runs.run_dir import RunDir
-from cnnbench.runs.trust import KINDS, require_known
+from cnnbench.runs.trust import KINDS, require_trusted_parts
 from cnnbench.training.run import run
 from nets import Linear
 from small_nets import TINY
@@ -37,7 +37,7 @@ GROUPS = ("model", "data", "augment", "optimizer", "scheduler")
 REFUSED = "if you know where this run comes from, trust it: python -m cnnbench "
 
 
-# ---- parts of a user's own ------------------------------------------------------------------------------------------
+# ---- parts from outside cnnbench ------------------------------------------------------------------------------------------
 
 
 class OwnData(Synthetic):
@@ -70,7 +70,7 @@ OWN = {
 
 
 def own_keys(runs: Path) -> list[str]:
-    """What is typed for a run of which every part is the user's own."""
+    """Overrides for a run whose parts are all from outside cnnbench."""
     keys = [*TINY, "model=custom", "model._target_=nets.Linear", "augment=flip", "optimizer=sgd", f"runs_dir={runs}"]
     keys += [f"{group}._target_={OWN[group]}" for group in ("data", "optimizer", "scheduler")]
     return [*keys, f"augment.flip._target_={OWN['augment']}"]
@@ -81,7 +81,7 @@ def own_run(tmp_path_factory) -> RunDir:
     return run(compose(own_keys(tmp_path_factory.mktemp("own")))).directory
 
 
-# ---- a stranger's -------------------------------------------------------------------------------------------------
+# ---- hostile parts -------------------------------------------------------------------------------------------------
 
 
 class Hostile:
@@ -96,7 +96,7 @@ class Hostile:
 
 @pytest.fixture
 def canary(tmp_path, monkeypatch) -> Path:
-    """What hostile code would make. The current folder holds evil.py and hubconf.py, which make it when they are imported."""
+    """A folder that hostile code would make. The current folder holds evil.py and hubconf.py, which make it when imported."""
     here, canary = tmp_path / "here", tmp_path / "canary"
     here.mkdir()
     for name in ("evil.py", "hubconf.py"):
@@ -110,7 +110,7 @@ def canary(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def command(capsys, tmp_path):
-    """Runs a command on a run directory: exit code, stdout, stderr."""
+    """Runs a command on a run directory; returns exit code, stdout and stderr."""
     picture = tmp_path / "digit.png"
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(picture)
 
@@ -126,7 +126,7 @@ def command(capsys, tmp_path):
 
 
 def hostile_nodes(canary: Path) -> dict[str, dict]:
-    """Targets that would make the canary if they were imported or called as a model is."""
+    """Targets, with arguments, that would make the canary if they were imported or called like a model."""
     shell, touch = {"command": f"mkdir -p {canary}"}, {"args": ["mkdir", "-p", str(canary)]}
     hub = {"repo_or_dir": ".", "model": "evil", "source": "local"}
     file = {"f": "evil.pickle", "weights_only": False}
@@ -172,7 +172,7 @@ QUICK += ("cnnbench.config.instantiate.pkgutil.os.makedirs", "cnnbench.runs.envi
 
 
 def put(directory: RunDir, where: str, group: str, node: dict) -> None:
-    """Has a group of the config.yaml, or of the config in best.ckpt, be `node`."""
+    """Replaces a group of config.yaml, or of the config in best.ckpt, by `node`."""
     content = torch.load(directory.best, weights_only=True)
     config = content["config"] if where == "best.ckpt" else yaml.safe_load(directory.config.read_text())
     kept = {key: value for key, value in config[group].items() if group in ("data", "optimizer")}
@@ -184,7 +184,7 @@ def put(directory: RunDir, where: str, group: str, node: dict) -> None:
 
 
 def assert_refused(result: tuple[int, str, str], *words: str, code: int = 2) -> None:
-    """Nothing said but one line, which holds these words."""
+    """Asserts that a command printed one line on stderr, which contains these words, and nothing else."""
     assert (result[0], result[1]) == (code, "")
     assert result[2].startswith("cnnbench: ")
     assert result[2].endswith("\n")
@@ -198,7 +198,7 @@ def assert_refused(result: tuple[int, str, str], *words: str, code: int = 2) -> 
 @pytest.mark.parametrize(
     "target", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 )
-def test_a_net_that_is_not_ours_is_neither_imported_nor_called(command, copied, canary, target):
+def test_a_net_from_outside_cnnbench_is_neither_imported_nor_called(command, copied, canary, target):
     put(copied, "best.ckpt", "model", {"_target_": target, **hostile_nodes(canary)[target]})
     assert_refused(command("predict", copied))
     assert not canary.exists()
@@ -239,13 +239,13 @@ def test_a_foreign_name_in_any_group_is_refused_in_one_line(command, copied, can
         ("model", "cnnbench.training.classifier.LightningModule"),
     ],
 )
-def test_what_begins_well_must_be_of_the_kind_that_its_group_needs(command, copied, group, target):
+def test_a_part_of_a_trusted_package_must_be_of_the_kind_that_its_group_needs(command, copied, group, target):
     put(copied, "config.yaml", group, {"_target_": target})
     for name in ("evaluate", "resume"):
         assert_refused(command(name, copied), target)
 
 
-def test_an_evil_module_beside_which_the_command_is_typed_is_not_imported(copied, canary):
+def test_a_hostile_module_in_the_current_folder_is_not_imported(copied, canary):
     put(copied, "config.yaml", "scheduler", {"_target_": "evil.Schedule"})
     command = [sys.executable, "-m", "cnnbench", "evaluate", str(copied.path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -255,7 +255,7 @@ def test_an_evil_module_beside_which_the_command_is_typed_is_not_imported(copied
     assert not canary.exists()
 
 
-def test_a_run_on_several_devices_is_refused_once_before_its_ranks_are_started(command, copied, canary):
+def test_a_run_on_several_devices_is_refused_once_before_its_ranks_start(command, copied, canary):
     put(copied, "config.yaml", "model", {"_target_": "evil.Net"})
     copied.config.write_text(copied.config.read_text().replace("devices: 1", "devices: 2"))
     assert_refused(command("resume", copied), f"{REFUSED}resume={copied.path} --trust\n")
@@ -270,7 +270,7 @@ def test_predict_and_features_read_no_config_yaml(command, copied, canary):
     assert not canary.exists()
 
 
-def test_a_label_of_the_data_that_leads_to_a_file_of_the_strangers_does_not_change_the_class(command, copied, canary):
+def test_a_data_choice_that_is_a_path_to_a_hostile_file_does_not_change_the_class(command, copied, canary):
     text = (conf_dir() / "data" / "mnist5k.yaml").read_text()
     Path("evil.yaml").write_text(text.replace("cnnbench.data.sets.mnist5k.MNIST5k", "evil.Data"))
     config = yaml.safe_load(copied.config.read_text())
@@ -281,7 +281,7 @@ def test_a_label_of_the_data_that_leads_to_a_file_of_the_strangers_does_not_chan
     assert not canary.exists()
 
 
-def test_load_net_raises_unless_it_is_told_to_trust(own_run):
+def test_load_net_refuses_a_foreign_net_without_trust(own_run):
     with pytest.raises(Untrusted, match=r": its config names nets\.Linear, which is no net of cnnbench, torch or"):
         load_net(own_run.path)
     net, _ = load_net(own_run.path, trust=True)
@@ -292,7 +292,7 @@ def test_load_net_raises_unless_it_is_told_to_trust(own_run):
 
 
 def make_hostile(path: Path, form: str, canary: Path) -> None:
-    """Has a checkpoint make the canary when it is unpickled."""
+    """Changes a checkpoint so that it makes the canary when it is unpickled."""
     hostile = Hostile(canary)
     if form == "pickle":
         path.write_bytes(pickle.dumps(hostile))
@@ -304,7 +304,7 @@ def make_hostile(path: Path, form: str, canary: Path) -> None:
         torch.load(check, weights_only=False)
     else:
         pickle.loads(check.read_bytes())
-    canary.rmdir()  # so it is hostile
+    canary.rmdir()  # the checkpoint has made it: it is hostile
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -319,26 +319,26 @@ def test_a_hostile_checkpoint_is_refused_in_one_line(command, copied, canary, na
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("form", ["within", pytest.param("pickle", marks=pytest.mark.slow)])
-def test_a_run_does_not_go_on_from_a_hostile_checkpoint(command, copied, canary, form):
+def test_a_run_does_not_resume_from_a_hostile_checkpoint(command, copied, canary, form):
     make_hostile(copied.last, form, canary)
     code, _, error = command("resume", copied, "--trust")
-    assert (code in (0, 2, 3), error.count("\n") <= 1) == (True, True)  # begun anew, or refused
+    assert (code in (0, 2, 3), error.count("\n") <= 1) == (True, True)  # started anew, or refused
     assert not canary.exists()
 
 
-def test_nothing_is_fetched_to_a_folder_that_a_strangers_run_names(command, copied, tmp_path, monkeypatch):
+def test_nothing_is_downloaded_to_a_folder_that_only_a_loaded_config_names(command, copied, tmp_path, monkeypatch):
     monkeypatch.setattr("cnnbench.data.download.fetch.download", None)
     values = yaml.safe_load(copied.config.read_text())
     values["data"] |= {"_target_": "cnnbench.data.sets.mnist.MNIST", "root": str(tmp_path / "chosen" / "by them")}
     copied.config.write_text(yaml.dump(values))
     code, _, error = command("resume", copied)
     assert (code, error.count("\n")) == (2, 1)
-    assert f"its config has the data in {tmp_path}/chosen/by them, which is not there; if you know where" in error
+    assert f"its config has the data in {tmp_path}/chosen/by them, which does not exist; if you know where" in error
     assert error.endswith(f": python -m cnnbench resume={copied.path} --trust\n")
     assert not (tmp_path / "chosen").exists()
 
 
-def test_a_run_whose_data_need_no_files_goes_on_wherever_their_folder_should_be(command, copied, tmp_path):
+def test_a_run_whose_data_need_no_files_resumes_though_their_folder_is_absent(command, copied, tmp_path):
     values = yaml.safe_load(copied.config.read_text())
     values["data"]["root"] = str(tmp_path / "absent")
     copied.config.write_text(yaml.dump(values))
@@ -347,18 +347,18 @@ def test_a_run_whose_data_need_no_files_goes_on_wherever_their_folder_should_be(
 
 
 @pytest.mark.slow
-def test_a_run_with_hostile_best_weights_is_begun_anew(command, copied, canary):
+def test_a_run_with_hostile_best_weights_starts_anew(command, copied, canary):
     make_hostile(copied.best, "archive", canary)
     code, said, _ = command("resume", copied)
-    assert (code, said.count("goes with another best.ckpt than there is, and left aside")) == (0, 1)
+    assert (code, said.count("does not match best.ckpt, not used")) == (0, 1)
     assert not canary.exists()
 
 
-# ---- what is one's own ----------------------------------------------------------------------------------------------
+# ---- with --trust ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_a_part_of_ones_own_is_refused_with_what_to_type_instead(command, copied, group):
+def test_a_part_from_outside_cnnbench_is_refused_with_the_command_to_type(command, copied, group):
     put(copied, "config.yaml", group, {"_target_": OWN[group]})
     typed = shlex.join(["evaluate", str(copied.path), "--trust"])
     words = f"{copied.path}: its config names {OWN[group]}, which is no ", f"{REFUSED}{typed}\n"
@@ -366,9 +366,7 @@ def test_a_part_of_ones_own_is_refused_with_what_to_type_instead(command, copied
 
 
 @pytest.mark.parametrize("name", ["evaluate", "predict", "features", "resume"])
-def test_a_run_of_ones_own_parts_works_with_trust_as_the_refusal_says(
-    own_run, command, capsys, monkeypatch, tmp_path, name
-):
+def test_the_command_of_the_refusal_works(own_run, command, capsys, monkeypatch, tmp_path, name):
     monkeypatch.chdir(tmp_path)
     directory = RunDir(Path(shutil.copytree(own_run.path, tmp_path / "copy")))
     refused = command(name, directory, *(["--layer", "net"] if name == "features" else []))
@@ -379,28 +377,28 @@ def test_a_run_of_ones_own_parts_works_with_trust_as_the_refusal_says(
     assert capsys.readouterr().err == ""
 
 
-def test_what_a_run_prints_to_be_typed_next_works(own_run, finished, capsys):
-    assert main([*own_keys(own_run.path.parents[1]), "resume=auto"]) == 0  # typed, so that it needs no trust
+def test_the_commands_that_a_run_prints_work(own_run, finished, capsys):
+    assert main([*own_keys(own_run.path.parents[1]), "resume=auto"]) == 0  # typed parts need no trust
     printed = capsys.readouterr().out.splitlines()
-    evaluate = next(line for line in printed if line.startswith("score again"))
-    assert main(shlex.split(evaluate)[5:]) == 0
-    assert next(line for line in printed if line.startswith("ask it")).endswith(" IMAGE --trust")
+    evaluate = next(line for line in printed if line.startswith("evaluate "))
+    assert main(shlex.split(evaluate)[4:]) == 0
+    assert next(line for line in printed if line.startswith("predict ")).endswith(" IMAGE --trust")
     assert shlex.split(resume_command(own_run.path))[3:] == [f"resume={own_run.path}", "--trust"]
     assert "--trust" not in resume_command(finished.path)
 
 
-def test_trust_without_a_run_is_told_to_be_needless(capsys):
+def test_trust_without_a_run_is_refused(capsys):
     assert main(["model=custom", "model._target_=nets.Linear", "--trust"]) == 2
     error = "cnnbench: --trust: goes with resume=RUN_DIR; what you type yourself needs none\n"
     assert capsys.readouterr().err == error
 
 
-def test_data_that_are_typed_need_no_trust(command, finished, own_run):
+def test_a_typed_data_set_needs_no_trust(command, finished, own_run):
     assert command("evaluate", finished, f"data._target_={__name__}.OwnDigits", "data.test_size=10")[0] == 0
     assert_refused(command("evaluate", own_run, "data=synthetic"), "nets.Linear")
 
 
-def test_a_function_that_makes_a_net_works_with_trust(copied, command):
+def test_a_function_that_builds_a_net_works_with_trust(copied, command):
     put(copied, "best.ckpt", "model", {"_target_": f"{__name__}.make_lenet5"})
     assert_refused(command("predict", copied), "make_lenet5, which is no net")
     assert command("predict", copied, "--trust")[0] == 0
@@ -413,17 +411,17 @@ def make_lenet5(in_channels, num_classes):
 
 
 @pytest.mark.parametrize("name", ["evaluate", "predict", "features", "reproduce"])
-def test_help_tells_of_trust(name, capsys):
+def test_help_lists_trust(name, capsys):
     with pytest.raises(SystemExit):
         main([name, "--help"])
     assert "--trust" in capsys.readouterr().out
 
 
-# ---- what is ours ---------------------------------------------------------------------------------------------------
+# ---- shipped parts ---------------------------------------------------------------------------------------------------
 
 
 def shipped() -> list[tuple[str, str]]:
-    """Every group and `_target_` in conf/, but for that which the user is to name."""
+    """Every group and `_target_` in conf/, except for the one that the user must type."""
     found = set()
     for file in conf_dir().glob("*/*.yaml"):
         content = yaml.safe_load(file.read_text()) or {}
@@ -437,7 +435,7 @@ def default():
     return compose([])
 
 
-def test_groups_of_conf_that_name_targets_are_those_that_are_looked_at():
+def test_every_group_of_conf_with_targets_is_checked():
     assert {group for group, _ in shipped()} == set(KINDS) == set(GROUPS)
 
 
@@ -457,16 +455,18 @@ def test_groups_of_conf_that_name_targets_are_those_that_are_looked_at():
 )
 def test_parts_of_cnnbench_torch_and_torchvision_need_no_trust(default, group, target):
     node = Node(_target_=target)
-    require_known(Path("run"), default.model_copy(update={group: {"step": node} if group == "augment" else node}))
+    require_trusted_parts(
+        Path("run"), default.model_copy(update={group: {"step": node} if group == "augment" else node})
+    )
 
 
-def test_a_name_that_there_is_not_is_told_as_such(default):
+def test_a_name_that_does_not_exist_is_refused(default):
     gone = default.model_copy(update={"model": Node(_target_="cnnbench.models.gone.Net")})
     with pytest.raises(ConfigError, match=r"^model\._target_=cnnbench\.models\.gone\.Net: cannot be imported"):
-        require_known(Path("run"), gone)
+        require_trusted_parts(Path("run"), gone)
 
 
-def test_foreign_names_are_told_before_torch_is_imported(own_run):
+def test_foreign_names_are_refused_before_torch_is_imported(own_run):
     code = "import sys; from cnnbench.__main__ import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
     command = [sys.executable, "-c", code, "evaluate", str(own_run.path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

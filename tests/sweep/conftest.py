@@ -1,4 +1,4 @@
-"""What the tests of sweeps share."""
+"""Fixtures of the tests of sweeps."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sweeps import STOPPABLE, Sweep, swept
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory) -> Sweep:
-    """The sweep that was never stopped. Tests read it and change nothing."""
+    """A sweep that was never stopped. Tests read it and change nothing."""
     return swept(tmp_path_factory.mktemp("whole"), *STOPPABLE)
 
 
 @pytest.fixture
 def launch(tmp_path):
-    """Starts sweeps in the test's folder, and kills what is left of them at its end."""
+    """Starts sweeps in the test's folder, and kills their processes at the end of the test."""
     begun = []
 
     def start(*arguments: str, **more: str) -> Sweep:

@@ -1,4 +1,4 @@
-"""Sweeps that run: what becomes of good jobs and bad ones, of the same command typed again, of slots, of who looks on."""
+"""Running sweeps: jobs that finish or fail, the same command again, limits, slots, and status from another process."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from types import SimpleNamespace
 
 import pytest
 
+from cnnbench.runs.environment import usable_cores
 from cnnbench.runs.run_dir import RunDir
-from cnnbench.sweep.slots import cores
-from processes import Forked, own_environment, until
-from sweeps import FATED, Sweep, changed, metrics, swept
+from processes import ForkedCommand, child_environment, wait_until
+from sweeps import FAULTY, Sweep, changed, metrics, swept
 
-MIXED = [*FATED, "sweep.slots=2", "sweep.timeout=15"]
-FATES = "+model.fate=fine,raises,diverges,segfaults,stuck,well"
+MIXED = [*FAULTY, "sweep.slots=2", "sweep.timeout=15"]
+FAULTS = "+model.fault=fine,raises,diverges,segfaults,holds_gil,well"
 ENDS = {
-    "fate-fine": "done", "fate-raises": "failed", "fate-diverges": "diverged", "fate-segfaults": "failed", "fate-stuck": "failed",
-    "fate-well": "done",
+    "fault-fine": "done", "fault-raises": "failed", "fault-diverges": "diverged", "fault-segfaults": "failed", "fault-holds_gil": "failed",
+    "fault-well": "done",
 }  # fmt: skip
 REASONS = {
-    "fate-raises": "RuntimeError: out of luck",
-    "fate-diverges": "the training loss is nan in step 3, lr 0.0015",
-    "fate-segfaults": "its process was ended by SIGSEGV",
-    "fate-stuck": "took longer than sweep.timeout=15 s",
+    "fault-raises": "RuntimeError: out of luck",
+    "fault-diverges": "the training loss is nan in step 3, lr 0.0015",
+    "fault-segfaults": "its process was killed by SIGSEGV",
+    "fault-holds_gil": "took longer than sweep.timeout=15 s",
 }
 
 
 @pytest.fixture(scope="module", autouse=True)
 def begun(tmp_path_factory):
-    """The sweep of good and bad jobs; while one of them hangs, other tests go on."""
-    sweep = Sweep(tmp_path_factory.mktemp("mixed"), *MIXED, FATES)
+    """A sweep with jobs that finish, fail and hang; other tests run meanwhile."""
+    sweep = Sweep(tmp_path_factory.mktemp("mixed"), *MIXED, FAULTS)
     yield sweep
     sweep.end()
 
 
 def again(sweep: Sweep, *arguments: str, **environment: str) -> Sweep:
-    """A sweep in the same folder, at its end."""
+    """A second sweep in the same folder, after its end."""
     other = Sweep(sweep.folder, *arguments, **environment)
     other.wait()
-    other.assert_nobody_left()
+    other.assert_no_process_left()
     return other
 
 
 def started(sweep: Sweep) -> list[str]:
-    """The jobs that it started, in their order."""
+    """The jobs that the sweep started, in their order."""
     return [line.split()[-1].rpartition("_")[0] for line in sweep.out.splitlines() if "] running" in line]
 
 
-# ---- more of the same ------------------------------------------------------------------------------------------------
+# ---- more seeds ------------------------------------------------------------------------------------------------------
 
 
 def files_below(folder: Path) -> dict[str, int]:
@@ -65,25 +65,25 @@ def files_below(folder: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory):
-    """Two seeds, then three."""
+    """A sweep of two seeds, then of three."""
     folder = tmp_path_factory.mktemp("seeded")
-    first = swept(folder, *FATED, "seed=0,1", "sweep.slots=2")
+    first = swept(folder, *FAULTY, "seed=0,1", "sweep.slots=2")
     before = files_below(folder)
     return SimpleNamespace(
         first=first,
         before=before,
-        second=swept(folder, *FATED, "seed=0,1,2", "sweep.slots=2"),
+        second=swept(folder, *FAULTY, "seed=0,1,2", "sweep.slots=2"),
         after=files_below(folder),
     )
 
 
-def test_another_seed_runs_the_new_job_alone(seeded):
+def test_a_new_seed_runs_only_the_new_job(seeded):
     assert started(seeded.second) == ["seed2"]
     assert seeded.before.items() <= seeded.after.items()
 
 
-def test_the_same_command_when_all_is_done_runs_nothing(seeded):
-    last = again(seeded.second, *FATED, "seed=0,1,2", "sweep.slots=2")
+def test_the_same_command_after_the_end_runs_nothing(seeded):
+    last = again(seeded.second, *FAULTY, "seed=0,1,2", "sweep.slots=2")
     assert last.code == 0
     assert last.out.startswith("runs/swept: 3 jobs, 3 done already, nothing to run\n")
     assert started(last) == []
@@ -91,91 +91,91 @@ def test_the_same_command_when_all_is_done_runs_nothing(seeded):
 
 
 @pytest.mark.slow
-def test_what_was_killed_when_all_was_done_and_not_yet_said_is_put_right(seeded):
+def test_a_missing_summary_and_an_old_status_are_repaired(seeded):
     summary, first = seeded.second.directory.summary, next(iter(seeded.second.runs().values()))
     before = summary.read_text()
     summary.unlink()
     status = json.loads((first.path / "status.json").read_text())
     (first.path / "status.json").write_text(json.dumps({**status, "state": "running", "pid_started": 0}))
-    assert again(seeded.second, *FATED, "seed=0,1,2", "sweep.slots=2").code == 0
-    assert first.status()["state"] == "done"
+    assert again(seeded.second, *FAULTY, "seed=0,1,2", "sweep.slots=2").code == 0
+    assert first.status().state == "done"
     assert summary.read_text() == before
 
 
-# ---- policy ----------------------------------------------------------------------------------------------------------
+# ---- limits and errors -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_on_failure_stop_starts_no_further_job(launch):
-    sweep = launch(*FATED, "+model.fate=raises,fine,well", "sweep.slots=1", "sweep.on_failure=stop")
+    sweep = launch(*FAULTY, "+model.fault=raises,fine,well", "sweep.slots=1", "sweep.on_failure=stop")
     assert sweep.wait() == 3
-    assert sweep.states() == {"fate-raises": "failed", "fate-fine": "pending", "fate-well": "pending"}
-    assert started(sweep) == ["fate-raises"]
+    assert sweep.states() == {"fault-raises": "failed", "fault-fine": "pending", "fault-well": "pending"}
+    assert started(sweep) == ["fault-raises"]
 
 
 @pytest.mark.slow
-def test_max_failures_starts_no_further_job_after_so_many(launch):
-    sweep = launch(*FATED, "+model.fate=raises,exits,fine,well", "sweep.slots=1", "sweep.max_failures=2")
+def test_max_failures_starts_no_further_job_after_that_many(launch):
+    sweep = launch(*FAULTY, "+model.fault=raises,exits,fine,well", "sweep.slots=1", "sweep.max_failures=2")
     assert sweep.wait() == 3
-    ends = {"fate-raises": "failed", "fate-exits": "failed", "fate-fine": "pending", "fate-well": "pending"}
+    ends = {"fault-raises": "failed", "fault-exits": "failed", "fault-fine": "pending", "fault-well": "pending"}
     assert sweep.states() == ends
 
 
 @pytest.mark.slow
-def test_what_runs_already_when_another_fails_is_not_stopped(launch, tmp_path):
+def test_a_running_job_continues_when_another_fails(launch, tmp_path):
     gate = tmp_path / "gate"
-    bad = ["+model.fate=gated,raises,fine", "sweep.slots=2", "sweep.on_failure=stop"]
-    sweep = launch(*FATED, *bad, NETS_GATE=str(gate))
-    until(lambda: "failed" in sweep.states().values() if sweep.directory.record.exists() else False, "one fails")
+    bad = ["+model.fault=waits_for_file,raises,fine", "sweep.slots=2", "sweep.on_failure=stop"]
+    sweep = launch(*FAULTY, *bad, NETS_GATE=str(gate))
+    wait_until(lambda: "failed" in sweep.states().values() if sweep.directory.record.exists() else False, "one fails")
     gate.touch()
     assert sweep.wait() == 3
-    assert sweep.states() == {"fate-gated": "done", "fate-raises": "failed", "fate-fine": "pending"}
+    assert sweep.states() == {"fault-waits_for_file": "done", "fault-raises": "failed", "fault-fine": "pending"}
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         (["optimizer.lr=0.1,0.01,fast"], "optimizer.lr=fast: expected"),
-        (["+model.fate=fine,well,fien"], "no fate is called fien"),
+        (["+model.fault=fine,well,fien"], "no fault is called fien"),
         (["optimizer=adam,sgd,adm"], "optimizer=adm: no such optimizer; did you mean adam?"),
     ],
 )
-def test_a_typo_in_the_last_job_fails_in_one_line_before_anything_is_written(typed, said, launch, tmp_path):
-    sweep = launch(*FATED, *typed)
+def test_an_error_in_the_last_job_is_one_line_before_anything_is_written(typed, message, launch, tmp_path):
+    sweep = launch(*FAULTY, *typed)
     assert sweep.wait() == 2
-    assert said in sweep.err
+    assert message in sweep.err
     assert sweep.err.count("\n") == 1
-    if "adm" not in said:  # a choice is looked up before there are jobs
+    if "adm" not in message:  # choices are checked before the jobs
         assert f"(job {typed[0].partition('=')[0].rpartition('.')[2]}-{typed[0].rpartition(',')[2]})" in sweep.err
     assert sweep.out == ""
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_sweep_within_torchrun_is_refused_in_one_line(tmp_path):
-    run = Forked(tmp_path, "-m", *FATED, "seed=0,1", ranks=2)
+    run = ForkedCommand(tmp_path, "-m", *FAULTY, "seed=0,1", ranks=2)
     assert run.wait() == 2
-    said = "-m: a sweep is started once, and starts its jobs' processes itself; type it without torchrun or srun -n"
-    assert run.err == f"cnnbench: {said}\n"
+    message = "-m: a sweep is started once, and starts its jobs' processes itself; type it without torchrun or srun -n"
+    assert run.err == f"cnnbench: {message}\n"
     assert run.out == ""
     assert not (tmp_path / "runs").exists()
 
 
-def test_runs_dir_that_is_a_file_is_told_in_one_line(launch, tmp_path):
+def test_a_runs_dir_that_is_a_file_is_an_error_of_one_line(launch, tmp_path):
     (tmp_path / "runs").write_text("")
-    sweep = launch(*FATED, "seed=0,1")
+    sweep = launch(*FAULTY, "seed=0,1")
     assert sweep.wait() == 2
     assert sweep.err.startswith("cnnbench: runs_dir: cannot write to runs/swept (")
     assert sweep.err.count("\n") == 1
 
 
 @pytest.mark.slow
-def test_an_overview_that_cannot_be_written_stops_no_job_and_is_told_at_the_end(launch, tmp_path):
-    """As on a disk that was full for a while."""
+def test_an_unwritable_summary_stops_no_job_and_is_reported_at_the_end(launch, tmp_path):
+    """As on a full disk."""
     for name in ("summary.csv", "sweep.log"):
         (tmp_path / "runs" / "swept" / name / "in the way").mkdir(parents=True)
-    sweep = launch(*FATED, "+model.fate=fine,raises,well")
+    sweep = launch(*FAULTY, "+model.fault=fine,raises,well")
     assert sweep.wait() == 3
-    assert sweep.states() == {"fate-fine": "done", "fate-raises": "failed", "fate-well": "done"}
+    assert sweep.states() == {"fault-fine": "done", "fault-raises": "failed", "fault-well": "done"}
     assert sweep.err == ""
     assert sweep.out.splitlines()[-1] == "runs/swept/summary.csv: cannot be written (Is a directory)"
 
@@ -185,12 +185,17 @@ def test_an_overview_that_cannot_be_written_stops_no_job_and_is_told_at_the_end(
 
 @pytest.fixture(scope="module")
 def unequal(tmp_path_factory):
-    """Four jobs in two slots, of which the first waits for the results of all others."""
+    """Four jobs in two slots; the first waits for the results of the others."""
     folder = tmp_path_factory.mktemp("unequal")
-    arguments = [argument for argument in FATED if argument != "threads=1"]
+    arguments = [argument for argument in FAULTY if argument != "threads=1"]
     environment = {"NETS_RUNS": str(folder / "runs"), "NETS_NOTES": str(folder / "notes"), "NETS_WAIT": "0.05"}
     sweep = swept(
-        folder, *arguments, "+model.fate=patient,fine,well,gated", "sweep.slots=2", NETS_GATE=str(folder), **environment
+        folder,
+        *arguments,
+        "+model.fault=waits_for_results,fine,well,waits_for_file",
+        "sweep.slots=2",
+        NETS_GATE=str(folder),
+        **environment,
     )
     return SimpleNamespace(
         sweep=sweep, notes=[json.loads(line) for line in (folder / "notes").read_text().splitlines()]
@@ -198,12 +203,12 @@ def unequal(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_free_slot_is_refilled_at_once_however_long_others_take(unequal):
-    assert set(unequal.sweep.states().values()) == {"done"}  # had they waited for the first, it would have failed
+def test_a_free_slot_is_refilled_while_another_job_still_runs(unequal):
+    assert set(unequal.sweep.states().values()) == {"done"}  # else the first would have failed
 
 
 @pytest.mark.slow
-def test_no_more_jobs_are_on_than_there_are_slots(unequal):
+def test_at_most_one_job_per_slot_runs_at_a_time(unequal):
     times: dict[int, list[float]] = {}
     for note in unequal.notes:
         times.setdefault(note["pid"], []).append(note["at"])
@@ -216,28 +221,28 @@ def test_no_more_jobs_are_on_than_there_are_slots(unequal):
     assert max(on) == 2
 
 
-def test_each_job_is_in_a_process_of_its_own(unequal):
+def test_each_job_runs_in_its_own_process(unequal):
     assert len({note["pid"] for note in unequal.notes}) == 4
 
 
-def test_slots_divide_the_processor(unequal):
-    share = max(1, cores() // 2)
+def test_slots_divide_the_cpu_threads(unequal):
+    share = max(1, usable_cores() // 2)
     assert f"4 jobs, 4 to run, 2 at a time, {share} thread{'s' * (share > 1)} each\n" in unequal.sweep.out
     assert {note["threads"] for note in unequal.notes} == {share}
     assert all(f"threads: {share}\n" in run.config.read_text() for run in unequal.sweep.runs().values())
 
 
-# ---- a sweep that is on ----------------------------------------------------------------------------------------------
+# ---- status of a running sweep ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def looked_at(tmp_path_factory):
-    """What others see of a sweep: while its first job runs, and after all was killed."""
+    """The status of a sweep from another process: while its first job runs, and after a kill."""
     folder = tmp_path_factory.mktemp("live")
-    arguments = [*FATED, "+model.fate=gated", "sweep.slots=1", "seed=0,1,2"]
+    arguments = [*FAULTY, "+model.fault=waits_for_file", "sweep.slots=1", "seed=0,1,2"]
     sweep = Sweep(folder, *arguments, NETS_GATE=str(folder / "gate"))
-    first = until(lambda: sweep.directory.jobs(), "its jobs are known")[0].directory
-    until(lambda: first.status().get("epochs"), "the first trains")
+    first = wait_until(lambda: sweep.directory.jobs(), "its jobs are known")[0].directory
+    wait_until(lambda: first.status().epochs, "the first trains")
     seen = SimpleNamespace(sweep=sweep, arguments=arguments, first=first)
     seen.before = files_below(folder).keys()
     seen.second = again(sweep, *arguments)
@@ -250,12 +255,12 @@ def looked_at(tmp_path_factory):
 
 
 def status(folder: Path) -> SimpleNamespace:
-    """What `status` shows, and whether it imports torch for that."""
+    """The output of `status`, and whether it imported torch."""
     source = "import sys; from cnnbench.__main__ import main; code = main(['status', 'runs/swept']); print('torch' in sys.modules)"
     ended = subprocess.run(
         [sys.executable, "-c", source],
         cwd=folder,
-        env=own_environment("status", {}),
+        env=child_environment("status", {}),
         capture_output=True,
         text=True,
         check=True,
@@ -277,7 +282,7 @@ def test_a_second_launch_of_a_live_sweep_is_refused_naming_process_and_host(look
 
 
 @pytest.mark.slow
-def test_status_from_another_process_shows_it_running_with_its_progress(looked_at):
+def test_status_from_another_process_shows_the_progress(looked_at):
     assert looked_at.on.shown.startswith("runs/swept  1 running, 2 pending of 3")
     assert f"(pid {looked_at.sweep.pid} on {socket.gethostname()})" in looked_at.on.shown
     row = next(line for line in looked_at.on.shown.splitlines() if line.startswith(looked_at.first.path.name))
@@ -286,10 +291,10 @@ def test_status_from_another_process_shows_it_running_with_its_progress(looked_a
 
 
 @pytest.mark.slow
-def test_status_of_a_killed_sweep_shows_it_interrupted_and_what_to_type(looked_at):
+def test_status_of_a_killed_sweep_shows_interrupted_jobs_and_the_command(looked_at):
     assert looked_at.killed.shown.startswith("runs/swept  2 pending, 1 interrupted of 3")
-    said = "nobody runs it. To go on, type the same again: python -m cnnbench -m "
-    typed = "".join(looked_at.killed.shown.splitlines()).partition(said)[2]
+    hint = "no process runs it. To continue, type the same command again: python -m cnnbench -m "
+    typed = "".join(looked_at.killed.shown.splitlines()).partition(hint)[2]
     assert typed.replace("'", "").split() == looked_at.arguments
 
 
@@ -298,12 +303,12 @@ def test_status_imports_no_torch(looked_at):
     assert not looked_at.on.torch
 
 
-# ---- good jobs and bad ones ------------------------------------------------------------------------------------------
+# ---- failing jobs ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def mixed(begun):
-    """The sweep of good and bad jobs at its end."""
+    """The sweep with failing jobs, after its end."""
     begun.wait()
     return begun
 
@@ -313,93 +318,93 @@ def rows(sweep: Sweep) -> dict[str, dict[str, str]]:
         return {row["job"].rpartition("_")[0]: row for row in csv.DictReader(file)}
 
 
-def test_a_sweep_with_failures_ends_with_3(mixed):
+def test_a_sweep_with_failures_exits_with_3(mixed):
     assert mixed.code == 3
     assert mixed.err == ""
 
 
-def test_a_bad_job_takes_down_no_other(mixed):
+def test_a_failing_job_stops_no_other(mixed):
     assert mixed.states() == ENDS
 
 
-def test_each_status_says_why(mixed):
+def test_each_status_has_the_reason(mixed):
     runs = mixed.runs()
-    assert {name: runs[name].status()["reason"] for name in REASONS} == REASONS
+    assert {name: runs[name].status().reason for name in REASONS} == REASONS
 
 
-def test_the_summary_says_the_same(mixed):
+def test_the_summary_has_the_same_states_and_reasons(mixed):
     table = rows(mixed)
     assert {name: row["state"] for name, row in table.items()} == ENDS
     assert {name: row["reason"] for name, row in table.items() if row["reason"]} == REASONS
 
 
-def test_the_summary_has_the_metrics_of_what_is_done(mixed):
+def test_the_summary_has_the_metrics_of_finished_jobs(mixed):
     table, runs = rows(mixed), mixed.runs()
     for name, end in ENDS.items():
         assert table[name]["test/acc"] == (str(metrics(runs[name])["test/acc"]) if end == "done" else "")
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_each_bad_job_is_told_in_one_line_and_where_its_log_is(name, mixed):
+def test_each_failed_job_is_reported_in_one_line_with_its_log(name, mixed):
     lines = mixed.out.splitlines()
-    (told,) = (number for number, line in enumerate(lines) if REASONS[name] in line)
-    assert f"{ENDS[name]:<11} {mixed.runs()[name].path.name}: {REASONS[name]}  " in lines[told]
-    assert lines[told + 1] == f"  its log: {mixed.runs()[name].log.relative_to(mixed.folder)}"
+    (found,) = (number for number, line in enumerate(lines) if REASONS[name] in line)
+    assert f"{ENDS[name]:<11} {mixed.runs()[name].path.name}: {REASONS[name]}  " in lines[found]
+    assert lines[found + 1] == f"  its log: {mixed.runs()[name].log.relative_to(mixed.folder)}"
 
 
-def test_a_failure_is_told_before_later_jobs_end(mixed):
+def test_a_failure_is_reported_before_later_jobs_end(mixed):
     lines = mixed.out.splitlines()
     places = {name: next(n for n, line in enumerate(lines) if reason in line) for name, reason in REASONS.items()}
-    assert places["fate-raises"] < next(n for n, line in enumerate(lines) if "] done" in line and "fate-well" in line)
+    assert places["fault-raises"] < next(n for n, line in enumerate(lines) if "] done" in line and "fault-well" in line)
 
 
-def test_a_traceback_is_in_the_jobs_own_log_alone(mixed):
+def test_a_traceback_is_only_in_the_log_of_its_job(mixed):
     runs = mixed.runs()
-    assert 'raise RuntimeError("out of luck")' in runs["fate-raises"].log.read_text()
-    assert "Fatal Python error: Segmentation fault" in runs["fate-segfaults"].log.read_text()
-    assert all("out of luck" not in run.log.read_text() for name, run in runs.items() if name != "fate-raises")
+    assert 'raise RuntimeError("out of luck")' in runs["fault-raises"].log.read_text()
+    assert "Fatal Python error: Segmentation fault" in runs["fault-segfaults"].log.read_text()
+    assert all("out of luck" not in run.log.read_text() for name, run in runs.items() if name != "fault-raises")
     assert "Traceback" not in mixed.out
 
 
-def test_nobody_is_left_of_it_neither_what_hangs_nor_what_that_started(mixed):
-    mixed.assert_nobody_left()
+def test_no_process_is_left_also_of_hanging_jobs_and_their_children(mixed):
+    mixed.assert_no_process_left()
 
 
-def test_typed_again_nothing_is_run_and_what_failed_is_named_with_what_to_type(mixed, begun):
+def test_the_same_command_again_runs_nothing_and_names_the_failed_jobs(mixed, begun):
     before = files_below(mixed.folder)
-    second = again(mixed, *MIXED, FATES)
+    second = again(mixed, *MIXED, FAULTS)
     assert second.code == 3
     assert started(second) == []
-    assert "3 have failed before; sweep.retry=failed runs them again: fate-raises_" in second.out
-    assert "1 have diverged before; sweep.retry=diverged runs them again: fate-diverges_" in second.out
+    assert "3 failed before; sweep.retry=failed runs them again: fault-raises_" in second.out
+    assert "1 diverged before; sweep.retry=diverged runs them again: fault-diverges_" in second.out
     assert files_below(mixed.folder) == before
 
 
 @pytest.fixture(scope="module")
 def retried(mixed):
-    """The same with nothing bad about the nets any more: what failed; then all, and one more."""
+    """The same sweep with repaired nets: with sweep.retry=failed; then with sweep.retry=all and one more job."""
     before = files_below(mixed.folder)
-    first = again(mixed, *MIXED, FATES, "sweep.retry=failed", NETS_HEALED="1")
+    first = again(mixed, *MIXED, FAULTS, "sweep.retry=failed", NETS_REPAIRED="1")
     between = files_below(mixed.folder)
-    second = again(mixed, *MIXED, f"{FATES},exits", "sweep.retry=all", NETS_HEALED="1")
+    second = again(mixed, *MIXED, f"{FAULTS},exits", "sweep.retry=all", NETS_REPAIRED="1")
     return SimpleNamespace(before=before, first=first, between=between, second=second)
 
 
 @pytest.mark.slow
-def test_retry_failed_runs_what_failed_and_not_what_diverged(retried):
-    assert started(retried.first) == ["fate-raises", "fate-segfaults", "fate-stuck"]
+def test_retry_failed_runs_failed_jobs_and_not_diverged_ones(retried):
+    assert started(retried.first) == ["fault-raises", "fault-segfaults", "fault-holds_gil"]
     assert retried.first.code == 3
 
 
 @pytest.mark.slow
-def test_retry_all_runs_the_rest_and_another_value_the_new_job(retried):
-    assert started(retried.second) == ["fate-diverges", "fate-exits"]
+def test_retry_all_runs_the_rest_and_the_new_job(retried):
+    assert started(retried.second) == ["fault-diverges", "fault-exits"]
     assert retried.second.code == 0
     assert set(retried.second.states().values()) == {"done"}
 
 
 @pytest.mark.slow
-def test_the_files_of_what_was_done_are_untouched(retried):
+def test_the_files_of_finished_jobs_do_not_change(retried):
     for name, run in retried.second.runs().items():
         of_it = changed(run)
         assert (of_it.items() <= retried.before.items()) == (ENDS.get(name) == "done"), name

@@ -1,4 +1,4 @@
-"""What a sweep has to do, beside directories as runs leave them: what is done, what goes on, what is another sweep."""
+"""Plans of sweeps, with run directories as real runs leave them: which jobs run, and which launches are refused."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from cnnbench.errors import ConfigError
 from cnnbench.runs.environment import code_version
 from cnnbench.runs.liveness import this_process
 from cnnbench.sweep.launcher import freeze_to_disk
-from cnnbench.sweep.plan import shortened
+from cnnbench.sweep.plan import shorten_label
 from cnnbench.training.validate import prepare
-from sweeping import SMALL, a_result, leave, leave_in, plan, quickly, tree  # noqa: F401
+from sweeping import SMALL, in_this_process, plan, result_values, tree, write_run, write_run_in  # noqa: F401
 
-pytestmark = pytest.mark.usefixtures("quickly")
+pytestmark = pytest.mark.usefixtures("in_this_process")
 SEEDS = "seed=0,1,2"
 
 
 @pytest.fixture
 def one():
-    """A job of a sweep that is on disk and has not run."""
+    """A job of a sweep that is frozen to disk and has not run."""
     made = freeze_to_disk(plan("seed=0"), "typed")
     return made.jobs[0]
 
 
 def again(*overrides):
-    """The one job, planned anew."""
+    """The job of `one` in a new plan."""
     (planned,) = plan("seed=0", *overrides).jobs
     return planned
 
 
-# ---- a first time --------------------------------------------------------------------------------------------------------
+# ---- a new sweep -----------------------------------------------------------------------------------------------------
 
 
 def test_every_job_of_a_new_sweep_is_due_and_nothing_is_written(tmp_path):
     made = plan(SEEDS)
     assert made.due == made.jobs
-    assert [planned.status["state"] for planned in made.jobs] == ["pending"] * 3
+    assert [planned.status.state for planned in made.jobs] == ["pending"] * 3
     assert tree(tmp_path) == {}
 
 
-def test_a_job_is_called_after_its_values_and_the_hash_of_its_config():
+def test_a_job_is_named_after_its_values_and_the_hash_of_its_config():
     for planned in plan(SEEDS, "model=lenet5,simplecnn").jobs:
         setting, identity = planned.job.setting, planned.config.identity()
         assert planned.job.name == f"{setting['model']}_seed{setting['seed']}_{identity[:8]}"
 
 
-def test_the_jobs_come_in_the_order_in_which_they_were_asked_for():
+def test_the_jobs_keep_the_requested_order():
     made = plan("data.train_size=100,64", "seed=1,0")
     assert [tuple(planned.job.setting.values()) for planned in made.jobs] == [(100, 1), (100, 0), (64, 1), (64, 0)]
 
@@ -70,54 +70,54 @@ def test_max_steps_cuts_the_steps():
     assert plan("seed=0", "trainer.max_steps=3").jobs[0].job.facts["steps"] == 3
 
 
-def test_a_net_that_cannot_be_built_is_told_with_its_job_before_anything_is_written(tmp_path):
+def test_a_net_that_cannot_be_built_is_an_error_that_names_its_job_before_anything_is_written(tmp_path):
     with pytest.raises(ConfigError, match=r"\(job kernel_size99_seed1\)$") as raised:
         plan("model.kernel_size=5,99", "seed=1,2")
     assert "\n" not in str(raised.value)
     assert tree(tmp_path) == {}
 
 
-def test_what_is_frozen_on_disk_is_what_was_planned():
+def test_the_configs_on_disk_are_the_planned_ones():
     made = freeze_to_disk(plan(SEEDS), "typed")
     for planned in made.jobs:
         config = Config.load(planned.job.directory.config)
         assert config.identity() == planned.job.identity
-        assert (config.name, config.data.image_size, config.precision) == (made.asked.name, 32, "32")
+        assert (config.name, config.data.image_size, config.precision) == (made.request.name, 32, "32")
 
 
-def test_sweep_json_says_what_was_asked():
+def test_sweep_json_holds_the_request():
     made = freeze_to_disk(plan(SEEDS, "model=lenet5,simplecnn"), "what was typed")
     record = made.sweep.read()
-    assert record["command"] == "what was typed"
-    assert record["keys"] == ["model", "seed"]
-    assert record["fixed"]["epochs"] == 2
-    assert [job["setting"] for job in record["jobs"]] == made.asked.settings
+    assert record.command == "what was typed"
+    assert record.keys == ["model", "seed"]
+    assert record.fixed["epochs"] == 2
+    assert [job.setting for job in record.jobs] == made.request.settings
 
 
-# ---- again -----------------------------------------------------------------------------------------------------------------
+# ---- the same command again ------------------------------------------------------------------------------------------
 
 STATES = {"pending": True, "interrupted": True, "running": True, "failed": False, "diverged": False, "done": False}
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_what_is_done_or_failed_is_left_and_what_is_not_done_goes_on(one, state):
-    leave(one, state)
+def test_unfinished_jobs_run_again_and_finished_or_failed_ones_do_not(one, state):
+    write_run(one, state)
     assert again().due == STATES[state]
 
 
 def test_a_running_job_without_a_living_process_counts_as_interrupted(one):
-    leave(one, "running")
-    assert again().status["state"] == "interrupted"
+    write_run(one, "running")
+    assert again().status.state == "interrupted"
 
 
-def test_a_job_that_is_on_is_waited_for(one):
-    leave(one, "running", owner=this_process())
+def test_a_job_that_another_process_runs_is_due_and_running(one):
+    write_run(one, "running", owner=this_process().model_dump())
     planned = again()
-    assert (planned.due, planned.status["state"]) == (True, "running")
+    assert (planned.due, planned.status.state) == (True, "running")
 
 
-def test_a_job_that_says_done_and_has_no_result_goes_on(one):
-    leave(one, "done").result.unlink()
+def test_a_job_with_status_done_and_no_result_runs_again(one):
+    write_run(one, "done").result.unlink()
     assert again().due
 
 
@@ -133,39 +133,39 @@ def test_a_job_that_says_done_and_has_no_result_goes_on(one):
         ("done", "all", False),
     ],
 )
-def test_what_failed_is_run_again_when_that_is_asked(one, state, retry, due):
-    leave(one, state)
+def test_sweep_retry_runs_failed_jobs_again(one, state, retry, due):
+    write_run(one, state)
     assert again(f"sweep.retry={retry}").due == due
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged"])
-def test_what_failed_before_is_named_with_what_to_type(one, state):
-    leave(one, state)
+def test_a_note_names_failed_jobs_and_the_key_that_runs_them_again(one, state):
+    write_run(one, state)
     notes = plan("seed=0").notes
-    assert f"1 have {state} before; sweep.retry={state} runs them again: {one.job.name}" in notes
+    assert f"1 {state} before; sweep.retry={state} runs them again: {one.job.name}" in notes
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"metrics": 1}', "\x00" * 40])
-def test_a_result_that_cannot_be_read_has_its_job_run_again(one, content):
-    leave(one, "done").result.write_text(content)
+@pytest.mark.parametrize("content", ["", "[]", '{"metrics": 1}'])
+def test_a_job_with_an_unreadable_result_runs_again(one, content):
+    write_run(one, "done").result.write_text(content)
     planned = again()
     assert planned.due
-    assert planned.status["reason"] == "its result.json cannot be read"
+    assert planned.status.reason == "its result.json cannot be read"
 
 
-def test_a_job_that_goes_on_keeps_its_threads(one):
-    leave(one, "interrupted")
+def test_a_resumed_job_keeps_its_number_of_threads(one):
+    write_run(one, "interrupted")
     assert again("threads=2").config.threads == 1
 
 
-def test_a_command_that_is_typed_again_is_the_same_jobs():
+def test_the_same_command_again_plans_the_same_jobs():
     first = freeze_to_disk(plan(SEEDS), "typed")
     assert [planned.job for planned in plan(SEEDS).jobs] == [planned.job for planned in first.jobs]
 
 
-def test_more_seeds_add_jobs_to_those_that_are_done():
+def test_more_seeds_add_jobs_and_keep_the_finished_ones():
     for planned in freeze_to_disk(plan("seed=0,1"), "typed").jobs:
-        leave(planned, "done")
+        write_run(planned, "done")
     made = plan("seed=range(4)")
     assert [(planned.job.setting["seed"], planned.due) for planned in made.jobs] == [
         (0, False),
@@ -175,53 +175,53 @@ def test_more_seeds_add_jobs_to_those_that_are_done():
     ]
 
 
-def test_jobs_that_are_not_asked_for_now_stay_in_the_sweep():
+def test_jobs_that_are_not_requested_now_stay_in_the_sweep():
     first = freeze_to_disk(plan(SEEDS), "typed")
     second = plan("seed=1,0")
     assert [job.setting for job in second.others] == [{"seed": 2}]
-    assert "1 other jobs of this sweep were not asked for now" in second.notes
+    assert "1 other jobs of this sweep are not requested now" in second.notes
     freeze_to_disk(second, "typed")
     assert {job.name for job in first.sweep.jobs()} == {planned.job.name for planned in first.jobs}
 
 
-def test_a_sweep_that_is_all_done_changes_no_run(tmp_path):
+def test_launching_a_finished_sweep_changes_no_file(tmp_path):
     for planned in freeze_to_disk(plan(SEEDS), "typed").jobs:
-        leave(planned, "done")
+        write_run(planned, "done")
     before = tree(tmp_path)
     made = freeze_to_disk(plan(SEEDS), "typed")
     assert made.due == []
     assert tree(tmp_path) == before
 
 
-# ---- another version of the code -------------------------------------------------------------------------------------------
+# ---- another version of the code -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def stale(one):
-    """The one job, finished by other code."""
-    leave(one, "done", code="0123456789ab")
+    """The job of `one`, finished by another version of the code."""
+    write_run(one, "done", code="0123456789ab")
     return one
 
 
-def test_a_finished_run_of_other_code_is_named_and_kept(stale):
+def test_a_finished_run_of_other_code_is_kept_and_named_in_a_note(stale):
     made = plan("seed=0")
     assert made.due == []
     assert made.notes == (
-        f"1 finished runs are of another version of the code, and are kept; sweep.stale=rerun runs them again: {stale.job.name}",
+        f"1 finished runs were made by another version of the code, and are kept; sweep.stale=rerun runs them again: {stale.job.name}",
     )
 
 
-def test_a_finished_run_that_names_no_code_is_of_other_code(one):
-    leave(one, "done", code=None)
+def test_a_finished_run_without_a_code_version_counts_as_other_code(one):
+    write_run(one, "done", code=None)
     assert again().stale == "unknown"
 
 
 def test_a_finished_run_of_this_code_is_not_stale(one):
-    leave(one, "done", code=code_version())
+    write_run(one, "done", code=code_version())
     assert again("sweep.stale=refuse").stale is None
 
 
-def test_a_run_of_other_code_is_run_again_beside_the_first_whose_result_stays(stale):
+def test_rerun_makes_a_new_directory_and_keeps_the_first_result(stale):
     before = stale.job.directory.result.read_bytes()
     made = freeze_to_disk(plan("seed=0", "sweep.stale=rerun"), "typed")
     (planned,) = made.due
@@ -231,34 +231,29 @@ def test_a_run_of_other_code_is_run_again_beside_the_first_whose_result_stays(st
     assert [job.name for job in made.sweep.jobs()] == [planned.job.name]
 
 
-def test_whoever_asked_for_a_setting_is_given_the_run_that_is_made_again(stale):
-    made = plan("seed=0", "sweep.stale=rerun")
-    assert [job.name for job in made.job_of.values()] == [f"{stale.job.name}-2"]
-
-
-def test_the_second_run_is_the_jobs_from_then_on(stale):
+def test_after_a_rerun_the_job_is_the_second_run(stale):
     (second,) = freeze_to_disk(plan("seed=0", "sweep.stale=rerun"), "typed").jobs
-    leave(second, "done")
+    write_run(second, "done")
     planned = again()
     assert (planned.job.name, planned.due, planned.stale) == (second.job.name, False, None)
 
 
-def test_a_third_run_has_a_number_of_its_own(stale):
+def test_a_third_run_has_the_number_3(stale):
     (second,) = freeze_to_disk(plan("seed=0", "sweep.stale=rerun"), "typed").jobs
-    leave(second, "done", code="cba987654321")
+    write_run(second, "done", code="cba987654321")
     (third,) = freeze_to_disk(plan("seed=0", "sweep.stale=rerun"), "typed").jobs
     assert third.job.name == f"{stale.job.name}-3"
 
 
-def test_other_code_may_be_refused(stale):
+def test_refuse_makes_results_of_other_code_an_error(stale):
     with pytest.raises(ConfigError) as raised:
         plan("seed=0", "sweep.stale=refuse")
     assert str(raised.value) == (
-        f"1 finished runs are of another version of the code ({stale.job.name}); type sweep.stale=rerun, or keep"
+        f"1 finished runs were made by another version of the code ({stale.job.name}); type sweep.stale=rerun or sweep.stale=keep"
     )
 
 
-# ---- runs that no sweep.json tells of ----------------------------------------------------------------------------------------
+# ---- runs that no sweep.json lists -----------------------------------------------------------------------------------
 
 
 def single(*overrides):
@@ -266,26 +261,26 @@ def single(*overrides):
     return prepare(compose([*SMALL, *overrides])).config
 
 
-def test_a_job_is_the_single_run_of_the_same_overrides():
+def test_a_job_has_the_identity_of_the_single_run_with_the_same_overrides():
     for planned in plan("model=lenet5,simplecnn", "optimizer.lr=0.1,0.2", "seed=3").jobs:
         typed = [f"{key}={value}" for key, value in planned.job.setting.items()]
         assert planned.job.identity == single("seed=3", *typed).identity()
 
 
-def test_a_single_runs_finished_directory_in_the_sweeps_folder_is_its_job():
+def test_a_finished_single_run_in_the_sweeps_folder_counts_as_its_job():
     config = single("name=mine", "seed=1")
     path = Path("runs") / "mine" / f"seed1_{config.identity()[:8]}"
-    leave_in(path, config, "done")
+    write_run_in(path, config, "done")
     made = plan("name=mine", SEEDS)
     assert [planned.due for planned in made.jobs] == [True, False, True]
     assert made.jobs[1].job.directory.path == path
 
 
-def test_a_finished_directory_comes_before_a_newer_one_that_is_not():
+def test_a_finished_run_is_preferred_to_a_newer_unfinished_one():
     config = single("name=mine", "seed=1")
     path = Path("runs") / "mine" / f"seed1_{config.identity()[:8]}"
-    leave_in(path, config, "done")
-    leave_in(path.with_name(f"{path.name}-2"), config, "interrupted")
+    write_run_in(path, config, "done")
+    write_run_in(path.with_name(f"{path.name}-2"), config, "interrupted")
     (planned,) = plan("name=mine", "seed=1").jobs
     assert planned.job.directory.path == path
 
@@ -293,7 +288,7 @@ def test_a_finished_directory_comes_before_a_newer_one_that_is_not():
 def test_a_directory_of_the_same_hash_and_another_config_is_not_taken():
     config = single("name=mine", "seed=1")
     path = Path("runs") / "mine" / f"seed1_{config.identity()[:8]}"
-    leave_in(path, config.model_copy(update={"epochs": 77}), "done")
+    write_run_in(path, config.model_copy(update={"epochs": 77}), "done")
     (planned,) = plan("name=mine", "seed=1").jobs
     assert planned.due
     assert planned.job.directory.path != path
@@ -302,41 +297,41 @@ def test_a_directory_of_the_same_hash_and_another_config_is_not_taken():
 def test_a_directory_whose_config_cannot_be_read_is_not_taken():
     config = single("name=mine", "seed=1")
     path = Path("runs") / "mine" / f"seed1_{config.identity()[:8]}"
-    leave_in(path, config, "done").config.write_text("{")
+    write_run_in(path, config, "done").config.write_text("{")
     (planned,) = plan("name=mine", "seed=1").jobs
     assert planned.due
     assert planned.job.directory.path != path
 
 
-# ---- identity ----------------------------------------------------------------------------------------------------------------
+# ---- identity --------------------------------------------------------------------------------------------------------
 
 
-def test_devices_that_vary_make_jobs_of_their_own():
+def test_swept_devices_make_separate_jobs():
     made = plan("trainer.devices=1,2", "seed=0,1")
     assert len({planned.job.identity for planned in made.jobs}) == 4
     assert len({planned.job.directory.path for planned in made.jobs}) == 4
     assert {planned.job.facts["devices"] for planned in made.jobs} == {1, 2}
 
 
-def test_devices_that_vary_are_found_again():
+def test_finished_jobs_of_swept_devices_are_found_again():
     for planned in freeze_to_disk(plan("trainer.devices=1,2", "seed=0,1"), "typed").jobs:
-        leave(planned, "done")
+        write_run(planned, "done")
     assert plan("trainer.devices=1,2", "seed=0,1").due == []
 
 
-def test_threads_that_vary_belong_to_the_identity():
+def test_swept_threads_belong_to_the_identity():
     made = plan("threads=1,2")
     assert len({planned.job.identity for planned in made.jobs}) == 2
     assert {planned.config.threads for planned in made.jobs} == {1, 2}
 
 
-def test_jobs_that_come_to_the_same_are_run_once():
+def test_jobs_with_equal_configs_run_once():
     made = plan("precision=auto,32", "seed=0,1")
     assert len(made.jobs) == 2
-    assert "2 of 4 jobs come to the same as another, and are run once" in made.notes
+    assert "2 of 4 jobs have the same config as another one, and are run once" in made.notes
 
 
-# ---- another sweep ---------------------------------------------------------------------------------------------------------
+# ---- another sweep of the same name ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -345,7 +340,7 @@ def mine():
     return freeze_to_disk(plan("name=mine", "seed=0,1"), "typed")
 
 
-def test_another_fixed_part_under_the_same_name_is_refused_with_the_difference(mine):
+def test_another_fixed_part_under_the_same_name_is_refused_and_the_error_lists_the_differences(mine):
     with pytest.raises(ConfigError) as raised:
         plan("name=mine", "seed=0,1", "epochs=3", "optimizer.lr=0.5")
     assert str(raised.value) == (
@@ -354,28 +349,28 @@ def test_another_fixed_part_under_the_same_name_is_refused_with_the_difference(m
     )
 
 
-@pytest.mark.parametrize("typed", ["trainer.checkpoint_every_s=7", "threads=2", "trainer.devices=2", "log=full"])
-def test_what_decides_no_number_is_no_other_fixed_part(typed, mine):
+@pytest.mark.parametrize("typed", ["trainer.devices=2", "log=full"])
+def test_a_key_outside_the_identity_is_no_difference_of_the_fixed_part(typed, mine):
     assert len(plan(SEEDS, "name=mine", typed).jobs) == 3
 
 
-def test_a_key_that_was_fixed_and_varies_now_is_another_sweep(mine):
+def test_sweeping_a_key_that_was_fixed_is_refused(mine):
     with pytest.raises(ConfigError, match=r"holds another sweep \(epochs: 2, now varied\)"):
         plan("name=mine", "seed=0,1", "epochs=2,3")
 
 
-def test_one_value_of_what_varies_is_a_part_of_the_sweep(mine):
+def test_one_value_of_a_swept_key_is_a_part_of_the_sweep(mine):
     made = plan("name=mine", "seed=1")
     assert [each.job for each in made.jobs] == [mine.jobs[1].job]
     assert [job.setting for job in made.others] == [{"seed": 0}]
 
 
-def test_another_seed_of_one_arm_is_added_to_a_sweep_of_several():
+def test_a_new_seed_of_one_variant_is_added_to_a_sweep_of_two():
     both = freeze_to_disk(plan("name=mine", "optimizer=adam,sgd", "seed=0,1"), "typed")
     made = plan("name=mine", "optimizer=sgd", "seed=1,2")
     assert made.jobs[0].job == both.jobs[3].job
     assert made.jobs[1].job.setting == {"optimizer": "sgd", "seed": 2}
-    assert made.record["keys"] == both.record["keys"]
+    assert made.record.keys == both.record.keys
 
 
 @pytest.fixture
@@ -385,24 +380,24 @@ def nets():
 
 
 @pytest.mark.parametrize("model", ["model=lenet5,lenet", "model=lenet5"])
-def test_what_is_typed_below_a_group_that_varies_is_another_fixed_part_for_new_seeds_too(nets, model):
+def test_a_new_typed_key_below_a_swept_group_is_refused_also_for_new_seeds(nets, model):
     with pytest.raises(ConfigError, match=r"holds another sweep \(model.activation: not set, now tanh\)"):
         plan("name=nets", model, "model.activation=tanh", "seed=2,3")
 
 
-def test_a_part_of_a_sweep_of_nets_is_found_again(nets):
+def test_one_net_of_a_sweep_over_nets_is_found_again(nets):
     made = plan("name=nets", "model=lenet", "seed=0,1")
     assert [each.job for each in made.jobs] == [each.job for each in nets.jobs[2:]]
 
 
-def test_a_sweep_of_nets_is_extended_by_what_is_in_a_nets_file(nets):
+def test_a_sweep_over_nets_can_be_extended_by_a_key_of_one_net(nets):
     made = plan("name=nets", "model=lenet5", "model.activation=tanh", "seed=0,1", "sweep.extend=true")
-    assert made.record["keys"] == ["model", "model.activation", "seed"]
+    assert made.record.keys == ["model", "model.activation", "seed"]
     assert [each.job.setting["model.activation"] for each in made.due[-2:]] == ["tanh", "tanh"]
     assert len(made.others) == 4
 
 
-def test_a_group_that_is_another_is_told_by_its_choice(mine):
+def test_a_difference_in_a_group_is_reported_by_its_choice(mine):
     with pytest.raises(ConfigError, match=r"holds another sweep \(optimizer: adam, now sgd\)"):
         plan("name=mine", "seed=0,1", "optimizer=sgd")
     with pytest.raises(ConfigError, match=r"holds another sweep \(augment: none, now varied\)"):
@@ -410,9 +405,9 @@ def test_a_group_that_is_another_is_told_by_its_choice(mine):
 
 
 @pytest.mark.parametrize("label", ["a_seed3", "x" * 80 + "_seed12", "x" * 200])
-def test_what_is_cut_of_a_long_name_is_in_its_middle(label):
-    assert len(shortened(label)) <= 68
-    assert shortened(label).endswith(label.rpartition("_")[2][-8:])
+def test_a_long_name_is_cut_in_its_middle(label):
+    assert len(shorten_label(label)) <= 68
+    assert shorten_label(label).endswith(label.rpartition("_")[2][-8:])
 
 
 def test_many_differences_are_counted(mine):
@@ -420,23 +415,23 @@ def test_many_differences_are_counted(mine):
         plan("name=mine", "seed=0,1", "recipe=modern", "augment=basic")
 
 
-def test_extend_adds_to_it_and_keeps_what_was_there(mine):
+def test_extend_adds_jobs_and_keeps_the_earlier_ones(mine):
     made = freeze_to_disk(plan("name=mine", "seed=2,3", "epochs=3", "sweep.extend=true"), "typed")
     assert [planned.job.setting["seed"] for planned in made.due] == [2, 3]
     assert sorted(job.setting["seed"] for job in made.sweep.jobs()) == [0, 1, 2, 3]
 
 
-def test_the_keys_of_a_sweep_that_was_extended_are_those_of_both(mine):
+def test_an_extended_sweep_has_the_keys_of_both_launches(mine):
     made = freeze_to_disk(plan("name=mine", "init=torch,paddle", "seed=0,1", "sweep.extend=true"), "typed")
-    assert made.sweep.read()["keys"] == ["init", "seed"]
-    assert "init" not in made.sweep.read()["fixed"]
+    assert made.sweep.read().keys == ["init", "seed"]
+    assert "init" not in made.sweep.read().fixed
 
 
-def test_a_sweep_is_extended_by_what_was_fixed_and_lists_both(mine):
+def test_extending_by_another_value_of_a_fixed_key_completes_all_settings(mine):
     made = freeze_to_disk(plan("name=mine", "seed=0,1", "epochs=3", "sweep.extend=true"), "typed")
     record = made.sweep.read()
-    assert record["keys"] == ["epochs", "seed"]
-    assert "epochs" not in record["fixed"]
+    assert record.keys == ["epochs", "seed"]
+    assert "epochs" not in record.fixed
     found = sorted((job.setting["epochs"], job.setting["seed"]) for job in made.sweep.jobs())
     assert found == [
         (epochs, seed) for epochs in (2, 3) for seed in sorted({job.setting["seed"] for job in made.sweep.jobs()})
@@ -449,10 +444,10 @@ def test_the_same_extension_again_finds_its_jobs(mine):
     again = plan("name=mine", "seed=0,1", "epochs=3", "sweep.extend=true")
     assert [planned.job for planned in again.jobs] == [planned.job for planned in first.jobs]
     assert again.others == first.others
-    assert again.record["keys"] == first.record["keys"]
+    assert again.record.keys == first.record.keys
 
 
-def test_a_group_that_varies_from_now_on_is_in_the_settings_of_earlier_jobs_too(mine):
+def test_extending_by_another_choice_of_a_group_completes_the_settings_of_earlier_jobs(mine):
     made = freeze_to_disk(plan("name=mine", "model=simplecnn", "seed=0,1", "sweep.extend=true"), "typed")
     typed = {"model": "simplecnn"}
     made = freeze_to_disk(plan("name=mine", "model=simplecnn,lenet5", "seed=0,1", "sweep.extend=true"), "typed")
@@ -461,16 +456,16 @@ def test_a_group_that_varies_from_now_on_is_in_the_settings_of_earlier_jobs_too(
     assert len(made.sweep.jobs()) == len({str(job.setting) for job in made.sweep.jobs()})
 
 
-def test_what_does_not_decide_a_number_may_change(mine):
-    made = plan("name=mine", "seed=0,1", "threads=2", "log=full", "data.pipeline=memory")
+def test_keys_outside_the_identity_may_change(mine):
+    made = plan("name=mine", "seed=0,1", "threads=2", "trainer.checkpoint_every_s=7", "data.pipeline=memory")
     assert [planned.job.identity for planned in made.jobs] == [planned.job.identity for planned in mine.jobs]
 
 
-def test_a_job_that_would_be_another_run_now_is_refused(mine):
+def test_a_job_whose_config_has_changed_is_refused(mine):
     # as where the files of the data set are others than they were
     config = mine.jobs[0].config
     before = config.model_copy(update={"data": config.data.model_copy(update={"fingerprint": "0ther"})})
-    leave_in(mine.jobs[0].job.directory.path, before, "done")
+    write_run_in(mine.jobs[0].job.directory.path, before, "done")
     record = json.loads(mine.sweep.record.read_text())
     record["jobs"][0]["identity"] = before.identity()
     mine.sweep.record.write_text(json.dumps(record))
@@ -481,20 +476,20 @@ def test_a_job_that_would_be_another_run_now_is_refused(mine):
         plan("name=mine", "seed=0,1")
 
 
-def test_runs_of_a_sweep_are_told_by_their_newest_state_not_by_sweep_json(mine):
-    leave(mine.jobs[1], "done")
+def test_the_state_of_a_job_is_read_from_its_directory_not_from_sweep_json(mine):
+    write_run(mine.jobs[1], "done")
     os.utime(mine.sweep.record)
     assert [planned.due for planned in plan("name=mine", "seed=0,1").jobs] == [True, False]
 
 
-def test_a_made_up_result_is_one_that_the_ledger_can_read(one):
-    leave(one, "done")
-    assert one.job.result() == a_result()
+def test_the_invented_result_of_these_tests_is_a_valid_result(one):
+    write_run(one, "done")
+    assert one.job.result().model_dump(by_alias=True, exclude_unset=True) == result_values()
 
 
-@pytest.mark.parametrize("content", ["", "{", "\x00"])
-def test_an_unfinished_job_whose_config_cannot_be_read_gets_it_anew(one, content):
-    leave(one, "interrupted").config.write_text(content)
+@pytest.mark.parametrize("content", ["", "{"])
+def test_an_unreadable_config_of_an_unfinished_job_is_written_again(one, content):
+    write_run(one, "interrupted").config.write_text(content)
     made = freeze_to_disk(plan("seed=0"), "typed")
     assert made.due == made.jobs
     assert Config.load(one.job.directory.config).identity() == one.job.identity

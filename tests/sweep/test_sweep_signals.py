@@ -1,4 +1,4 @@
-"""Sweeps that are stopped: what runs is saved, what waits never begins, and the same command goes on to the same bits."""
+"""Sweeps stopped by a signal: running jobs save, waiting ones do not start, and the same command resumes to the same bits."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pexpect
 import pytest
 
 from cnnbench.runs.sweep_dir import SweepDir
-from processes import Typed, marked, own_environment, until
-from sweeps import FATED, LEFT_S, STOPPABLE, Sweep, assert_same_sweep, changed, sleeping, swept
+from processes import CommandProcess, child_environment, processes_with_mark, wait_until
+from sweeps import FAULTY, LEFT_S, STOPPABLE, Sweep, assert_same_sweep, changed, sleeping, swept
 
 SLOWLY = "0.3"  # seconds for each of twelve steps
 STOPPED = ["interrupted", "interrupted", "pending", "pending"]
@@ -23,16 +23,16 @@ def both_have_saved(sweep: SweepDir) -> bool:
     return len(list(sweep.path.glob("*/checkpoints/last.ckpt"))) == 2
 
 
-def assert_stopped_in_good_order(sweep: Sweep, name: str) -> None:
-    """One line; what ran is saved, of the rest nothing but its config is there."""
+def assert_stopped_cleanly(sweep: Sweep, name: str) -> None:
+    """One line on stderr; running jobs have saved, waiting jobs have a config only."""
     typed = " ".join(STOPPABLE)
     assert (
         sweep.err
-        == f"cnnbench: stopped by {name}; saved. To go on, type the same again: python -m cnnbench -m {typed}\n"
+        == f"cnnbench: stopped by {name}; saved. To resume, type the same command again: python -m cnnbench -m {typed}\n"
     )
     assert list(sweep.states().values()) == STOPPED
     first, second, *others = sweep.runs().values()
-    assert first.status()["reason"] == second.status()["reason"] == f"stopped by {name}"
+    assert first.status().reason == second.status().reason == f"stopped by {name}"
     assert first.last.is_file()
     assert second.last.is_file()
     assert [list(changed(run)) for run in others] == [[str(run.config)] for run in others]
@@ -40,13 +40,13 @@ def assert_stopped_in_good_order(sweep: Sweep, name: str) -> None:
     assert [line.split(",")[1] for line in lines] == STOPPED
 
 
-def test_sigterm_saves_what_runs_begins_nothing_more_and_the_same_command_goes_on_to_the_same_bits(launch, whole):
+def test_sigterm_saves_running_jobs_and_the_same_command_resumes_to_the_same_bits(launch, whole):
     sweep = launch(*STOPPABLE, NETS_WAIT=SLOWLY)
-    until(lambda: both_have_saved(sweep.directory), "both save")
+    wait_until(lambda: both_have_saved(sweep.directory), "both save")
     sweep.send(signal.SIGTERM)
     assert sweep.wait() == 143
-    sweep.assert_nobody_left()
-    assert_stopped_in_good_order(sweep, "SIGTERM")
+    sweep.assert_no_process_left()
+    assert_stopped_cleanly(sweep, "SIGTERM")
     resumed = swept(sweep.folder, *STOPPABLE)
     assert "4 jobs, 4 to run, 2 of them resumed" in resumed.out
     assert_same_sweep(resumed, whole)
@@ -54,20 +54,20 @@ def test_sigterm_saves_what_runs_begins_nothing_more_and_the_same_command_goes_o
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGUSR1", 128 + signal.SIGUSR1)])
-def test_other_signals_do_the_same(name, code, launch, whole):
+def test_other_signals_act_like_sigterm(name, code, launch, whole):
     sweep = launch(*STOPPABLE, NETS_WAIT=SLOWLY)
-    until(lambda: both_have_saved(sweep.directory), "both save")
+    wait_until(lambda: both_have_saved(sweep.directory), "both save")
     sweep.send(getattr(signal, name))
     assert sweep.wait() == code
-    sweep.assert_nobody_left()
-    assert_stopped_in_good_order(sweep, name)
+    sweep.assert_no_process_left()
+    assert_stopped_cleanly(sweep, name)
     assert_same_sweep(swept(sweep.folder, *STOPPABLE), whole)
 
 
 @pytest.mark.slow
-def test_what_kept_a_stopped_job_from_going_on_is_told_and_not_what_stopped_it(launch):
+def test_a_job_that_cannot_resume_reports_why_and_not_the_signal_that_stopped_it(launch):
     sweep = launch(*STOPPABLE, NETS_WAIT=SLOWLY)
-    until(lambda: both_have_saved(sweep.directory), "both save")
+    wait_until(lambda: both_have_saved(sweep.directory), "both save")
     sweep.send(signal.SIGTERM)
     assert sweep.wait() == 143
     first, *_ = sweep.runs().values()
@@ -75,52 +75,52 @@ def test_what_kept_a_stopped_job_from_going_on_is_told_and_not_what_stopped_it(l
     again = Sweep(sweep.folder, *STOPPABLE)
     assert again.wait() == 3
     assert again.states() == {"seed0": "failed", "seed1": "done", "seed2": "done", "seed3": "done"}
-    assert "are not those that this run began with" in first.status()["reason"]
+    assert "are not those that this run began with" in first.status().reason
 
 
 @pytest.mark.slow
 def test_a_signal_to_all_processes_counts_once(launch, whole):
-    """As Slurm and systemd send it; timeout(1) sends it to its child twice."""
+    """Slurm and systemd send signals to all processes; timeout(1) sends them to its child twice."""
     sweep = launch(*STOPPABLE, NETS_WAIT=SLOWLY)
-    until(lambda: both_have_saved(sweep.directory), "both save")
+    wait_until(lambda: both_have_saved(sweep.directory), "both save")
     for process in sweep.family():
         process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     sweep.send(signal.SIGTERM)
     assert sweep.wait() == 143
-    sweep.assert_nobody_left()
-    assert_stopped_in_good_order(sweep, "SIGTERM")
+    sweep.assert_no_process_left()
+    assert_stopped_cleanly(sweep, "SIGTERM")
     assert_same_sweep(swept(sweep.folder, *STOPPABLE), whole)
 
 
 @pytest.mark.slow
-def test_the_second_signal_ends_all_at_once(launch):
-    sweep = launch(*FATED, "+model.fate=hangs,deaf,fine", "sweep.slots=2")
-    until(lambda: sleeping(sweep.family()) == 1, "they hang")
+def test_the_second_signal_kills_all_jobs_at_once(launch):
+    sweep = launch(*FAULTY, "+model.fault=hangs,blocks_signals,fine", "sweep.slots=2")
+    wait_until(lambda: sleeping(sweep.family()) == 1, "they hang")
     sweep.send(signal.SIGTERM)
     time.sleep(1)
     assert sweep.code is None
     sweep.send(signal.SIGINT)
     begun = time.monotonic()
     assert sweep.wait() == 130
-    sweep.assert_nobody_left()
-    assert time.monotonic() - begun < 15  # a minute is what the first alone gives them
+    sweep.assert_no_process_left()
+    assert time.monotonic() - begun < 15  # the first signal alone gives them a minute
     assert sweep.err.startswith(
-        "cnnbench: stopped at once by SIGINT. To go on, type the same again: python -m cnnbench -m "
+        "cnnbench: stopped at once by SIGINT. To resume, type the same command again: python -m cnnbench -m "
     )
     assert sweep.err.count("\n") == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_while_jobs_are_being_checked_ends_it_before_anything_is_written(name, launch, tmp_path):
-    sweep = launch(*FATED, "seed=range(400)")
-    until(lambda: len(sweep.family()) > 2 or sweep.code is not None, "a process checks the jobs", every=0.002)
+def test_a_signal_while_jobs_are_checked_stops_the_sweep_before_anything_is_written(name, launch, tmp_path):
+    sweep = launch(*FAULTY, "seed=range(400)")
+    wait_until(lambda: len(sweep.family()) > 2 or sweep.code is not None, "a process checks the jobs", every=0.002)
     os.killpg(sweep.pid, signal.Signals[name])
     assert sweep.wait() == 128 + signal.Signals[name]
-    sweep.assert_nobody_left()
+    sweep.assert_no_process_left()
     assert sweep.err.startswith(
-        f"cnnbench: stopped by {name} while no job ran. To go on, type the same again: python -m"
+        f"cnnbench: stopped by {name} while no job ran. To resume, type the same command again: python -m"
     )
     assert sweep.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
@@ -131,11 +131,11 @@ def test_a_signal_while_jobs_are_being_checked_ends_it_before_anything_is_writte
 
 @pytest.fixture
 def terminal(tmp_path):
-    """Types commands at a terminal of their own."""
+    """Runs commands on a pseudo-terminal."""
     begun = []
 
     def start(*arguments: str, **more: str) -> pexpect.spawn:
-        environment = own_environment(tmp_path.name, {"COLUMNS": "200", "LINES": "40", "TERM": "xterm", **more})
+        environment = child_environment(tmp_path.name, {"COLUMNS": "200", "LINES": "40", "TERM": "xterm", **more})
         begun.append(
             pexpect.spawn(
                 sys.executable,
@@ -149,7 +149,7 @@ def terminal(tmp_path):
         return begun[-1]
 
     yield start
-    for process in marked(tmp_path.name):
+    for process in processes_with_mark(tmp_path.name):
         process.kill()
     for child in begun:
         child.close(force=True)
@@ -164,52 +164,52 @@ def ended(child: pexpect.spawn) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_control_c_at_a_terminal_saves_and_the_same_command_goes_on_to_the_same_bits(terminal, whole, tmp_path):
+def test_ctrl_c_at_a_terminal_saves_and_the_same_command_resumes_to_the_same_bits(terminal, whole, tmp_path):
     child = terminal("-m", *STOPPABLE, NETS_WAIT=SLOWLY)
     directory = SweepDir(tmp_path / "runs" / "swept")
-    until(lambda: both_have_saved(directory), "both save")
+    wait_until(lambda: both_have_saved(directory), "both save")
     child.sendintr()
     code, shown = ended(child)
     assert code == 130
-    assert shown.count("stopped by SIGINT; saved. To go on, type the same again: python -m cnnbench -m ") == 1
+    assert shown.count("stopped by SIGINT; saved. To resume, type the same command again: python -m cnnbench -m ") == 1
     assert "Traceback" not in shown
-    until(lambda: not marked(tmp_path.name), "nobody is left", LEFT_S)
-    assert [job.status()["state"] for job in directory.jobs()] == STOPPED
+    wait_until(lambda: not processes_with_mark(tmp_path.name), "nobody is left", LEFT_S)
+    assert [job.status().state for job in directory.jobs()] == STOPPED
     assert_same_sweep(swept(tmp_path, *STOPPABLE), whole)
 
 
 @pytest.mark.soak
-def test_control_c_twice_at_a_terminal_ends_all_at_once(terminal, tmp_path):
-    child = terminal("-m", *FATED, "+model.fate=hangs,deaf,fine", "sweep.slots=2")
-    until(lambda: sleeping(marked(tmp_path.name)) == 1, "they hang")
+def test_ctrl_c_twice_at_a_terminal_kills_all_jobs_at_once(terminal, tmp_path):
+    child = terminal("-m", *FAULTY, "+model.fault=hangs,blocks_signals,fine", "sweep.slots=2")
+    wait_until(lambda: sleeping(processes_with_mark(tmp_path.name)) == 1, "they hang")
     child.sendintr()
     time.sleep(1)
     child.sendintr()
     code, shown = ended(child)
     assert code == 130
     assert "Traceback" not in shown
-    until(lambda: not marked(tmp_path.name), "nobody is left", LEFT_S)
+    wait_until(lambda: not processes_with_mark(tmp_path.name), "nobody is left", LEFT_S)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("after", [0.3, 1.0, 2.5, 5.0])
-def test_control_c_before_anything_has_begun_leaves_nobody_and_no_traceback(after, terminal, tmp_path):
+def test_ctrl_c_before_the_first_job_leaves_no_process_and_no_traceback(after, terminal, tmp_path):
     child = terminal("-m", *STOPPABLE)
-    until(lambda: len(marked(tmp_path.name)) >= 2, "the fork server is started", every=0.005)
+    wait_until(lambda: len(processes_with_mark(tmp_path.name)) >= 2, "the fork server is started", every=0.005)
     time.sleep(after)
     child.sendintr()
     code, shown = ended(child)
     assert code == 130
     assert "Traceback" not in shown
-    until(lambda: not marked(tmp_path.name), "nobody is left", LEFT_S)
+    wait_until(lambda: not processes_with_mark(tmp_path.name), "nobody is left", LEFT_S)
 
 
 @pytest.mark.soak
-def test_sigterm_to_a_typed_sweep_leaves_no_process_that_has_its_environment(tmp_path, whole):
-    run = Typed(tmp_path, "-m", *STOPPABLE, NETS_WAIT=SLOWLY)
+def test_sigterm_leaves_no_process_with_the_environment_of_the_sweep(tmp_path, whole):
+    run = CommandProcess(tmp_path, "-m", *STOPPABLE, NETS_WAIT=SLOWLY)
     directory = SweepDir(Path(tmp_path) / "runs" / "swept")
-    until(lambda: both_have_saved(directory) or run.process.poll() is not None, "both save")
+    wait_until(lambda: both_have_saved(directory) or run.process.poll() is not None, "both save")
     run.process.send_signal(signal.SIGTERM)
     assert run.wait() == 143
-    until(lambda: not run.family(), "nobody is left", LEFT_S)
+    wait_until(lambda: not run.family(), "nobody is left", LEFT_S)
     assert_same_sweep(swept(tmp_path, *STOPPABLE), whole)

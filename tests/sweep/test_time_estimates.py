@@ -1,50 +1,55 @@
-"""How long jobs take, from finished runs that are made up, and how long all of them take in slots, by a clock that ticks."""
+"""Estimates of a job from invented finished runs, and the makespan of a sweep against a simulation."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.sweep.estimate import OVERHEAD_S, Estimate
 from cnnbench.sweep.launcher import freeze_to_disk
-from cnnbench.sweep.time_estimates import READ, from_finished, kind, seen_in, together
-from sweeping import a_result, leave, plan, quickly  # noqa: F401
+from cnnbench.sweep.time_estimates import (
+    MAX_RUNS_READ,
+    OVERHEAD_S,
+    cost_key,
+    estimate_from_finished,
+    finished_runs,
+    makespan,
+)
+from sweeping import in_this_process, plan, result_values, write_run  # noqa: F401
 
 RUNS = Path("runs")
 
 
 @pytest.fixture
-def finished(quickly):
-    """A job that is done: 2 epochs of 100 images at 200 a second, 3 s in all."""
+def finished(in_this_process):
+    """A finished job: 2 epochs of 100 images at 200 images per second, 3 s in all."""
     (planned,) = freeze_to_disk(plan("seed=0"), "typed").jobs
-    leave(planned, "done")
+    write_run(planned, "done")
     return planned
 
 
 def estimate(*overrides):
-    """Of the first job of another sweep."""
-    return from_finished(plan(*overrides).jobs[0], seen_in(RUNS))
+    """The estimate for the first job of another sweep."""
+    return estimate_from_finished(plan(*overrides).jobs[0], finished_runs(RUNS))
 
 
 def rows(planned, count):
     planned.job.directory.metrics.write_text("epoch\n" + "1\n" * count)
 
 
-# ---- one job -------------------------------------------------------------------------------------------------------------
+# ---- one job ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_finished_run_says_what_an_image_takes_and_what_an_epoch_takes_besides(finished):
-    (seen,) = seen_in(RUNS)[kind(finished.config)]
+def test_a_finished_run_gives_seconds_per_image_and_further_seconds_per_epoch(finished):
+    (seen,) = finished_runs(RUNS)[cost_key(finished.config)]
     assert seen.per_image == 1 / 200
     assert seen.per_epoch == pytest.approx(3 / 2 - 100 / 200)
 
 
-def test_the_same_job_takes_as_long_again(finished):
+def test_the_same_job_takes_the_same_time(finished):
     assert estimate("seed=1").seconds == pytest.approx(3.0 + OVERHEAD_S)
 
 
@@ -57,7 +62,7 @@ def test_more_images_take_longer(finished):
 
 
 @pytest.mark.slow
-def test_the_last_batch_of_an_epoch_may_be_short_or_longer(finished):
+def test_the_size_of_the_last_batch_does_not_matter(finished):
     # 100 images are 4 batches of 32, the last of 4 images; 65 images are 2, the last of 33
     assert estimate("data.train_size=65").seconds == pytest.approx(2 * (65 / 200 + 1.0) + OVERHEAD_S)
 
@@ -66,59 +71,55 @@ def test_the_last_batch_of_an_epoch_may_be_short_or_longer(finished):
 def test_max_steps_may_end_a_job_in_an_epoch(finished):
     cut = ("trainer.max_steps=2", "data.train_size=128")
     (planned,) = freeze_to_disk(plan("name=cut", "seed=0", *cut), "typed").jobs
-    leave(planned, "done", n={"train": 128}, time={"fit_s": 2 * 1.64})
+    write_run(planned, "done", n={"train": 128}, time={"fit_s": 2 * 1.64})
     assert estimate("seed=5", *cut).seconds == pytest.approx(0.5 * 1.64 + OVERHEAD_S)
 
 
-def test_a_run_that_stopped_early_is_known_by_its_rows(finished):
+def test_the_epochs_of_a_run_that_stopped_early_are_the_rows_of_metrics_csv(finished):
     rows(finished, 1)
     assert estimate("seed=1").seconds == pytest.approx(2 * 3.0 + OVERHEAD_S)
 
 
-def test_of_several_runs_the_median_counts_and_they_are_counted(finished):
+def test_the_estimate_is_the_median_of_several_runs_and_counts_them(finished):
     made = freeze_to_disk(plan("seed=1,2"), "typed")
     for planned, seconds in zip(made.jobs, (5.0, 50.0), strict=True):
-        leave(planned, "done", time={"fit_s": seconds})
+        write_run(planned, "done", time={"fit_s": seconds})
     found = estimate("seed=7")
     assert found.seconds == pytest.approx(5.0 + OVERHEAD_S)
-    assert found.how == "as 3 finished runs"
+    assert found.source == "as 3 finished runs"
 
 
-def test_one_run_is_told_as_one(finished):
-    assert estimate("seed=7").how == "as a finished run"
+def test_the_source_of_one_run_is_in_the_singular(finished):
+    assert estimate("seed=7").source == "as a finished run"
 
 
-@pytest.mark.parametrize(
-    "other", [{"batch_size": 16}, {"accumulate": 2}, {"ema": 0.5}, {"precision": "bf16"}, {"threads": 2}]
-)
-def test_what_takes_another_time_is_another_kind(finished, other):
-    assert kind(finished.config.model_copy(update=other)) != kind(finished.config)
+@pytest.mark.parametrize("other", [{"batch_size": 16}, {"precision": "bf16"}, {"threads": 2}])
+def test_a_key_that_changes_the_speed_changes_the_cost_key(finished, other):
+    assert cost_key(finished.config.model_copy(update=other)) != cost_key(finished.config)
 
 
-@pytest.mark.parametrize(
-    "other", [{"init": "paddle"}, {"label_smoothing": 0.1}, {"seed": 5}, {"epochs": 50}, {"name": "x"}]
-)
-def test_what_takes_no_time_is_no_other_kind(finished, other):
-    assert kind(finished.config.model_copy(update=other)) == kind(finished.config)
+@pytest.mark.parametrize("other", [{"init": "paddle"}, {"seed": 5}, {"epochs": 50}])
+def test_a_key_that_does_not_change_the_speed_keeps_the_cost_key(finished, other):
+    assert cost_key(finished.config.model_copy(update=other)) == cost_key(finished.config)
 
 
-def test_of_another_net_nothing_is_known(finished):
+def test_another_net_has_no_estimate(finished):
     assert estimate("model=simplecnn") is None
 
 
-def test_of_another_learning_rate_the_same_is_known(finished):
+def test_another_learning_rate_has_the_same_estimate(finished):
     assert estimate("optimizer.lr=0.5").seconds == pytest.approx(3.0 + OVERHEAD_S)
 
 
-def test_the_memory_is_the_most_that_a_run_had(finished):
+def test_the_memory_is_the_largest_of_all_runs(finished):
     for name, peak in (("a", 700.5), ("b", 300.0)):
         (planned,) = freeze_to_disk(plan(f"name={name}", "seed=0"), "typed").jobs
-        status = leave(planned, "done").path / "status.json"
+        status = write_run(planned, "done").path / "status.json"
         status.write_text(json.dumps({**json.loads(status.read_text()), "peak_mb": {"cpu": peak}}))
     assert estimate("seed=1").peak_mb == 700.5
 
 
-def test_no_memory_is_made_up(finished):
+def test_unknown_memory_stays_unknown(finished):
     assert estimate("seed=1").peak_mb is None
 
 
@@ -128,43 +129,43 @@ def test_no_memory_is_made_up(finished):
         "",
         "[]",
         "{}",
-        json.dumps({**a_result(), "samples_per_s": 0}),
-        json.dumps({**a_result(), "time": None}),
-        json.dumps({**a_result(), "hardware": {"system": "Plan9 mips"}}),
+        json.dumps({**result_values(), "samples_per_s": 0}),
+        json.dumps({**result_values(), "time": None}),
+        json.dumps({**result_values(), "hardware": {"system": "Plan9 mips"}}),
     ],
     ids=["empty", "a list", "nothing", "no speed", "no time", "another machine"],
 )
-def test_a_result_that_says_nothing_of_this_machine_is_passed_over(finished, spoilt):
+def test_an_unusable_result_is_skipped(finished, spoilt):
     finished.job.directory.result.write_text(spoilt)
-    assert seen_in(RUNS) == {}
+    assert finished_runs(RUNS) == {}
 
 
-def test_a_run_without_its_config_is_passed_over(finished):
+def test_a_run_without_its_config_is_skipped(finished):
     finished.job.directory.config.unlink()
-    assert seen_in(RUNS) == {}
+    assert finished_runs(RUNS) == {}
 
 
-def test_where_there_are_no_runs_nothing_is_known(tmp_path):
-    assert seen_in(tmp_path / "runs") == {}
+def test_an_empty_folder_has_no_finished_runs(tmp_path):
+    assert finished_runs(tmp_path / "runs") == {}
 
 
-def test_of_very_many_runs_the_newest_are_read(tmp_path, monkeypatch):
+def test_at_most_the_newest_400_runs_are_read(tmp_path, monkeypatch):
     read = []
-    for number in range(READ + 5):
+    for number in range(MAX_RUNS_READ + 5):
         path = tmp_path / "s" / f"run{number}"
         path.mkdir(parents=True)
         (path / "result.json").write_text("{}")
-    monkeypatch.setattr("cnnbench.sweep.time_estimates.Config.load", lambda path: read.append(path) or {}["none"])
-    seen_in(tmp_path)
-    assert len(read) == READ
+    monkeypatch.setattr("cnnbench.sweep.time_estimates.Result.parse", lambda text: read.append(text) or {}["none"])
+    finished_runs(tmp_path)
+    assert len(read) == MAX_RUNS_READ
 
 
-# ---- all of them -------------------------------------------------------------------------------------------------------------
+# ---- a whole sweep ---------------------------------------------------------------------------------------------------
 
 
 def by_the_clock(jobs, slots):
-    """When jobs are done that start in their order, each as soon as so many slots are free as it has devices."""
-    waiting = [(seconds, min(devices, slots)) for seconds, devices in jobs]
+    """The second in which all jobs are done, found by stepping through time: each starts in its turn, when its slots are free."""
+    waiting = [(seconds, min(devices, slots)) for devices, seconds in jobs]
     running, now = [], 0
     while waiting or running:
         running = [(end, taken) for end, taken in running if end > now]
@@ -175,26 +176,14 @@ def by_the_clock(jobs, slots):
     return now
 
 
-def jobs_of(listed):
-    return [
-        (SimpleNamespace(config=SimpleNamespace(trainer=SimpleNamespace(devices=devices))), Estimate(seconds, None, ""))
-        for seconds, devices in listed
-    ]
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 20)), max_size=12), st.integers(1, 5))
+def test_the_makespan_equals_that_of_a_simulation_second_by_second(jobs, slots):
+    assert makespan(jobs, slots) == by_the_clock(jobs, slots)
 
 
-@given(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 4)), max_size=12), st.integers(1, 5))
-def test_together_they_take_as_long_as_by_the_clock(listed, slots):
-    assert together(jobs_of(listed), slots) == (by_the_clock(listed, slots), 0)
+def test_two_slots_halve_the_time_of_equal_jobs():
+    assert makespan([(1, 10.0)] * 6, 2) == 30.0
 
 
-def test_two_slots_halve_equal_jobs():
-    assert together(jobs_of([(10, 1)] * 6), 2) == (30.0, 0)
-
-
-def test_jobs_without_an_estimate_are_counted():
-    planned = jobs_of([(10, 1)])[0][0]
-    assert together([*jobs_of([(10, 1)]), (planned, None), (planned, None)], 1) == (10.0, 2)
-
-
-def test_nothing_takes_no_time():
-    assert together([], 3) == (0.0, 0)
+def test_no_jobs_take_no_time():
+    assert makespan([], 3) == 0.0

@@ -1,9 +1,9 @@
-"""Which runs may replay a recorded step; that this changes no bit, tests/test_gpu.py shows where there is a GPU."""
+"""Which runs can replay a recorded step. test_gpu.py tests that replaying changes no bit."""
 
 import pytest
 
 from cnnbench.config.compose import compose
-from cnnbench.training.cuda_graph import suits_cuda_graph
+from cnnbench.training.cuda_graph import can_use_cuda_graph
 
 ON_GPU = ["trainer.accelerator=gpu", "precision=bf16"]
 
@@ -11,8 +11,8 @@ ON_GPU = ["trainer.accelerator=gpu", "precision=bf16"]
 @pytest.mark.parametrize(
     "keys", [[], ["precision=32"], ["model=lenet5_by_hand"], ["ema=0.9", "clip_grad=1", "mixup=0.2"]]
 )
-def test_steps_of_our_nets_on_one_gpu_are_all_alike(keys):
-    assert suits_cuda_graph(compose([*ON_GPU, *keys]))
+def test_shipped_nets_on_one_gpu_can_use_a_cuda_graph(keys):
+    assert can_use_cuda_graph(compose([*ON_GPU, *keys]))
 
 
 @pytest.mark.parametrize(
@@ -22,15 +22,15 @@ def test_steps_of_our_nets_on_one_gpu_are_all_alike(keys):
         "trainer.accelerator=cpu",
         "trainer.devices=2",
         "trainer.num_nodes=2",
-        "accumulate=2",  # parts add up their gradients
+        "accumulate=2",  # parts accumulate gradients
         "precision=16",  # the scale of the loss changes
         "compile=true",
-        "log=full",  # looks at the activations of some steps
+        "log=full",  # hooks record the activations of some steps
     ],
 )
-def test_other_steps_are_not(key):
-    assert not suits_cuda_graph(compose([*ON_GPU, key]))
+def test_steps_that_differ_cannot_use_a_cuda_graph(key):
+    assert not can_use_cuda_graph(compose([*ON_GPU, key]))
 
 
-def test_a_net_of_ones_own_may_do_something_else_in_each_step():
-    assert not suits_cuda_graph(compose([*ON_GPU, "model=custom", "model._target_=small_nets.Small"]))
+def test_a_users_net_cannot_use_a_cuda_graph():
+    assert not can_use_cuda_graph(compose([*ON_GPU, "model=custom", "model._target_=small_nets.Small"]))

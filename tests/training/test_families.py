@@ -1,4 +1,4 @@
-"""One net of each family through the command line: trained, tested, scored again, drawn."""
+"""One net of each family from the command line: train, test, evaluate, features."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ QUICK = ("lenet_3x3", "vgg11", "resnet20")
 @pytest.mark.parametrize(
     "model", [model if model in QUICK else pytest.param(model, marks=pytest.mark.soak) for model in FAMILIES]
 )
-def test_a_net_of_each_family_trains_and_is_scored_again_from_the_command_line(model, tiny, tmp_path, capsys):
+def test_a_net_of_each_family_trains_evaluates_and_shows_features_from_the_command_line(model, tiny, tmp_path, capsys):
     overrides = [*tiny, f"model={model}", *FAMILIES[model]]
     assert main([*overrides, f"runs_dir={tmp_path}"]) == 0
     run = next(tmp_path.glob("*/*/result.json")).parent

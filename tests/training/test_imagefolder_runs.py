@@ -1,4 +1,4 @@
-"""Runs on image folders: training, scoring, asking; real photographs."""
+"""Runs on image folders: train, evaluate, predict; also real photographs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from picturefolders import (  # noqa: F401
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory) -> Path:
-    """Two classes of pictures that are not square: light and dark, with noise."""
+    """Two classes of images that are not square: light and dark, with noise."""
     top = tmp_path_factory.mktemp("photographs")
     random = np.random.default_rng(0)
     for name, level in (("dark", 60), ("light", 190)):
@@ -46,7 +46,7 @@ def photographs(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fit", FITS)
-def test_a_net_says_of_a_picture_what_it_said_in_its_test(photographs, tmp_path, capsys, fit):
+def test_predict_gives_the_probabilities_of_the_test(photographs, tmp_path, capsys, fit):
     overrides = [f"data.root={photographs}", f"data.fit={fit}", f"runs_dir={tmp_path / 'runs'}", "epochs=2"]
     directory = run(compose([*NET, *overrides])).directory
     data = loaded(photographs, fit=fit)
@@ -63,7 +63,7 @@ def test_a_net_says_of_a_picture_what_it_said_in_its_test(photographs, tmp_path,
 
 @pytest.fixture(scope="module")
 def oddly_named(tmp_path_factory) -> tuple[Path, Path]:
-    """A run on classes of odd names, and one of their pictures."""
+    """A run on classes with unusual names, and one of their images."""
     top = tmp_path_factory.mktemp("odd names")
     folders(top, {"[red]": 6, os.fsdecode(b"A\xe9"): 6, "$x$": 6})
     config = compose([*NET, f"data.root='{top}'", f"runs_dir='{top.parent / '[bold] runs'}'"])
@@ -71,27 +71,27 @@ def oddly_named(tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
-def test_a_net_names_its_classes_as_they_are_when_it_is_scored(oddly_named, capsys):
+def test_evaluate_prints_class_names_unchanged(oddly_named, capsys):
     code, out, err = command(capsys, "evaluate", oddly_named[0])
     assert (code, err) == (0, "")
     printed = [line.split()[0] for line in out.splitlines()[-3:]]
     assert (printed[0], printed[1][0], printed[2]) == ("$x$", "A", "[red]")
 
 
-def test_a_net_names_its_classes_as_they_are_when_it_is_asked(oddly_named, tmp_path, capsys):
+def test_predict_prints_class_names_unchanged(oddly_named, tmp_path, capsys):
     code, out, err = command(capsys, "predict", *oddly_named, "--show", tmp_path / "answer.png")
     assert (code, err) == (0, "")
     assert all(re.search(rf"{name} 0\.", out) for name in (r"\$x\$", r"\[red\]", r"A\S+"))
     assert (tmp_path / "answer.png").is_file()
 
 
-def test_a_folder_of_any_name_is_printed_as_it_is(oddly_named, capsys):
+def test_a_run_directory_of_any_name_is_printed_unchanged(oddly_named, capsys):
     directory, _ = oddly_named
     assert "[bold] runs" in str(directory)
     assert command(capsys, "evaluate", directory)[1].startswith(f"{directory} on imagefolder, test")
 
 
-def test_a_run_keeps_the_folder_the_size_and_what_was_measured(photographs, tmp_path, monkeypatch):
+def test_a_frozen_config_has_the_absolute_folder_the_size_and_the_measured_mean(photographs, tmp_path, monkeypatch):
     monkeypatch.chdir(photographs.parent)
     overrides = [f"data.root={photographs.name}", f"runs_dir={tmp_path / 'runs'}", "data.image_size=12"]
     frozen = prepare(compose([*NET, *overrides])).config.data
@@ -100,7 +100,7 @@ def test_a_run_keeps_the_folder_the_size_and_what_was_measured(photographs, tmp_
     assert frozen.mean == loaded(photographs, image_size=12).mean
 
 
-def test_a_moved_folder_gives_a_run_of_the_same_identity(photographs, tmp_path):
+def test_a_moved_folder_gives_the_same_identity(photographs, tmp_path):
     moved = shutil.copytree(photographs, tmp_path / "moved")
     one, other = (prepare(compose([*NET, f"data.root={top}"])).config for top in (photographs, moved))
     assert one.identity() == other.identity()
@@ -120,14 +120,14 @@ def photos(cifar) -> ImageFolder:
 
 
 @pytest.mark.slow
-def test_cifars_folders_have_their_ten_classes_and_five_thousand_pictures(photos):
+def test_cifar_folders_have_ten_classes_and_five_thousand_images(photos):
     assert photos.classes == tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
     assert {part: len(images) for part, images in photos.images.items()} == {"train": 3600, "val": 400, "test": 1000}
     assert photos.shape == (3, 32, 32)
 
 
 @pytest.mark.slow
-def test_cifars_rows_are_what_torchvision_and_pil_read(photos, cifar):
+def test_cifar_images_and_labels_equal_those_of_torchvision_and_pil(photos, cifar):
     for part in ("train", "test"):
         reference = TorchvisionFolder(str(cifar / part))
         known = dict(reference.samples)
@@ -139,20 +139,20 @@ def test_cifars_rows_are_what_torchvision_and_pil_read(photos, cifar):
 
 
 @pytest.mark.slow
-def test_cifars_mean_and_deviation_are_numpys(photos):
+def test_cifar_mean_and_standard_deviation_equal_numpys(photos):
     pixels = photos.images["train"].pixels.numpy() / 255
     np.testing.assert_allclose(photos.mean, pixels.mean((0, 2, 3)), atol=1e-9)
     np.testing.assert_allclose(photos.std, pixels.std((0, 2, 3)), atol=1e-9)
 
 
 @pytest.mark.slow
-def test_cifars_validation_is_stratified(photos):
+def test_cifar_validation_is_stratified(photos):
     assert torch.bincount(photos.images["val"].labels).tolist() == [40] * 10
     assert torch.bincount(photos.images["train"].labels).tolist() == [360] * 10
 
 
 @pytest.mark.slow
-def test_cifars_train_folder_alone_is_cut_into_three(cifar):
+def test_a_folder_without_a_test_folder_is_cut_into_three_splits(cifar):
     data = built(cifar / "train")
     data.prepare_data()
     assert (data.count("train"), data.count("test")) == (3200, 800)
@@ -160,7 +160,7 @@ def test_cifars_train_folder_alone_is_cut_into_three(cifar):
 
 
 @pytest.mark.slow
-def test_cifars_folders_can_be_trained_on(cifar, tmp_path):
+def test_cifar_folders_can_be_trained_on(cifar, tmp_path):
     overrides = [f"data.root={cifar}", "data.train_size=256", "data.test_size=100", f"runs_dir={tmp_path / 'runs'}"]
     outcome = run(compose([*NET, *overrides]))
-    assert outcome.result["n"] == {"train": 256, "val": 400, "test": 100}
+    assert outcome.result.n == {"train": 256, "val": 400, "test": 100}

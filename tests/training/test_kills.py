@@ -1,4 +1,4 @@
-"""Runs that are killed, wherever they are, and resumed: they end as if nothing had been, to the bit."""
+"""Runs that are killed at any moment and resumed: they end with the same bits as uninterrupted runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from cnnbench.runs.run_dir import RunDir
-from processes import Forked, assert_same_run, forked, run_of, saved_in, touching, until
+from processes import ForkedCommand, assert_same_run, call_before_writes, has_saved, only_run_in, run_forked, wait_until
 
 SMALL = ["trainer=cpu", "threads=1", "data=synthetic", "data.train_size=640", "data.val_size=100", "data.test_size=101"]
 SMALL += ["epochs=4", "data.image_size=32"]
 NORMED = ["model=custom", "model._target_=nets.Normed"]
 DROPPING = ["model=custom", "model._target_=nets.Slow"]
-CONFIGURATIONS = {  # the last number: how many processes
+CONFIGURATIONS = {  # arguments, number of processes
     "momentum in one cycle, crops and flips": (
         [*SMALL, "optimizer=momentum", "scheduler=onecycle", "augment=basic", "trainer.checkpoint_every_s=0.1"],
         1,
@@ -45,37 +45,35 @@ CONFIGURATIONS = {  # the last number: how many processes
         2,
     ),
 }
-PATIENCE = 240  # seconds for one sitting, on a machine with much else to do
+PATIENCE = 240  # seconds for one process, on a busy machine
 
 
 @dataclass
 class Whole:
-    """A run that was never killed: where it lies, and how many seconds it took."""
+    """An uninterrupted run: its directory and its seconds before the first checkpoint, until the last one, and after it."""
 
     directory: RunDir
-    before: float  # it saved for the first time
-    training: float  # from then to the last time
-    after: float  # from then to the end
+    before: float
+    training: float
+    after: float
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The run of a configuration that was never killed; made once for all tests."""
+    """Returns the uninterrupted run of a configuration, made once for all tests."""
     made: dict[str, Whole] = {}
-    assert (
-        Forked(tmp_path_factory.mktemp("first"), "--version").wait(PATIENCE) == 0
-    )  # imports what the others are forked with
+    assert ForkedCommand(tmp_path_factory.mktemp("first"), "--version").wait(PATIENCE) == 0  # starts the fork server
 
     def of(name: str) -> Whole:
         if name not in made:
             folder = tmp_path_factory.mktemp("whole")
             arguments, ranks = CONFIGURATIONS[name]
             begun = time.time()
-            run = Forked(folder, *arguments, ranks=ranks)
-            until(lambda: saved_in(folder) or not run.living, "it saves", every=0.005)
+            run = ForkedCommand(folder, *arguments, ranks=ranks)
+            wait_until(lambda: has_saved(folder) or not run.living, "it saves", every=0.005)
             first = time.time()
             assert run.wait(PATIENCE) == 0, run.err
-            directory = RunDir(run_of(folder))
+            directory = RunDir(only_run_in(folder))
             last = directory.last.stat().st_mtime
             made[name] = Whole(directory, first - begun, last - first, time.time() - last)
         return made[name]
@@ -84,15 +82,17 @@ def whole(tmp_path_factory):
 
 
 def killed_at_random(name: str, seed: int, whole: Whole, folder: Path) -> int:
-    """Kills a run of a configuration once or several times, then lets it end; how often it was killed in its midst."""
+    """Kills a run one to three times at random moments; returns how often it was still running."""
     arguments, ranks = CONFIGURATIONS[name]
     draw = random.Random(seed)
     hits = 0
     for sitting in range(draw.choice([1, 1, 2, 3])):
-        run = Forked(folder, *arguments, *(["resume=auto"] if sitting else []), ranks=ranks)
-        until(lambda run=run: saved_in(folder) or not run.living, "it saves", every=0.005)
+        run = ForkedCommand(folder, *arguments, *(["resume=auto"] if sitting else []), ranks=ranks)
+        wait_until(lambda run=run: has_saved(folder) or not run.living, "it saves", every=0.005)
         wait = whole.training if draw.random() < 0.8 else (whole.training + whole.after) * 0.95
-        time.sleep(draw.uniform(0, wait + (whole.before if sitting else 0)))  # a later one has its start before it
+        time.sleep(
+            draw.uniform(0, wait + (whole.before if sitting else 0))
+        )  # a resumed run needs its start-up time too
         hits += run.living
         run.kill()
         run.wait(PATIENCE)
@@ -100,14 +100,14 @@ def killed_at_random(name: str, seed: int, whole: Whole, folder: Path) -> int:
 
 
 def assert_kills_do_not_show(name: str, seed: int, whole: Whole, folder: Path) -> None:
-    for attempt in range(5):  # on a machine that runs in fits and starts it may have been done before the kill
+    for attempt in range(5):  # on a busy machine the run may end before the kill
         if killed_at_random(name, seed + 1000 * attempt, whole, folder):
             break
         shutil.rmtree(folder / "runs")
     else:
-        pytest.fail("every run was done before it was killed")
+        pytest.fail("every run ended before it was killed")
     arguments, ranks = CONFIGURATIONS[name]
-    resumed = forked(folder, *arguments, "resume=auto", ranks=ranks)
+    resumed = run_forked(folder, *arguments, "resume=auto", ranks=ranks)
     assert_same_run(resumed, whole.directory)
     assert not list(resumed.path.rglob(".*.tmp"))
 
@@ -125,53 +125,53 @@ def test_a_run_killed_at_other_random_moments_ends_with_the_same_bits(name, seed
     assert_kills_do_not_show(name, seed, whole(name), tmp_path)
 
 
-# ---- wherever it writes ----------------------------------------------------------------------------------------------
+# ---- before each write ----------------------------------------------------------------------------------------------
 
 TINY = ["trainer=cpu", "threads=1", "data=synthetic", "data.image_size=16", "data.train_size=192", *NORMED]
 TINY += ["data.val_size=50", "data.test_size=50", "epochs=2", "ema=0.9", "trainer.checkpoint_every_s=0.0001"]
 
 
-def of_the_run(path: str) -> bool:
-    """Not its lock, and not of the thread that says that it lives, which does so as time goes by."""
+def counts(path: str) -> bool:
+    """Returns whether a write counts: not to the lock, and not by the heartbeat thread, whose writes depend on time."""
     return threading.current_thread() is threading.main_thread() and Path(path).name != ".lock"
 
 
 def list_touched(path: str) -> None:
     def note(event: str, touched: str) -> None:
-        if not of_the_run(touched):
+        if not counts(touched):
             return
         with Path(path).open("a") as file:
             file.write(f"{event} {Path(touched).name}\n")
 
-    touching(note)
+    call_before_writes(note)
 
 
 def signal_at(number: int, name: str) -> None:
-    """Has the process send itself a signal before it touches a file for the so many-th time."""
+    """Makes the process send itself a signal before its write number `number`."""
     touched = 0
 
     def count(event: str, path: str) -> None:
         nonlocal touched
-        touched += of_the_run(path)
-        if touched == number and of_the_run(path):
+        touched += counts(path)
+        if touched == number and counts(path):
             os.kill(os.getpid(), getattr(signal, name))
 
-    touching(count)
+    call_before_writes(count)
 
 
 @pytest.fixture(scope="module")
 def tiny_whole(tmp_path_factory) -> tuple[RunDir, list[str]]:
-    """A finished run, and what it did to its files, in order."""
+    """A finished run, and its writes in order, as `event name`."""
     folder = tmp_path_factory.mktemp("tiny")
-    directory = forked(folder, *TINY, fault=list_touched, about=(str(folder / "touched"),))
+    directory = run_forked(folder, *TINY, fault=list_touched, about=(str(folder / "touched"),))
     return directory, (folder / "touched").read_text().splitlines()
 
 
 def assert_killed_there_it_ends_the_same(number: int, tiny_whole, folder: Path) -> None:
     directory, touched = tiny_whole
-    run = Forked(folder, *TINY, fault=signal_at, about=(number, "SIGKILL"))
+    run = ForkedCommand(folder, *TINY, fault=signal_at, about=(number, "SIGKILL"))
     assert run.wait(PATIENCE) == -signal.SIGKILL, touched[number - 1]
-    resumed = Forked(folder, *TINY, "resume=auto")
+    resumed = ForkedCommand(folder, *TINY, "resume=auto")
     assert resumed.wait(PATIENCE) == 0, f"killed before {touched[number - 1]}: {resumed.err}"
     (path,) = (path.parent for path in (folder / "runs").glob("*/*/result.json"))
     assert_same_run(RunDir(path), directory)
@@ -183,21 +183,21 @@ STOPS = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 128 + signal.SIGUSR1}
 
 def assert_stopped_there_it_ends_the_same(number: int, name: str, tiny_whole, folder: Path) -> None:
     directory, touched = tiny_whole
-    run = Forked(folder, *TINY, fault=signal_at, about=(number, name))
+    run = ForkedCommand(folder, *TINY, fault=signal_at, about=(number, name))
     code = run.wait(PATIENCE)
-    path = run_of(folder)
-    state, where = RunDir(path).status()["state"], f"{name} before {touched[number - 1]}: {run.err}"
-    if number > touched.index("os.rename result.json") + 1:  # the result is there already
+    path = only_run_in(folder)
+    state, where = RunDir(path).status().state, f"{name} before {touched[number - 1]}: {run.err}"
+    if number > touched.index("os.rename result.json") + 1:  # the result exists already
         assert (code, state, run.err) == (0, "done", ""), where
     else:
         assert (code, state) == (STOPS[name], "interrupted"), where
         assert run.err.count("\n") == 1, where
-        typed = run.err.strip().rpartition("To go on: python -m cnnbench ")[2]
-        assert typed == f"resume={path.relative_to(folder)} --trust" if begun_in(path) else "To go on" not in typed, (
+        typed = run.err.strip().rpartition("To resume: python -m cnnbench ")[2]
+        assert typed == f"resume={path.relative_to(folder)} --trust" if begun_in(path) else "To resume" not in typed, (
             where
         )
     assert not list(path.rglob(".*.tmp")), where
-    assert_same_run(forked(folder, *TINY, "resume=auto") if begun_in(path) else begun_anew(folder), directory)
+    assert_same_run(run_forked(folder, *TINY, "resume=auto") if begun_in(path) else begun_anew(folder), directory)
 
 
 def begun_in(path: Path) -> bool:
@@ -206,11 +206,11 @@ def begun_in(path: Path) -> bool:
 
 def begun_anew(folder: Path) -> RunDir:
     shutil.rmtree(folder / "runs")
-    return forked(folder, *TINY, "resume=auto")
+    return run_forked(folder, *TINY, "resume=auto")
 
 
 def places(touched: list[str]) -> list[int]:
-    """Of what a run does to its files: the first and the last of each kind."""
+    """Returns the numbers of the first and the last write to each file."""
     kinds: dict[str, list[int]] = {}
     for number, line in enumerate(touched, 1):
         event, name = line.split()
@@ -219,25 +219,25 @@ def places(touched: list[str]) -> list[int]:
 
 
 @pytest.mark.soak
-def test_a_run_killed_before_it_touches_a_file_ends_with_the_same_bits(tiny_whole, tmp_path):
+def test_a_run_killed_before_the_first_or_last_write_to_each_file_ends_with_the_same_bits(tiny_whole, tmp_path):
     for number in places(tiny_whole[1]):
         assert_killed_there_it_ends_the_same(number, tiny_whole, tmp_path / str(number))
 
 
 @pytest.mark.soak
-def test_a_signal_before_a_run_touches_a_file_stops_it_in_good_order(tiny_whole, tmp_path):
-    chosen = [number for number in places(tiny_whole[1]) if number > 1]  # the first one is its log
+def test_a_signal_before_the_first_or_last_write_to_each_file_stops_the_run_cleanly(tiny_whole, tmp_path):
+    chosen = [number for number in places(tiny_whole[1]) if number > 1]  # the first one is to its log
     for number, name in zip(chosen, itertools.cycle(STOPS)):
         assert_stopped_there_it_ends_the_same(number, name, tiny_whole, tmp_path / str(number))
 
 
 @pytest.mark.soak
-def test_a_signal_before_anything_that_a_run_does_to_its_files_stops_it_in_good_order(tiny_whole, tmp_path):
+def test_a_signal_before_any_write_stops_the_run_cleanly(tiny_whole, tmp_path):
     for number, name in zip(range(2, len(tiny_whole[1]) + 1), itertools.cycle(STOPS)):
         assert_stopped_there_it_ends_the_same(number, name, tiny_whole, tmp_path / str(number))
 
 
 @pytest.mark.soak
-def test_a_run_killed_before_anything_that_it_does_to_its_files_ends_with_the_same_bits(tiny_whole, tmp_path):
+def test_a_run_killed_before_any_write_ends_with_the_same_bits(tiny_whole, tmp_path):
     for number in range(1, len(tiny_whole[1]) + 1):
         assert_killed_there_it_ends_the_same(number, tiny_whole, tmp_path / str(number))

@@ -1,4 +1,4 @@
-"""What a run keeps of the test images that its net got wrong."""
+"""The misclassified test images that a run saves."""
 
 import json
 
@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 
 from cnnbench.config.compose import compose
 from cnnbench.data.loader import Images
-from cnnbench.training.misclassified import MOST, mistaken, stored
+from cnnbench.training.misclassified import MAX_IMAGES, misclassified_indices, stored_pixels
 from cnnbench.training.run import run
 from picturefolders import NET, folders
 
@@ -20,27 +20,27 @@ def pixels(n: int, side: int, channels: int = 1) -> Images:
     return Images(torch.from_numpy(values), torch.zeros(n, dtype=torch.int64))
 
 
-def test_mistakes_are_all_that_was_taken_for_another_class_the_highest_loss_first(finished):
+def test_all_misclassified_images_are_saved_the_highest_loss_first(finished):
     predictions = np.load(finished.predictions)
     logits, targets = predictions["logits"], predictions["targets"]
     loss = -log_softmax(logits.astype(np.float64), 1)[np.arange(len(targets)), targets]
     wrong = np.flatnonzero(logits.argmax(1) != targets)
     kept = np.load(finished.mistakes)["index"]
     assert kept.dtype == np.int64
-    assert kept.tolist() == wrong[np.argsort(-loss[wrong], kind="stable")][:MOST].tolist()
+    assert kept.tolist() == wrong[np.argsort(-loss[wrong], kind="stable")][:MAX_IMAGES].tolist()
 
 
-def test_there_are_as_many_mistakes_as_the_accuracy_says(finished):
+def test_the_number_of_misclassified_images_agrees_with_the_accuracy(finished):
     result = json.loads(finished.result.read_text())
     wrong = round((1 - result["metrics"]["test/acc"]) * result["n"]["test"])
-    assert len(np.load(finished.mistakes)["index"]) == min(wrong, MOST)
+    assert len(np.load(finished.mistakes)["index"]) == min(wrong, MAX_IMAGES)
 
 
 def test_the_result_names_the_classes_in_the_order_of_the_logits(finished):
     assert json.loads(finished.result.read_text())["classes"] == [str(digit) for digit in range(10)]
 
 
-def test_pictures_of_mistakes_are_the_files_own(tmp_path):
+def test_saved_pixels_equal_those_of_the_image_files(tmp_path):
     names = ['<script>"quoted"', "naïve 中文", "c"]
     top = folders(tmp_path / "set", dict.fromkeys(names, 10), 20, 20)
     directory = run(compose([*NET, f"data.root='{top}'", f"runs_dir={tmp_path}"])).directory
@@ -53,20 +53,20 @@ def test_pictures_of_mistakes_are_the_files_own(tmp_path):
     assert json.loads(directory.result.read_text())["classes"] == sorted(names)
 
 
-def test_a_large_picture_is_shrunk_to_64_pixels_and_a_small_one_is_not():
+def test_a_large_image_is_shrunk_to_64_pixels_and_a_small_one_is_not():
     index = torch.tensor([1, 0])
-    assert stored(pixels(2, 100, 3), index).shape == (2, 64, 64, 3)
+    assert stored_pixels(pixels(2, 100, 3), index).shape == (2, 64, 64, 3)
     small = pixels(2, 28)
-    assert np.array_equal(stored(small, index)[..., 0], small.source[[1, 0], 0].numpy())
+    assert np.array_equal(stored_pixels(small, index)[..., 0], small.source[[1, 0], 0].numpy())
 
 
 @pytest.mark.parametrize("side", [28, 100])
-def test_a_net_without_a_mistake_keeps_none(side):
-    index = mistaken(torch.eye(3), torch.arange(3))
-    assert stored(pixels(3, side), index).shape[0] == 0
+def test_a_net_without_misclassified_images_saves_none(side):
+    index = misclassified_indices(torch.eye(3), torch.arange(3))
+    assert stored_pixels(pixels(3, side), index).shape[0] == 0
 
 
-def test_at_most_two_hundred_are_kept(finished, tmp_path):
+def test_at_most_200_images_are_saved(finished, tmp_path):
     overrides = [
         "threads=1",
         "epochs=1",

@@ -1,4 +1,4 @@
-"""Optimizers: each choice's steps against its update rule written out, and which parameters weight decay is for."""
+"""Each optimizer of conf/ against its update rule written out, and which parameters weight decay applies to."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ STEPS = 6
 
 
 def read(group: str, name: str) -> dict:
-    """A choice of `conf/`."""
+    """Reads a file of `conf/`."""
     return yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text())
 
 
 class Chosen:
-    """As much of a config as an optimizer is built from."""
+    """The part of a config that an optimizer is built from."""
 
     def __init__(self, name: str, precision: str = "32", clip_grad: float | None = None, **keys) -> None:
         self.precision, self.clip_grad = precision, clip_grad
@@ -34,7 +34,7 @@ class Chosen:
 
 
 def gradients(size: int) -> list[torch.Tensor]:
-    """A gradient for every step, of values around a constant: a momentum has something to gather."""
+    """Returns a gradient for every step, with a mean that is not 0, so that momentum accumulates."""
     torch.manual_seed(1)
     return [torch.randn(size, dtype=torch.float64) + 0.5 for _ in range(STEPS)]
 
@@ -80,13 +80,13 @@ RULES = {  # as the files of conf/optimizer set them
 }
 
 
-def test_the_optimizers_are_these():
+def test_all_optimizers_of_conf_are_tested_here():
     assert sorted(RULES) == CHOICES
 
 
 @pytest.mark.parametrize("decay", [None, 0.3])
 @pytest.mark.parametrize("name", CHOICES)
-def test_a_choice_steps_as_its_rule_says(name, decay):
+def test_each_optimizer_follows_its_update_rule(name, decay):
     net = nn.Linear(3, 2, bias=False, dtype=torch.float64)
     before = net.weight.detach().flatten().clone()
     optimizer = build_optimizer(Chosen(name, **({} if decay is None else {"weight_decay": decay})), net)
@@ -99,7 +99,7 @@ def test_a_choice_steps_as_its_rule_says(name, decay):
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_a_choice_lets_every_key_of_its_file_be_changed(name):
+def test_every_key_of_an_optimizers_file_can_be_changed(name):
     own = {key: value for key, value in read("optimizer", name).items() if key not in ("_target_", "decay")}
     changed = {"lr": 0.5, "weight_decay": 0.25, "momentum": 0.75, "betas": [0.5, 0.25], "eps": 0.125, "alpha": 0.5}
     keys = {key: changed.get(key, not value) for key, value in own.items()}
@@ -108,14 +108,14 @@ def test_a_choice_lets_every_key_of_its_file_be_changed(name):
 
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "adam", "adamw"])
-def test_a_step_is_one_pass_over_the_weights_where_pytorch_has_that(name):
+def test_optimizers_with_a_fused_step_use_it(name):
     assert build_optimizer(Chosen(name), nn.Linear(1, 1)).param_groups[0]["fused"] is True
 
 
 @pytest.mark.parametrize(
     "keys", [{"precision": "16"}, {"precision": "bf16", "clip_grad": 0.5}, {"fused": False}, {"foreach": True}]
 )
-def test_a_step_is_not_one_pass_where_gradients_could_not_be_clipped_or_something_else_is_typed(keys):
+def test_a_step_is_not_fused_if_gradients_are_clipped_or_another_kind_is_typed(keys):
     assert not build_optimizer(Chosen("adam", **keys), nn.Linear(1, 1)).param_groups[0]["fused"]
 
 
@@ -123,7 +123,7 @@ def test_a_step_is_not_one_pass_where_gradients_could_not_be_clipped_or_somethin
 
 
 def shipped(name: str) -> nn.Module:
-    """A net of conf/model, without memory for its weights."""
+    """Builds a net of conf/model on the meta device."""
     with torch.device("meta"):
         return construct(
             Node.model_validate(read("model", name)), "model", in_channels=3, num_classes=10, image_size=32
@@ -131,17 +131,17 @@ def shipped(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_weights_alone_decay_and_no_parameter_of_a_shipped_net_is_lost(name):
+def test_only_weights_decay_and_every_parameter_of_a_shipped_net_is_in_a_group(name):
     net = shipped(name)
-    decayed, spared = ([id(p) for p in group["params"]] for group in parameter_groups(net, "weights"))
-    assert sorted(decayed + spared) == sorted(id(parameter) for parameter in net.parameters())
+    decayed, exempt = ([id(p) for p in group["params"]] for group in parameter_groups(net, "weights"))
+    assert sorted(decayed + exempt) == sorted(id(parameter) for parameter in net.parameters())
     norms = {id(p) for module in net.modules() if isinstance(module, nn.BatchNorm2d) for p in module.parameters()}
     biases = {id(p) for key, p in net.named_parameters() if key.split(".")[-1] == "bias"}
-    assert set(spared) == norms | biases
+    assert set(exempt) == norms | biases
 
 
 @pytest.mark.parametrize("name", NETS[:3])
-def test_all_parameters_decay_in_one_group_where_decay_is_all(name):
+def test_decay_all_gives_one_group(name):
     net = shipped(name)
     (group,) = parameter_groups(net)
     assert [id(p) for p in group["params"]] == [id(p) for p in net.parameters()]
@@ -149,7 +149,7 @@ def test_all_parameters_decay_in_one_group_where_decay_is_all(name):
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_without_a_gradient_weight_decay_shrinks_weights_and_leaves_biases_and_norms_alone(name):
+def test_weight_decay_without_a_gradient_shrinks_weights_only(name):
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
     nn.init.normal_(net[1].weight)
     nn.init.normal_(net[1].bias)
@@ -165,7 +165,7 @@ def test_without_a_gradient_weight_decay_shrinks_weights_and_leaves_biases_and_n
             assert torch.equal(parameter, before[key])
 
 
-def test_a_net_of_weights_alone_has_no_empty_group():
+def test_there_is_no_empty_group():
     assert [len(group["params"]) for group in parameter_groups(nn.Linear(2, 2, bias=False), "weights")] == [1]
     assert [len(group["params"]) for group in parameter_groups(nn.BatchNorm2d(2), "weights")] == [2]
 
@@ -178,20 +178,20 @@ def test_a_parameter_that_is_not_trained_is_in_no_group(decay):
     assert {id(p) for p in found} == {id(p) for p in net[1].parameters()}
 
 
-def test_both_groups_have_the_optimizers_rate():
+def test_both_groups_have_the_optimizers_learning_rate():
     optimizer = build_optimizer(Chosen("adamw", decay="weights", lr=0.25), nn.Linear(2, 2))
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
 
 
-def test_a_parameter_that_is_shared_by_two_layers_is_in_one_group_once():
+def test_a_parameter_shared_by_two_layers_is_in_one_group_once():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     net[1].weight = net[0].weight
     assert [len(group["params"]) for group in parameter_groups(net, "weights")] == [1, 2]
 
 
-def test_norms_and_biases_of_several_dimensions_are_spared_too():
-    """As hand-written layers have them, and norms over whole maps."""
+def test_norms_and_biases_of_several_dimensions_do_not_decay():
+    """Hand-written layers may have them, and layer norms over whole feature maps do."""
 
     class Shifted(nn.Module):
         def __init__(self) -> None:
@@ -199,12 +199,12 @@ def test_norms_and_biases_of_several_dimensions_are_spared_too():
             self.weight, self.bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.zeros(1, 2, 1, 1))
 
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.LayerNorm([2, 8, 8]), BatchNorm2d(2), nn.BatchNorm2d(2), Shifted())
-    decayed, spared = parameter_groups(net, "weights")
+    decayed, exempt = parameter_groups(net, "weights")
     assert [tuple(weight.shape) for weight in decayed["params"]] == [(2, 1, 3, 3), (2, 2)]
-    assert len(decayed["params"]) + len(spared["params"]) == len(list(net.parameters()))
+    assert len(decayed["params"]) + len(exempt["params"]) == len(list(net.parameters()))
 
 
-def test_a_value_of_another_kind_is_told_with_its_key_and_the_default():
+def test_a_value_of_the_wrong_type_is_refused_with_its_key_and_default():
     with pytest.raises(ConfigError) as raised:
         build_optimizer(Chosen("adam", betas=0.9), nn.Linear(1, 1))
     reason = "'float' object is not subscriptable"
@@ -212,7 +212,7 @@ def test_a_value_of_another_kind_is_told_with_its_key_and_the_default():
 
 
 @pytest.mark.parametrize("decay", ["all", "weights"])
-def test_an_optimizer_that_knows_no_weight_decay_is_not_told_that_there_is_none(decay):
+def test_an_optimizer_without_weight_decay_does_not_get_weight_decay_0(decay):
     chosen = Chosen("sgd", _target_="torch.optim.Rprop", decay=decay)
     net = nn.Linear(2, 2)
     optimizer = build_optimizer(chosen, net)
@@ -241,16 +241,16 @@ def no_optimizer(parameters, lr, weight_decay):
         ),
         (
             {"_target_": "torch.optim.LBFGS"},
-            "optimizer._target_=torch.optim.LBFGS: takes the loss several times a step",
+            "optimizer._target_=torch.optim.LBFGS: computes the loss several times a step",
         ),
         ({"momentum": "high"}, "optimizer.momentum=high: SGD refuses it ("),
         ({"momentum": [0.9]}, "its default is 0"),
         ({"momentum": True}, "optimizer.momentum=true: SGD expects a number"),
         ({"moment": 0.9}, "optimizer.moment: SGD takes no moment; did you mean momentum?"),
-        ({"_target_": f"{__name__}.no_optimizer"}, "no_optimizer: expected a torch.optim.Optimizer"),
+        ({"_target_": f"{__name__}.no_optimizer"}, "no_optimizer: makes a list, expected a torch.optim.Optimizer"),
     ],
 )
-def test_what_an_optimizer_does_not_take_is_told_in_one_line(keys, message):
+def test_arguments_that_an_optimizer_refuses_give_one_line(keys, message):
     with pytest.raises(ConfigError) as raised:
         build_optimizer(Chosen("sgd", **keys), nn.Linear(1, 1))
     assert message in str(raised.value)

@@ -1,4 +1,4 @@
-"""Whole runs with each option of training, against loops of plain PyTorch on the same batches."""
+"""Whole runs with each option of training, compared with loops of plain PyTorch on the same batches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from cnnbench.complexity.channels_last import arranged
+from cnnbench.complexity.channels_last import to_memory_format
 from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError, Diverged, RunFailed
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.training.callbacks.curves import Curves
 from cnnbench.training.callbacks.divergence import Divergence
-from cnnbench.training.classifier import with_auxiliary
+from cnnbench.training.classifier import logits_and_auxiliary
 from cnnbench.training.factories import build_net
 from cnnbench.training.metrics import Score
 from cnnbench.training.run import Outcome, run, seed_everything
@@ -47,14 +47,14 @@ def composed(keys: str) -> Config:
 
 @pytest.fixture
 def train(tmp_path, monkeypatch) -> Callable[[str], Outcome]:
-    """Runs in an empty folder; its curves are not drawn, which would take most of the time."""
+    """Trains in an empty folder, without drawing the curves, which would take most of the time."""
     monkeypatch.setattr(Curves, "draw", lambda self: None)
     return lambda keys="": run(composed(keys).model_copy(update={"runs_dir": str(tmp_path)}))
 
 
 @pytest.fixture
 def only(tmp_path) -> Callable[..., RunDir]:
-    """The one run of the folder, or of a name."""
+    """Returns the only run of the folder, or of a name."""
 
     def directory(name: str = "*") -> RunDir:
         (path,) = tmp_path.glob(f"{name}/*")
@@ -64,25 +64,25 @@ def only(tmp_path) -> Callable[..., RunDir]:
 
 
 class Plain:
-    """The net, the batches and the seed of a run, for a loop of one's own."""
+    """The net, the batches and the seed of a run, for a plain PyTorch loop."""
 
     def __init__(self, keys: str = "") -> None:
         prepared = prepare(composed(keys))
         self.config, self.data = prepared.config, prepared.data
         seed_everything(self.config.seed)
-        self.net = arranged(build_net(self.config, self.data), self.config)
+        self.net = to_memory_format(build_net(self.config, self.data), self.config)
         self.loader = self.data.train_dataloader()
 
     def batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Those of the whole run, each with its number."""
+        """Yields the batches of the whole run, with their numbers."""
         number = 0
         for _ in range(self.config.epochs):
             for x, y in self.loader:
                 yield number, x, y
                 number += 1
 
-    def answers(self, split: str, net: nn.Module | None = None) -> tuple[float, float]:
-        """Loss and accuracy on a split."""
+    def evaluate(self, split: str, net: nn.Module | None = None) -> tuple[float, float]:
+        """Returns loss and accuracy on a split."""
         self.data.setup("test")
         net = (net or self.net).eval()
         with torch.no_grad():
@@ -93,7 +93,7 @@ class Plain:
 
 
 def targets(y: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Labels, or shares of the classes, as what is trained towards."""
+    """Returns smoothed targets (N, 10) for labels or class shares."""
     shares = one_hot(y, 10).float() if y.ndim == 1 else y
     return shares * (1 - smoothing) + smoothing / 10
 
@@ -103,13 +103,13 @@ def cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
 
 
 def descend(net: nn.Module, loss: Tensor, lr: float = LR) -> None:
-    """A step of plain gradient descent."""
+    """Takes a step of gradient descent."""
     for parameter, gradient in zip(net.parameters(), torch.autograd.grad(loss, list(net.parameters())), strict=True):
         parameter.data -= lr * gradient
 
 
 def weights(path: Any, of: str = "net") -> dict[str, Tensor]:
-    """What a checkpoint holds of the net, or of the averaged one."""
+    """Returns the weights of the net, or of the averaged net, in a checkpoint."""
     states = torch.load(path, weights_only=True)["state_dict"]
     prefix = {"net": "net.", "averaged": "averaged.module.", "": ""}[of]
     return {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
@@ -124,7 +124,7 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 
 
 def rows(directory: RunDir) -> list[dict[str, float]]:
-    """metrics.csv as numbers."""
+    """Reads metrics.csv as numbers."""
     with directory.metrics.open(newline="") as file:
         return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
 
@@ -133,10 +133,10 @@ def validations(directory: RunDir) -> list[dict[str, Any]]:
     return torch.load(directory.last, weights_only=True)["callbacks"]["History"]["validations"]
 
 
-def scored(monkeypatch, *accuracies: float) -> None:
-    """Has the scores, as they are taken, say these accuracies."""
-    take, following = Score.take, iter(accuracies)
-    monkeypatch.setattr(Score, "take", lambda self: {**take(self), "acc": next(following)})
+def set_accuracies(monkeypatch, *accuracies: float) -> None:
+    """Replaces the accuracies of the following scores."""
+    original, following = Score.compute_and_reset, iter(accuracies)
+    monkeypatch.setattr(Score, "compute_and_reset", lambda self: {**original(self), "acc": next(following)})
 
 
 # ---- the loss --------------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_without_options_a_run_is_plain_gradient_descent(train):
     assert_close(weights(train().directory.last), plain.net.state_dict())
 
 
-def test_label_smoothing_trains_towards_the_smoothed_targets_and_scores_by_the_true_ones(train):
+def test_label_smoothing_smooths_the_training_targets_only(train):
     keys = "label_smoothing=0.3"
     plain, losses = Plain(keys), []
     for _, x, y in plain.batches():
@@ -160,11 +160,11 @@ def test_label_smoothing_trains_towards_the_smoothed_targets_and_scores_by_the_t
     assert_close(weights(directory.last), plain.net.state_dict())
     last = rows(directory)[-1]
     assert last["train/loss"] == pytest.approx(sum(losses[3:]) / 3, rel=1e-5)
-    assert (last["val/loss"], last["val/acc"]) == pytest.approx(plain.answers("val"), rel=1e-5)
+    assert (last["val/loss"], last["val/acc"]) == pytest.approx(plain.evaluate("val"), rel=1e-5)
 
 
 @pytest.mark.parametrize("keys", ["mixup=0.4", slow("cutmix=1.0"), "mixup=0.4 cutmix=1.0 label_smoothing=0.1"])
-def test_a_mixed_batch_trains_towards_the_shares_of_its_classes(keys, train):
+def test_a_mixed_batch_has_class_shares_as_targets(keys, train):
     plain, correct = Plain(keys), []
     for _, x, y in plain.batches():
         assert y.shape == (32, 10)
@@ -177,7 +177,7 @@ def test_a_mixed_batch_trains_towards_the_shares_of_its_classes(keys, train):
 
 
 @pytest.mark.parametrize(("net", "weight"), [("Small", 0.3), slow("HeavyHeads", 2.0)])
-def test_the_losses_of_auxiliary_heads_are_added_and_not_reported(net, weight, train):
+def test_auxiliary_losses_are_added_but_not_reported(net, weight, train):
     keys = f"model._target_=small_nets.{net} model.heads=true model.dropout=0 label_smoothing=0.1"
     plain, losses = Plain(keys), []
     for _, x, y in plain.batches():
@@ -190,10 +190,10 @@ def test_the_losses_of_auxiliary_heads_are_added_and_not_reported(net, weight, t
 
 
 @pytest.mark.slow
-def test_googlenet_trains_with_three_tenths_of_the_losses_of_its_two_heads(train):
+def test_googlenet_adds_0_3_times_the_losses_of_its_two_heads(train):
     keys = "model=googlenet model.aux_heads=true data.image_size=32 data.train_size=16 batch_size=8"
     plain = Plain(keys)
-    optimizer = torch.optim.SGD(plain.net.parameters(), LR)  # not `descend`: a last bit more grows to all of them
+    optimizer = torch.optim.SGD(plain.net.parameters(), LR)  # not `descend`: a difference of one bit grows
     for _, x, y in plain.batches():
         optimizer.zero_grad()
         main, first, second = (nn.functional.cross_entropy(logits, y) for logits in plain.net(x))
@@ -204,8 +204,8 @@ def test_googlenet_trains_with_three_tenths_of_the_losses_of_its_two_heads(train
 
 def test_a_net_may_leave_out_an_auxiliary_head():
     logits, head = torch.zeros(2, 3), torch.ones(2, 3)
-    assert with_auxiliary(logits) == (logits, [])
-    assert with_auxiliary((logits, None, head)) == (logits, [head])
+    assert logits_and_auxiliary(logits) == (logits, [])
+    assert logits_and_auxiliary((logits, None, head)) == (logits, [head])
 
 
 # ---- the gradient ----------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def norm_of(net: nn.Module) -> Tensor:
     return torch.stack([parameter.grad.square().sum() for parameter in net.parameters()]).sum().sqrt()
 
 
-def test_a_gradient_is_shortened_to_the_norm_of_clip_grad_and_a_shorter_one_is_left(train):
+def test_clip_grad_bounds_the_norm_of_the_gradient(train):
     keys = "clip_grad=0.4"
     plain, norms = Plain(keys), []
     for _, x, y in plain.batches():
@@ -229,7 +229,7 @@ def test_a_gradient_is_shortened_to_the_norm_of_clip_grad_and_a_shorter_one_is_l
 
 
 @pytest.mark.parametrize("n", [90, slow(96)])
-def test_a_batch_in_parts_gives_the_weights_of_the_whole_batch(n, train):
+def test_accumulation_gives_the_weights_of_the_whole_batch(n, train):
     keys = f"{LINEAR} data.train_size={n} optimizer=momentum scheduler=cosine clip_grad=1.0"
     whole, parts = (train(f"{keys} accumulate={accumulate}").directory for accumulate in (1, 4))
     assert_close(weights(whole.last), weights(parts.last), 1e-5)
@@ -238,8 +238,8 @@ def test_a_batch_in_parts_gives_the_weights_of_the_whole_batch(n, train):
             assert one[column] == pytest.approx(other[column], rel=1e-4), column
 
 
-def test_a_part_has_the_share_of_its_images_in_the_step(train):
-    keys = f"{LINEAR} data.train_size=38 accumulate=4"  # 38 images are one batch, of parts of 9 or 10
+def test_parts_of_unequal_size_are_weighted_by_their_images(train):
+    keys = f"{LINEAR} data.train_size=38 accumulate=4"  # 38 images are one batch, in parts of 9 or 10
     plain = Plain(keys)
     for _ in range(2):
         parts = list(plain.loader)
@@ -249,14 +249,14 @@ def test_a_part_has_the_share_of_its_images_in_the_step(train):
     assert_close(weights(train(keys).directory.last), plain.net.state_dict())
 
 
-def test_steps_are_counted_in_batches_whatever_their_parts(train):
+def test_steps_count_batches_not_parts(train):
     directory = train(f"{LINEAR} accumulate=4 epochs=3 trainer.val_every_steps=2 trainer.max_steps=7").directory
     assert [record["step"] for record in validations(directory)] == [2, 4, 6, 7]
     assert [record["epoch"] for record in validations(directory)] == pytest.approx([2 / 3, 4 / 3, 2, 7 / 3], abs=1e-6)
 
 
 @pytest.mark.slow
-def test_weight_decay_for_weights_leaves_biases_and_norms_alone(train):
+def test_decay_weights_does_not_decay_biases_and_norms(train):
     keys = "optimizer.weight_decay=0.2 optimizer.decay=weights"
     plain = Plain(keys)
     for _, x, y in plain.batches():
@@ -268,10 +268,10 @@ def test_weight_decay_for_weights_leaves_biases_and_norms_alone(train):
     assert_close(weights(train(keys).directory.last), plain.net.state_dict())
 
 
-# ---- the rate --------------------------------------------------------------------------------------------------------
+# ---- the learning rate --------------------------------------------------------------------------------------------------------
 
 
-def test_a_warmup_and_a_cosine_give_each_step_the_rate_of_their_formula(train):
+def test_warmup_and_cosine_give_each_step_the_rate_of_their_formula(train):
     keys = "scheduler=cosine scheduler.warmup_epochs=0.67 scheduler.final_lr=0.01"  # two of six steps
     rates = [LR / 3, 2 * LR / 3] + [0.01 + (LR - 0.01) * (1 + math.cos(math.pi * t / 4)) / 2 for t in range(4)]
     plain = Plain(keys)
@@ -282,13 +282,13 @@ def test_a_warmup_and_a_cosine_give_each_step_the_rate_of_their_formula(train):
     assert [row["lr"] for row in rows(directory)] == pytest.approx([rates[2], rates[5]])
 
 
-def test_a_run_whose_rate_never_drops_says_so_once_in_its_log(train):
-    said = train("scheduler=step").directory.log.read_text()
-    assert said.count("WARNING scheduler.every_epochs=30: the learning rate never drops, as the run has 2 epochs;") == 1
+def test_a_learning_rate_that_never_drops_is_logged_once(train):
+    log = train("scheduler=step").directory.log.read_text()
+    assert log.count("WARNING scheduler.every_epochs=30: the learning rate never drops, as the run has 2 epochs;") == 1
 
 
 @pytest.mark.parametrize("adam", [False, slow(True)])
-def test_onecycle_is_torchs_own_stepped_after_every_batch(adam, train):
+def test_onecycle_equals_torchs_stepped_after_each_batch(adam, train):
     keys = "scheduler=onecycle scheduler.warmup_epochs=1 epochs=3 "
     keys += (
         "optimizer=adam optimizer.eps=0.001" if adam else "optimizer=momentum"
@@ -306,7 +306,7 @@ def test_onecycle_is_torchs_own_stepped_after_every_batch(adam, train):
 
 
 @pytest.mark.parametrize("every", [slow(3), 2])
-def test_plateau_is_torchs_own_told_of_every_validation_loss(every, train):
+def test_plateau_equals_torchs_stepped_with_each_validation_loss(every, train):
     keys = "scheduler=plateau scheduler.patience=0 scheduler.threshold=0.2 scheduler.factor=0.5 epochs=4"
     keys += f" trainer.val_every_steps={every}" if every != 3 else ""
     plain = Plain(keys)
@@ -317,7 +317,7 @@ def test_plateau_is_torchs_own_told_of_every_validation_loss(every, train):
         cross_entropy(plain.net(x), y).backward()
         optimizer.step()
         if (number + 1) % every == 0:
-            scheduler.step(plain.answers("val")[0])
+            scheduler.step(plain.evaluate("val")[0])
     assert scheduler.get_last_lr()[0] < LR / 3
     assert_close(weights(train(keys).directory.last), plain.net.state_dict())
 
@@ -326,7 +326,7 @@ def test_plateau_is_torchs_own_told_of_every_validation_loss(every, train):
 
 
 class Average:
-    """The average's recursion, of weights and of batch norm's statistics alike."""
+    """The recursion of the average, for weights and batch norm's statistics."""
 
     def __init__(self, decay: float) -> None:
         self.decay = decay
@@ -349,7 +349,7 @@ def floats(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("accumulate", [1, slow(4)])
-def test_averaged_weights_follow_their_recursion_and_are_scored_beside_the_raw_ones(accumulate, train):
+def test_averaged_weights_follow_their_recursion_and_are_scored_too(accumulate, train):
     keys = f"ema=0.8 epochs=4 optimizer=momentum accumulate={accumulate}"
     plain, average, expected, best = Plain(keys), Average(0.8), [], (-1.0, 0.0, 0.0)
     optimizer = torch.optim.SGD(plain.net.parameters(), 0.01, momentum=0.9)
@@ -362,12 +362,12 @@ def test_averaged_weights_follow_their_recursion_and_are_scored_beside_the_raw_o
         average.update(plain.net)
         if (number + 1) % (3 * accumulate) == 0:
             averaged = average.net(plain)
-            loss, accuracy = plain.answers("val", averaged)
+            loss, accuracy = plain.evaluate("val", averaged)
             expected.append((loss, accuracy))
             if accuracy > best[0]:
-                best, best_state = (accuracy, *plain.answers("test", averaged)), dict(average.values)
+                best, best_state = (accuracy, *plain.evaluate("test", averaged)), dict(average.values)
     outcome = train(keys)
-    directory, metrics = outcome.directory, outcome.result["metrics"]
+    directory, metrics = outcome.directory, outcome.result.metrics
     assert_close(weights(directory.last), plain.net.state_dict())
     assert_close(floats(weights(directory.last, "averaged")), average.values)
     assert_close(floats(weights(directory.best_ema, "")), best_state)
@@ -378,13 +378,13 @@ def test_averaged_weights_follow_their_recursion_and_are_scored_beside_the_raw_o
 
 
 @pytest.mark.slow
-def test_an_average_changes_nothing_of_the_run_beside_it(train):
+def test_averaging_changes_nothing_else_of_the_run(train):
     keys = "model._target_=small_nets.Small model.dropout=0.5"
     without, beside = train(keys), train(f"{keys} ema=0.9")
     assert_close(weights(without.directory.last), weights(beside.directory.last), 0)
     assert_close(weights(without.directory.best, ""), weights(beside.directory.best, ""), 0)
-    metrics = beside.result["metrics"]
-    assert {key: metrics[key] for key in metrics if "ema" not in key} == without.result["metrics"]
+    metrics = beside.result.metrics
+    assert {key: metrics[key] for key in metrics if "ema" not in key} == without.result.metrics
     assert {key for key in metrics if "ema" in key} == {
         f"{of}/ema_{measure}" for of in ("best/val", "test") for measure in ("acc", "loss")
     }
@@ -392,15 +392,15 @@ def test_an_average_changes_nothing_of_the_run_beside_it(train):
 
 
 @pytest.mark.slow
-def test_the_best_averaged_weights_are_of_their_own_best_validation(train, monkeypatch):
-    scored(
+def test_the_best_averaged_weights_are_chosen_by_their_own_accuracy(train, monkeypatch):
+    set_accuracies(
         monkeypatch, 0.5, 0.2, 0.7, 0.9, 0.8, 0.6, 0.1, 0.9, 0.3, 0.4
-    )  # raw and averaged, taking turns; the last are of the test
+    )  # of the net and of the average in turn; the last two are of the test
     outcome = train("ema=0.95 epochs=4")
     for path, best in ((outcome.directory.best, (9, 0.8)), (outcome.directory.best_ema, (6, 0.7))):
         checkpoint = torch.load(path, weights_only=True)
         assert (checkpoint["step"], checkpoint["val/acc"]) == best
-    metrics = outcome.result["metrics"]
+    metrics = outcome.result.metrics
     assert [metrics[key] for key in ("best/val/acc", "best/val/ema_acc", "test/acc", "test/ema_acc")] == [
         0.8, 0.9, 0.3, 0.4,
     ]  # fmt: skip
@@ -410,7 +410,7 @@ def test_the_best_averaged_weights_are_of_their_own_best_validation(train, monke
 
 
 @pytest.mark.slow
-def test_all_options_together_are_a_loop_of_plain_pytorch(train):
+def test_all_options_together_equal_a_loop_of_plain_pytorch(train):
     keys = "augment=light mixup=0.3 cutmix=0.5 label_smoothing=0.1 accumulate=2 clip_grad=0.5 ema=0.7 epochs=3"
     keys += " optimizer=nesterov optimizer.weight_decay=0.01 optimizer.decay=weights scheduler=onecycle"
     keys += " model._target_=small_nets.Small model.heads=true model.dropout=0.2"
@@ -441,27 +441,27 @@ PEAKING = "model._target_=nets.Peaking epochs=9 early_stopping=3"  # the second 
 
 
 @pytest.mark.parametrize(("every", "steps"), [("", [3, 6, 9, 12, 15]), ("trainer.val_every_steps=2", [2, 4, 6, 8, 10])])
-def test_a_run_ends_after_so_many_validations_without_a_better_one(every, steps, train):
+def test_early_stopping_counts_validations_without_a_better_one(every, steps, train):
     outcome = train(f"{PEAKING} {every}")
     assert [record["step"] for record in validations(outcome.directory)] == steps
     assert torch.load(outcome.directory.last, weights_only=True)["global_step"] == steps[-1]
-    assert outcome.directory.status()["state"] == "done"
-    assert outcome.result["best_epoch"] == 2
+    assert outcome.directory.status().state == "done"
+    assert outcome.result.best_epoch == 2
     assert "early_stopping=3: no better validation accuracy since epoch" in outcome.directory.log.read_text()
 
 
-def test_a_better_validation_begins_the_count_anew_and_an_equal_one_does_not(train, monkeypatch):
-    scored(monkeypatch, 0.5, 0.4, 0.6, 0.6, 0.5, 0.9)
+def test_only_a_better_validation_resets_the_count(train, monkeypatch):
+    set_accuracies(monkeypatch, 0.5, 0.4, 0.6, 0.6, 0.5, 0.9)
     directory = train(f"{LINEAR} epochs=9 early_stopping=2").directory
     assert [record["step"] for record in validations(directory)] == [3, 6, 9, 12, 15]
 
 
-def test_without_early_stopping_a_run_lasts_as_long_as_it_shall(train):
+def test_without_early_stopping_a_run_trains_all_epochs(train):
     assert len(rows(train("model._target_=nets.Peaking epochs=6").directory)) == 6
 
 
 @pytest.mark.parametrize("every", [slow(""), "trainer.val_every_steps=2"])
-def test_a_run_that_stopped_early_and_is_resumed_trains_no_further(every, train, only, monkeypatch):
+def test_a_resumed_run_that_had_stopped_early_trains_no_further(every, train, only, monkeypatch):
     whole = train(f"{PEAKING} {every}").result
 
     def fails(*_):
@@ -476,19 +476,19 @@ def test_a_run_that_stopped_early_and_is_resumed_trains_no_further(every, train,
     resumed = train(f"{PEAKING} {every} name=again resume=auto")
     assert resumed.directory == directory
     assert directory.last.read_bytes() == trained
-    assert resumed.result["metrics"] == whole["metrics"]
+    assert resumed.result.metrics == whole.metrics
 
 
 # ---- divergence ------------------------------------------------------------------------------------------------------
 
 
 def cosine(step: int, steps: int = 6) -> float:
-    """The rate that a step is taken with, counted from one."""
+    """Returns the learning rate of a step, counted from 1."""
     return LR * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
 
 
-def assert_whole(directory: RunDir, step: int) -> None:
-    """The checkpoints are those of `step` and of a validation before it, and finite."""
+def assert_checkpoints_finite(directory: RunDir, step: int) -> None:
+    """Asserts that last.ckpt is of `step`, and that all saved weights are finite."""
     assert not directory.result.exists()
     assert torch.load(directory.last, weights_only=True)["global_step"] == step
     for path in directory.path.glob("checkpoints/*"):
@@ -514,45 +514,43 @@ def test_a_loss_or_gradient_that_is_not_finite_ends_the_run_before_its_step(what
     directory, message = only(), f"{reason}, lr {cosine(5):g}"
     assert str(raised.value) == f"{directory.path}: diverged, {message}; try a smaller learning rate: optimizer.lr=..."
     assert raised.value.exit_code == 3
-    assert (directory.status()["state"], directory.status()["reason"]) == ("diverged", message)
-    assert_whole(directory, step=4)
+    assert (directory.status().state, directory.status().reason) == ("diverged", message)
+    assert_checkpoints_finite(directory, step=4)
 
 
-def test_the_part_of_a_batch_that_spoils_it_ends_the_run_before_its_step(train, only):
+def test_a_loss_that_is_not_finite_in_one_part_ends_the_run_before_the_step(train, only):
     with pytest.raises(Diverged, match=rf"the training loss is nan in step 4, lr {cosine(4):g};"):
         train(f"{SPOILED} model.what=loss model.at=14 accumulate=4")
-    assert_whole(only(), step=3)
+    assert_checkpoints_finite(only(), step=3)
 
 
-def test_a_validation_loss_that_is_not_finite_ends_the_run_before_it_counts(train, only):
+def test_a_validation_loss_that_is_not_finite_ends_the_run_and_is_not_recorded(train, only):
     with pytest.raises(Diverged, match=rf"the validation loss is nan after step 6, lr {cosine(6):g};"):
         train(f"{SPOILED} model.what=validation model.at=6")
     directory = only()
-    assert directory.status()["state"] == "diverged"
-    assert_whole(directory, step=5)
+    assert directory.status().state == "diverged"
+    assert_checkpoints_finite(directory, step=5)
     assert [record["step"] for record in validations(directory)] == [3]
     assert torch.load(directory.best, weights_only=True)["step"] == 3
 
 
-def test_a_validation_loss_of_the_average_that_is_not_finite_ends_the_run(train, monkeypatch):
+def test_a_validation_loss_of_the_averaged_weights_that_is_not_finite_ends_the_run(train, monkeypatch):
     def spoil(self):
-        scores = take(self)
-        taken.append(scores)
-        return (
-            {**scores, "loss": math.nan} if len(taken) == 4 else scores
-        )  # those of the net, then those of the average
+        scores = original(self)
+        computed.append(scores)
+        return {**scores, "loss": math.nan} if len(computed) == 4 else scores  # the net's, then the average's
 
-    taken, take = [], Score.take
-    monkeypatch.setattr(Score, "take", spoil)
+    computed, original = [], Score.compute_and_reset
+    monkeypatch.setattr(Score, "compute_and_reset", spoil)
     with pytest.raises(Diverged, match=r"the validation loss of the averaged weights is nan after step 6, lr 0\.1;"):
         train("ema=0.9")
 
 
 def overflowing(scaler: torch.amp.GradScaler, steps: int, which: Callable[[int], bool], start: int = 0) -> Divergence:
-    """What has watched so many steps of half precision, of which some overflow."""
+    """Returns a callback that has seen `steps` steps of half precision, some of which overflow."""
     weight = nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([weight], lr=0.1)
-    watching, net = Divergence(), nn.Module()
+    callback, net = Divergence(), nn.Module()
     net.net, net.train_sums = nn.Linear(1, 1), torch.zeros(2)
     for step in range(steps):
         trainer = SimpleNamespace(
@@ -560,33 +558,33 @@ def overflowing(scaler: torch.amp.GradScaler, steps: int, which: Callable[[int],
         )
         optimizer.zero_grad()
         scaler.scale((weight * (math.inf if which(step) else 1.0)).sum()).backward()
-        watching.on_before_optimizer_step(trainer, net, optimizer)
+        callback.on_before_optimizer_step(trainer, net, optimizer)
         scaler.step(optimizer)
         scaler.update()
-    return watching
+    return callback
 
 
-def test_gradients_of_half_precision_that_always_overflow_end_the_run():
+def test_half_precision_gradients_that_always_overflow_end_the_run():
     with pytest.raises(Diverged, match=r"^the gradient of half precision overflows, 20 steps in a row, lr 0\.1$"):
         overflowing(torch.amp.GradScaler("cpu"), 22, lambda step: True)
 
 
-def test_gradients_of_half_precision_may_overflow_now_and_then():
-    watching = overflowing(torch.amp.GradScaler("cpu"), 80, lambda step: step % 20 != 0)
-    watching.check()
+def test_half_precision_gradients_may_overflow_sometimes():
+    callback = overflowing(torch.amp.GradScaler("cpu"), 80, lambda step: step % 20 != 0)
+    callback.check()
 
 
-def test_a_rate_that_is_far_too_high_ends_the_run(train, only):
+def test_a_huge_learning_rate_ends_the_run(train, only):
     with pytest.raises(Diverged, match=r"in step 2, lr 1e\+30; try a smaller"):
         train(f"{LINEAR} optimizer.lr=1e30 trainer.checkpoint_every_s=0.000001")
-    assert_whole(only(), step=1)
+    assert_checkpoints_finite(only(), step=1)
 
 
-def test_a_step_that_spoils_the_weights_ends_the_run_before_they_are_saved(train, only):
+def test_weights_that_are_not_finite_are_never_saved(train, only):
     with pytest.raises(Diverged, match=r"a weight is not a finite number after step 1, lr 0.1; try"):
         train(f"{SPOILED} model.what=weights optimizer=adam optimizer.lr=0.1 optimizer.eps=0")  # 0 divided by 0
     directory = only()
-    assert directory.status()["state"] == "diverged"
+    assert directory.status().state == "diverged"
     assert not list(directory.path.glob("checkpoints/*"))
 
 
@@ -610,12 +608,12 @@ def test_a_step_that_spoils_the_weights_ends_the_run_before_they_are_saved(train
         ("optimizer.lr", 0, "a number above 0; for instance optimizer.lr=0.01"),
     ],
 )
-def test_a_value_beyond_its_bounds_is_told_in_one_line(key, value, expected):
+def test_a_value_out_of_bounds_is_refused_with_its_bounds(key, value, expected):
     values = composed("").as_dict()
     group, _, name = key.rpartition(".")
     (values[group] if group else values)[name] = value
     with pytest.raises(ConfigError) as raised:
-        Config.check(values)
+        Config.from_values(values)
     assert str(raised.value) == f"{key}={value}: expected {expected}"
 
 
@@ -630,7 +628,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_what_cannot_be_is_told_in_one_line_and_nothing_is_written(mistake, train, tmp_path):
+def test_a_wrong_option_is_refused_in_one_line_and_nothing_is_written(mistake, train, tmp_path):
     with pytest.raises(ConfigError) as raised:
         train(mistake)
     assert MISTAKES[mistake] in str(raised.value)

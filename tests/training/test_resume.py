@@ -1,4 +1,4 @@
-"""A run that was stopped or killed ends as if it had not been: the same bits, the same files."""
+"""A run that was stopped or killed, and resumed, ends with the same bits and files as an uninterrupted one."""
 
 import csv
 import json
@@ -50,7 +50,7 @@ def uninterrupted(tmp_path_factory) -> RunDir:
 
 @pytest.fixture
 def signalled(monkeypatch):
-    """Has the net send a signal at a training step."""
+    """Makes the net send a signal at a training step."""
 
     def at(step: int, name: str) -> None:
         monkeypatch.setattr(Signalled, "steps", 0)
@@ -62,7 +62,7 @@ def signalled(monkeypatch):
 
 
 def assert_same(one: RunDir, other: RunDir) -> None:
-    """Weights, metrics, result and TensorBoard's points are equal to the bit, but for times and rates."""
+    """Asserts that weights, metrics, results and TensorBoard's points are equal to the bit, times and rates excluded."""
     assert one.best_ema.exists() == other.best_ema.exists()
     for name in ("best", "last", *["best_ema"] * one.best_ema.exists()):
         states = [torch.load(getattr(directory, name), weights_only=True)["state_dict"] for directory in (one, other)]
@@ -93,15 +93,13 @@ def points(directory: RunDir) -> dict:
         pytest.param(3, "SIGUSR1", 128 + signal.SIGUSR1, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_saves_and_the_resumed_run_ends_with_the_same_bits(
-    step, name, code, tmp_path, signalled, uninterrupted
-):
+def test_a_signal_saves_and_the_resumed_run_has_the_same_bits(step, name, code, tmp_path, signalled, uninterrupted):
     signalled(step, name)
-    with pytest.raises(Interrupted, match=r"saved. To go on: python -m cnnbench resume=") as raised:
+    with pytest.raises(Interrupted, match=r"saved. To resume: python -m cnnbench resume=") as raised:
         train(tmp_path)
     directory = RunDir(next(tmp_path.glob("*/*")))
     assert raised.value.exit_code == code
-    assert directory.status()["state"] == "interrupted"
+    assert directory.status().state == "interrupted"
     assert not directory.result.exists()
     assert torch.load(directory.last, weights_only=True)["global_step"] == step
     signalled(0, name)
@@ -111,7 +109,7 @@ def test_a_signal_saves_and_the_resumed_run_ends_with_the_same_bits(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [14, 13])
-def test_a_validation_in_mid_epoch_is_not_lost_by_a_stop_beside_it(step, tmp_path, signalled):
+def test_a_stop_around_a_validation_in_mid_epoch_does_not_lose_it(step, tmp_path, signalled):
     every = "trainer.val_every_steps=7"  # validates after steps 7, 14, 21, 28 and 30
     whole = train(tmp_path / "whole", every).directory
     signalled(step, "SIGTERM")
@@ -126,7 +124,7 @@ def test_a_validation_in_mid_epoch_is_not_lost_by_a_stop_beside_it(step, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("augment", ["notes", "[crop,rotate,light,erase]"])
-def test_a_run_stopped_in_mid_epoch_goes_on_with_the_very_next_augmented_batch(augment, tmp_path, signalled):
+def test_a_resumed_run_continues_with_the_next_augmented_batch(augment, tmp_path, signalled):
     keys = (f"augment={augment}", "data.label_noise=0.1")
     whole = train(tmp_path / "whole", *keys).directory
     signalled(14, "SIGTERM")
@@ -164,13 +162,13 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(step, tmp_path
     )
     assert killed.returncode == -signal.SIGKILL
     directory = RunDir(next(tmp_path.glob("*/*")))
-    assert directory.status()["state"] == "running"
+    assert directory.status().state == "running"
     assert directory.owner() is None
     assert train(tmp_path, "resume=auto").directory == directory
     assert_same(directory, uninterrupted)
 
 
-def test_checkpoints_are_written_beside_where_they_belong_and_nowhere_else(tmp_path, monkeypatch):
+def test_checkpoints_are_written_in_their_folder_only(tmp_path, monkeypatch):
     places = []
 
     def saved(content, file, *args, **kwargs):
@@ -179,14 +177,14 @@ def test_checkpoints_are_written_beside_where_they_belong_and_nowhere_else(tmp_p
 
     save = torch.save
     monkeypatch.setattr(torch, "save", saved)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # what is put there fails
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # writing there fails
     directory = train(tmp_path / "runs", "epochs=1").directory
     assert {place.parent for place in places} == {directory.last.parent}
     assert {place.name for place in places} == {".best.ckpt.tmp", ".last.ckpt.tmp"}
 
 
 @pytest.mark.slow
-def test_a_run_that_ended_between_training_and_result_is_only_tested_again(tmp_path, uninterrupted, monkeypatch):
+def test_a_run_that_ended_after_training_is_only_tested_again(tmp_path, uninterrupted, monkeypatch):
     def fails(*_):
         raise OSError("No space left on device")
 
@@ -202,27 +200,26 @@ def test_a_run_that_ended_between_training_and_result_is_only_tested_again(tmp_p
 
 
 @pytest.mark.slow
-def test_resume_auto_starts_afresh_where_there_is_nothing(tmp_path, uninterrupted):
+def test_resume_auto_without_an_earlier_run_starts_one(tmp_path, uninterrupted):
     assert_same(train(tmp_path, "resume=auto").directory, uninterrupted)
 
 
-def test_resume_auto_of_a_finished_run_says_so_and_writes_nothing(uninterrupted, capsys):
+def test_resume_auto_of_a_finished_run_writes_nothing(uninterrupted, capsys):
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.path.parent.rglob("*")}
     assert main([*NET, f"runs_dir={uninterrupted.path.parents[1]}", "resume=auto"]) == 0
     assert "is done already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.path.parent.rglob("*")} == before
 
 
-def test_resume_of_a_finished_directory_says_so_and_writes_nothing(uninterrupted, capsys):
+def test_resume_of_a_finished_directory_writes_nothing(uninterrupted, capsys):
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.path.rglob("*")}
     assert main([f"resume={uninterrupted.path}"]) == 0
     assert "is done already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.path.rglob("*")} == before
 
 
-@pytest.mark.parametrize("content", ['{"a": ', "[]", "{}", ""])
-@pytest.mark.parametrize("auto", [True, False])
-def test_a_result_that_cannot_be_read_is_told_in_a_line_that_leads_to_a_new_one(content, auto, copied, quick, capsys):
+@pytest.mark.parametrize(("content", "auto"), [('{"a": ', True), ("[]", False), ("{}", True), ("", False)])
+def test_a_damaged_result_is_reported_with_the_command_that_replaces_it(content, auto, copied, quick, capsys):
     before = copied.result.read_text()
     folder = copied.path.parent / "runs" / "lenet5_mnist5k"
     folder.mkdir(parents=True)
@@ -248,22 +245,22 @@ def test_a_live_run_is_not_resumed(tmp_path, signalled):
     with pytest.raises(Interrupted):
         train(tmp_path)
     directory = RunDir(next(tmp_path.glob("*/*")))
-    directory.write_status("running")  # by this very process, which lives
+    directory.write_status("running")  # by this process, which lives
     with pytest.raises(ConfigError, match=rf"this run is live \(pid {os.getpid()} on "):
         train(tmp_path, "resume=auto")
 
 
-def test_a_resumed_directory_keeps_its_own_config(uninterrupted):
+def test_a_resumed_directory_takes_no_other_keys(uninterrupted):
     assert main([f"resume={uninterrupted.path}", "epochs=5"]) == 2
 
 
-def test_a_directory_that_holds_no_run_is_named(tmp_path, capsys):
+def test_a_directory_without_a_run_is_refused(tmp_path, capsys):
     assert main([f"resume={tmp_path}"]) == 2
     assert f"{tmp_path}: not a run directory" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_without_resume_a_second_directory_is_made_beside_an_unfinished_one(tmp_path, signalled):
+def test_without_resume_a_second_directory_is_made(tmp_path, signalled):
     signalled(14, "SIGTERM")
     with pytest.raises(Interrupted):
         train(tmp_path)
@@ -271,7 +268,7 @@ def test_without_resume_a_second_directory_is_made_beside_an_unfinished_one(tmp_
     first = next(tmp_path.glob("*/*"))
     second = train(tmp_path).directory
     assert second.path.name == f"{first.name}-2"
-    assert RunDir(first).status()["state"] == "interrupted"
+    assert RunDir(first).status().state == "interrupted"
 
 
 # ---- every option of training ----------------------------------------------------------------------------------------
@@ -322,9 +319,7 @@ def slow(*cases):
         *slow((STOPPING, 1), (STOPPING, 4), (STOPPING, 6), (ALL, 4), (ALL, 9), (ALL, 14)),
     ],
 )
-def test_a_run_with_any_option_that_is_stopped_and_resumed_ends_with_the_same_bits(
-    keys, step, tmp_path, signalled, monkeypatch
-):
+def test_a_stopped_and_resumed_run_with_any_option_has_the_same_bits(keys, step, tmp_path, signalled, monkeypatch):
     parts = 4 if "accumulate=4" in keys else 1
     config = compose([*SMALL.split(), *keys.split()])
     monkeypatch.setattr(Curves, "draw", lambda self: None)  # would take most of the time

@@ -1,4 +1,4 @@
-"""A stop in the step before a validation waits for it, and the resumed run neither repeats nor leaves out any."""
+"""A stop in the step before a validation waits for it; the resumed run neither repeats nor skips a validation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cases():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("every", "accumulate", "step"), cases())
-def test_a_run_that_is_stopped_before_a_validation_ends_with_the_same_bits(
+def test_a_run_stopped_before_a_validation_ends_with_the_same_bits(
     every,
     accumulate,
     step,

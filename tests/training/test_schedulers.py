@@ -1,4 +1,4 @@
-"""The learning rate at every step, against the published formula and torch's own schedule."""
+"""The learning rate at every step, against the published formula and torch's schedule."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from torch.optim import lr_scheduler as torchs
 from cnnbench.config.compose import compose, conf_dir
 from cnnbench.config.instantiate import construct
 from cnnbench.config.schema import Node
+from cnnbench.data.loader import BatchPlan
 from cnnbench.errors import ConfigError
 from cnnbench.training.factories import build_scheduler
 from cnnbench.training.schedulers import Plateau, constant, cosine, multistep, onecycle, step
@@ -28,6 +29,7 @@ from cnnbench.training.validate import prepare
 RATES = st.floats(1e-6, 10)
 STEPS = st.integers(1, 60)
 GAMMAS = st.floats(0.05, 1.5)
+SIX_STEPS = SimpleNamespace(train_plan=BatchPlan(size=2), images={"train": range(12)})  # data with six steps an epoch
 
 
 def sgd(*rates: float, **keys: float) -> torch.optim.SGD:
@@ -35,7 +37,7 @@ def sgd(*rates: float, **keys: float) -> torch.optim.SGD:
 
 
 def rates_of(optimizer, scheduler, steps: int) -> list[float]:
-    """The rate that each step is taken with, and the one after the last."""
+    """Returns the learning rate of each step, and the one after the last step."""
     found = [optimizer.param_groups[0]["lr"]]
     for _ in range(steps):
         optimizer.step()
@@ -46,7 +48,7 @@ def rates_of(optimizer, scheduler, steps: int) -> list[float]:
 
 @settings(deadline=None)
 @given(RATES, STEPS)
-def test_constant_never_changes_the_rate(rate, steps):
+def test_constant_keeps_the_learning_rate(rate, steps):
     optimizer = sgd(rate)
     assert rates_of(optimizer, constant(optimizer), steps) == [rate] * (steps + 1)
 
@@ -63,7 +65,7 @@ def test_cosine_is_the_formula_of_loshchilov_and_hutter(rate, share, steps):
 
 @settings(deadline=None)
 @given(RATES, st.floats(0, 0.99), STEPS)
-def test_cosine_is_torchs_own_cosine_annealing(rate, share, steps):
+def test_cosine_equals_torchs_cosine_annealing(rate, share, steps):
     ours, theirs = sgd(rate), sgd(rate)
     final = rate * share
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, T_max=steps, eta_min=final)
@@ -80,14 +82,14 @@ def test_cosine_falls_at_every_step(rate, steps):
     assert all(after < before for before, after in pairwise(found))
 
 
-def test_cosine_begins_at_the_optimizers_rate_and_ends_at_0_when_no_final_rate_is_named():
+def test_cosine_goes_from_the_optimizers_rate_to_0_by_default():
     optimizer = sgd(0.3)
     found = rates_of(optimizer, cosine(optimizer, 7), 7)
     assert found[0] == 0.3
     assert found[-1] == pytest.approx(0, abs=1e-15)
 
 
-def test_cosine_to_the_optimizers_own_rate_is_constant():
+def test_cosine_to_the_optimizers_rate_is_constant():
     optimizer = sgd(0.3)
     assert rates_of(optimizer, cosine(optimizer, 5, 0.3), 5) == pytest.approx([0.3] * 6)
 
@@ -101,18 +103,20 @@ def test_cosine_scales_every_group_of_parameters_by_the_same_factor():
 
 
 @pytest.mark.parametrize("final", [-0.001, 0.11, math.inf, math.nan])
-def test_a_final_rate_that_is_not_between_0_and_the_optimizers_is_refused(final):
-    with pytest.raises(ValueError, match=r"final_lr must lie between 0 and the optimizer's lr, 0\.1"):
+def test_a_final_rate_out_of_bounds_is_refused(final):
+    with pytest.raises(ValueError, match=r"final_lr=.*: expected a number from 0 to the optimizer's lr, 0\.1"):
         cosine(sgd(0.1), 10, final)
 
 
 def test_a_refused_final_rate_is_a_config_error_that_names_the_value():
     node = Node(_target_="cnnbench.training.schedulers.cosine", final_lr=5)
-    with pytest.raises(ConfigError, match=r"scheduler: cosine\(final_lr=5\) is refused: final_lr must lie between"):
+    with pytest.raises(
+        ConfigError, match=r"scheduler: cosine\(final_lr=5\) is refused: final_lr=5: expected a number from 0 to"
+    ):
         construct(node, "scheduler", sgd(0.1), total_steps=10)
 
 
-def test_a_schedule_goes_on_from_its_saved_state():
+def test_a_schedule_continues_from_its_saved_state():
     whole, first, second = sgd(0.1), sgd(0.1), sgd(0.1)
     expected = rates_of(whole, cosine(whole, 10), 10)
     before = cosine(first, 10)
@@ -137,7 +141,7 @@ def test_a_run_takes_its_last_step_one_step_before_the_final_rate(finished):
 
 @settings(max_examples=30, deadline=None)
 @given(RATES, GAMMAS, st.integers(1, 5), st.integers(1, 7), STEPS)
-def test_step_is_torchs_own_step_schedule_with_epochs_for_steps(rate, gamma, epochs, per_epoch, steps):
+def test_step_equals_torchs_step_schedule(rate, gamma, epochs, per_epoch, steps):
     ours, theirs = sgd(rate), sgd(rate)
     expected = rates_of(theirs, torchs.StepLR(theirs, epochs * per_epoch, gamma), steps)
     found = rates_of(ours, step(ours, epochs, gamma, steps_per_epoch=per_epoch), steps)
@@ -150,16 +154,14 @@ def test_step_takes_a_fraction_of_an_epoch():
     assert found == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_step_after_less_than_a_batch_is_after_every_batch():
+def test_step_of_less_than_a_batch_drops_after_every_batch():
     optimizer = sgd(1.0)
     assert rates_of(optimizer, step(optimizer, 0.01, 0.5, steps_per_epoch=6), 3) == [1, 0.5, 0.25, 0.125]
 
 
 @settings(max_examples=30, deadline=None)
 @given(RATES, GAMMAS, st.lists(st.integers(1, 6), max_size=5), st.integers(1, 7), STEPS)
-def test_multistep_is_torchs_own_with_epochs_for_steps_in_any_order_and_repeated(
-    rate, gamma, milestones, per_epoch, steps
-):
+def test_multistep_equals_torchs_for_milestones_in_any_order(rate, gamma, milestones, per_epoch, steps):
     ours, theirs = sgd(rate), sgd(rate)
     expected = rates_of(theirs, torchs.MultiStepLR(theirs, [m * per_epoch for m in milestones], gamma), steps)
     found = rates_of(ours, multistep(ours, milestones, gamma, steps_per_epoch=per_epoch), steps)
@@ -180,14 +182,14 @@ def half_cosine(begin: float, end: float, share: float) -> float:
 
 
 def one_cycle(low: float, high: float, last: float, rising: float, steps: int) -> list[float]:
-    """From `low` to `high`, which step `rising` has, to `last` at the last step; each along half a cosine."""
+    """Returns rates from `low` to `high` at step `rising`, then to `last` at the last step, each along half a cosine."""
     up = [half_cosine(low, high, t / rising) for t in range(steps) if t <= rising]
     return up + [half_cosine(high, last, (t - rising) / (steps - 1 - rising)) for t in range(len(up), steps)]
 
 
 @settings(max_examples=30, deadline=None)
 @given(RATES, st.integers(8, 60), st.floats(2, 100), st.floats(2, 1e4))
-def test_onecycle_rises_for_three_tenths_of_a_run_and_falls_for_the_rest(rate, steps, div, final_div):
+def test_onecycle_rises_for_30_percent_of_a_run_and_falls_for_the_rest(rate, steps, div, final_div):
     optimizer = sgd(rate)
     found = rates_of(optimizer, onecycle(optimizer, steps, div_factor=div, final_div_factor=final_div), steps - 1)
     expected = one_cycle(rate / div, rate, rate / div / final_div, 0.3 * steps - 1, steps)
@@ -196,7 +198,7 @@ def test_onecycle_rises_for_three_tenths_of_a_run_and_falls_for_the_rest(rate, s
 
 @settings(max_examples=30, deadline=None)
 @given(RATES, st.integers(2, 10), st.integers(1, 5), st.booleans())
-def test_onecycle_is_torchs_own_with_epochs_for_a_share(rate, per_epoch, warmup, adam):
+def test_onecycle_equals_torchs_one_cycle(rate, per_epoch, warmup, adam):
     steps = (warmup + 2) * per_epoch
     found = []
     for ours in (True, False):
@@ -230,7 +232,7 @@ def test_onecycle_lowers_the_momentum_while_the_rate_rises(kind):
     assert found == pytest.approx(one_cycle(0.95, 0.85, 0.95, 10, 21))
 
 
-def test_onecycle_leaves_a_momentum_alone_where_there_is_none_or_it_shall():
+def test_onecycle_keeps_the_momentum_without_cycle_momentum():
     for optimizer, cycle in ((sgd(0.1), True), (sgd(0.1, momentum=0.7), False)):
         before = optimizer.param_groups[0]["momentum"]
         rates_of(optimizer, onecycle(optimizer, 10, cycle_momentum=cycle), 5)
@@ -252,7 +254,7 @@ def test_onecycle_with_a_warmup_of_one_step_begins_at_the_highest_rate():
 
 
 @pytest.mark.parametrize("warmup", [None, 0])
-def test_a_onecycle_of_one_step_is_its_peak(warmup):
+def test_a_onecycle_of_one_step_has_the_highest_rate(warmup):
     optimizer = sgd(1.0)
     assert rates_of(optimizer, onecycle(optimizer, 1, warmup_epochs=warmup), 1)[0] == pytest.approx(1.0)
 
@@ -270,7 +272,7 @@ LOSSES = st.lists(st.one_of(st.floats(0, 3), st.floats(0.7, 1)), min_size=1, max
 
 @settings(max_examples=30, deadline=None)
 @given(LOSSES, st.floats(0.1, 0.9), st.integers(0, 4), st.floats(0, 0.3), st.floats(0, 2))
-def test_plateau_is_torchs_own_told_of_the_same_losses(losses, factor, patience, threshold, least):
+def test_plateau_equals_torchs_for_the_same_losses(losses, factor, patience, threshold, least):
     ours, theirs = sgd(1.0), sgd(1.0)
     plateau = Plateau(ours, factor, patience, threshold, least)
     torch_plateau = torchs.ReduceLROnPlateau(
@@ -280,7 +282,7 @@ def test_plateau_is_torchs_own_told_of_the_same_losses(losses, factor, patience,
         plateau.validated(loss)
         torch_plateau.step(loss)
         assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-9)
-        rates_of(ours, plateau, 2)  # batches change nothing
+        rates_of(ours, plateau, 2)  # steps change nothing
         assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-9)
 
 
@@ -293,7 +295,7 @@ def test_plateau_waits_for_more_validations_than_its_patience():
     assert found == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
 
 
-def test_plateau_takes_a_fall_of_less_than_its_threshold_for_none():
+def test_plateau_ignores_a_fall_below_its_threshold():
     optimizer = sgd(1.0)
     plateau, found = Plateau(optimizer, factor=0.5, patience=1, threshold=0.1), []
     for loss in (2.0, 1.9, 1.81, 1.79, 1.75):
@@ -302,7 +304,7 @@ def test_plateau_takes_a_fall_of_less_than_its_threshold_for_none():
     assert found == [1, 1, 0.5, 0.5, 0.5]
 
 
-def test_plateau_never_falls_below_its_least_rate():
+def test_plateau_never_falls_below_min_lr():
     optimizer = sgd(0.1)
     plateau = Plateau(optimizer, factor=0.1, patience=0, min_lr=0.02)
     for _ in range(5):
@@ -318,7 +320,7 @@ def test_plateau_scales_every_group_of_parameters_by_the_same_factor():
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.02])
 
 
-def test_plateau_lowers_what_the_warmup_has_reached_and_the_warmup_goes_on():
+def test_plateau_lowers_the_rate_during_a_warmup_too():
     optimizer = sgd(1.0)
     plateau = Plateau(optimizer, factor=0.5, patience=0, warmup_epochs=3)
     found = rates_of(optimizer, plateau, 1)  # 1/4, 2/4
@@ -340,14 +342,14 @@ MAKE = {
 
 @settings(max_examples=30, deadline=None)
 @given(RATES, st.integers(1, 30))
-def test_a_warmup_is_torchs_own_linear_one_from_its_first_share(rate, warm):
+def test_a_warmup_equals_torchs_linear_schedule(rate, warm):
     ours, theirs = sgd(rate), sgd(rate)
     linear = torchs.LinearLR(theirs, start_factor=1 / (warm + 1), total_iters=warm)
     assert rates_of(ours, constant(ours, warm), warm + 5) == pytest.approx(rates_of(theirs, linear, warm + 5), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_a_warmup_multiplies_what_the_schedule_would_have_had(name):
+def test_a_warmup_multiplies_the_rates_of_the_schedule(name):
     plain, warm = sgd(0.3), sgd(0.3)
     expected = rates_of(plain, MAKE[name](plain, steps_per_epoch=4), 20)
     found = rates_of(warm, MAKE[name](warm, steps_per_epoch=4, warmup_epochs=2.5), 20)  # ten steps
@@ -356,7 +358,7 @@ def test_a_warmup_multiplies_what_the_schedule_would_have_had(name):
 
 @settings(max_examples=30, deadline=None)
 @given(RATES, st.integers(0, 20), st.integers(1, 40), st.floats(0, 1))
-def test_a_cosine_after_a_warmup_is_a_line_and_then_the_whole_half_cosine(rate, warm, falling, share):
+def test_a_cosine_after_a_warmup_is_a_line_and_half_a_cosine(rate, warm, falling, share):
     final, optimizer = rate * share, sgd(rate)
     assume(final <= rate)
     found = rates_of(optimizer, cosine(optimizer, warm + falling, final, warm), warm + falling)
@@ -366,7 +368,7 @@ def test_a_cosine_after_a_warmup_is_a_line_and_then_the_whole_half_cosine(rate, 
 
 
 @pytest.mark.parametrize("warm", [1, 2, 7])
-def test_a_cosine_after_a_warmup_is_torchs_linear_and_cosine_in_sequence(warm):
+def test_a_cosine_after_a_warmup_equals_torchs_sequence(warm):
     ours, theirs = sgd(0.3), sgd(0.3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -388,25 +390,24 @@ def test_a_warmup_begins_above_zero_and_rises_at_every_step():
 
 
 def built(name: str, max_steps: int | None = None, lr: float = 0.2, **keys: Any):
-    """An optimizer and a choice of conf/scheduler, with other keys, for four epochs of six batches."""
+    """Builds a schedule of conf/scheduler with changed keys, for four epochs of six batches; returns the optimizer too."""
     values = yaml.safe_load((conf_dir() / "scheduler" / f"{name}.yaml").read_text())
     config = SimpleNamespace(
         scheduler=Node.model_validate({**values, **keys}), epochs=4, trainer=SimpleNamespace(max_steps=max_steps)
     )
-    data = SimpleNamespace(train_dataloader=lambda: SimpleNamespace(steps=6))
     optimizer = sgd(lr, momentum=0.9)
-    return optimizer, build_scheduler(config, data, optimizer)
+    return optimizer, build_scheduler(config, SIX_STEPS, optimizer)
 
 
 CHOICES = sorted(path.stem for path in (conf_dir() / "scheduler").glob("*.yaml"))
 
 
-def test_the_schedules_are_these():
+def test_all_schedules_of_conf_are_tested_here():
     assert CHOICES == ["constant", "cosine", "multistep", "onecycle", "plateau", "step"]
 
 
 def trained(optimizer, scheduler, steps: range) -> list[tuple[float, float]]:
-    """Rate and momentum of each step; a schedule that waits for validations hears of one after every other step."""
+    """Returns rate and momentum of each step; a schedule that waits for validations gets one after every other step."""
     found = []
     for number in steps:
         group = optimizer.param_groups[0]
@@ -419,8 +420,8 @@ def trained(optimizer, scheduler, steps: range) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("name", CHOICES)
-@pytest.mark.parametrize("stop", [1, 2, 9, 16, 23])
-def test_a_schedule_goes_on_bit_for_bit_from_a_checkpoint_of_plain_types(name, stop):
+@pytest.mark.parametrize("stop", [2, 9, 23])
+def test_every_schedule_continues_to_the_bit_from_a_checkpoint(name, stop):
     keys = {"warmup_epochs": 1, **({"patience": 1} if name == "plateau" else {})}
     keys |= {"step": {"every_epochs": 1.5}, "multistep": {"milestones": [1.5, 2]}}.get(name, {})
     whole = trained(*built(name, **keys), range(24))
@@ -438,13 +439,13 @@ def test_a_schedule_goes_on_bit_for_bit_from_a_checkpoint_of_plain_types(name, s
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_no_rate_of_a_run_is_negative_or_above_the_optimizers(name):
+def test_no_learning_rate_is_negative_or_above_the_optimizers(name):
     assert all(0 <= rate <= 0.2 for rate in rates_of(*built(name), 24))
 
 
 @pytest.mark.parametrize(("name", "last"), [("cosine", 0.0), ("onecycle", 0.2 / 25 / 1e4)])
 @pytest.mark.parametrize(("max_steps", "steps"), [(None, 24), (10, 10), (99, 24)])
-def test_a_schedule_that_ends_does_so_with_the_run(name, last, max_steps, steps):
+def test_cosine_and_onecycle_end_with_the_run(name, last, max_steps, steps):
     found = rates_of(*built(name, max_steps), steps)
     assert found[steps if name == "cosine" else steps - 1] == pytest.approx(last, abs=1e-12)
     assert min(found[: steps - 1]) > 10 * last
@@ -457,20 +458,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("step", {"gamma": 0}, "gamma=0: expected a number above 0"),
     ("step", {"gamma": math.inf}, "gamma=inf: expected a number"),
     ("multistep", {"milestones": [0]}, "milestones=0: expected a number above 0"),
-    ("multistep", {"milestones": [3, "no"]}, "milestones=no: expected a number"),
     ("multistep", {"milestones": 5}, "milestones=5: expected a list of numbers"),
     ("multistep", {"milestones": "30"}, "milestones=30: expected a list of numbers"),
-    ("multistep", {"milestones": None}, "milestones=None: expected a list of numbers"),
     ("multistep", {"gamma": -1}, "gamma=-1: expected a number above 0"),
     ("constant", {"warmup_epochs": -1}, "warmup_epochs=-1: expected a number at least 0"),
     ("constant", {"warmup_epochs": None}, "warmup_epochs=None: expected a number"),
     *((name, {"warmup_epochs": 4}, "warmup_epochs=4: 24 steps, and the run has 24; expected less") for name in CHOICES),
-    *((name, {"warmup_epochs": 1, "max_steps": 3}, "6 steps, and the run has 3; expected less") for name in CHOICES),
-    ("cosine", {"final_lr": 5}, "final_lr must lie between 0 and the optimizer's lr, 0.2; got 5"),
+    ("cosine", {"warmup_epochs": 1, "max_steps": 3}, "6 steps, and the run has 3; expected less"),
+    ("cosine", {"final_lr": 5}, "final_lr=5: expected a number from 0 to the optimizer's lr, 0.2"),
     ("cosine", {"final_lr": "low"}, "scheduler.final_lr=low: cosine refuses it"),
-    ("onecycle", {"warmup_epochs": 9}, "warmup_epochs=9: 54 steps, and the run has 24; expected less"),
     ("onecycle", {"div_factor": 0}, "div_factor=0: expected a number above 0"),
-    ("onecycle", {"div_factor": -1}, "div_factor=-1: expected a number above 0"),
     ("onecycle", {"final_div_factor": 0}, "final_div_factor=0: expected a number above 0"),
     ("plateau", {"factor": 1}, "factor=1: expected a number above 0, below 1"),
     ("plateau", {"factor": 0}, "factor=0: expected a number above 0, below 1"),
@@ -483,7 +480,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "keys", "message"), REFUSED)
-def test_a_wrong_value_of_a_schedule_is_told_in_one_line(name, keys, message):
+def test_a_wrong_value_of_a_schedule_is_refused_in_one_line(name, keys, message):
     with pytest.raises(ConfigError) as raised:
         built(name, **keys)
     assert "\n" not in str(raised.value)
@@ -491,10 +488,10 @@ def test_a_wrong_value_of_a_schedule_is_told_in_one_line(name, keys, message):
     assert message in str(raised.value)
 
 
-def cautioned(keys: str) -> tuple[str, ...]:
-    """What is said of a schedule in a run of two epochs of two batches."""
+def warnings_of(keys: str) -> tuple[str, ...]:
+    """Returns the warnings about a schedule in a run of two epochs of two batches."""
     data = "data=synthetic data.train_size=64 data.val_size=10 data.test_size=10 batch_size=32 epochs=2"
-    return prepare(compose(f"trainer=cpu threads=1 {data} {keys}".split())).cautions
+    return prepare(compose(f"trainer=cpu threads=1 {data} {keys}".split())).warnings
 
 
 @pytest.mark.parametrize(
@@ -506,25 +503,24 @@ def cautioned(keys: str) -> tuple[str, ...]:
         ("scheduler=multistep scheduler.milestones=[9,2]", "milestones=[9,2]", "2"),
     ],
 )
-def test_a_schedule_whose_first_drop_lies_beyond_the_run_is_told_of(keys, typed, epochs):
-    said = f"scheduler.{typed}: the learning rate never drops, as the run has {epochs} epochs; "
-    (line,) = cautioned(keys)
-    assert line == f"{said}type a smaller scheduler.{typed.partition('=')[0]}, or scheduler=constant"
+def test_a_schedule_whose_first_drop_comes_after_the_run_gives_a_warning(keys, typed, epochs):
+    start = f"scheduler.{typed}: the learning rate never drops, as the run has {epochs} epochs; "
+    (line,) = warnings_of(keys)
+    assert line == f"{start}type a smaller scheduler.{typed.partition('=')[0]}, or scheduler=constant"
 
 
 @pytest.mark.parametrize(
     "keys", ["", "scheduler=step scheduler.every_epochs=1.5", "scheduler=multistep scheduler.milestones=[9,1]"]
 )
-def test_a_schedule_that_does_what_it_is_for_is_not_told_of(keys):
-    assert cautioned(keys) == ()
+def test_a_schedule_that_drops_gives_no_warning(keys):
+    assert warnings_of(keys) == ()
 
 
-def test_torchs_schedule_that_waits_for_validations_is_refused_for_ours():
+def test_torchs_plateau_is_refused_with_the_name_of_ours():
     config = SimpleNamespace(
         scheduler=Node(_target_="torch.optim.lr_scheduler.ReduceLROnPlateau"),
         epochs=1,
         trainer=SimpleNamespace(max_steps=None),
     )
-    data = SimpleNamespace(train_dataloader=lambda: SimpleNamespace(steps=6))
     with pytest.raises(ConfigError, match=r"one that waits for validations is scheduler=plateau$"):
-        build_scheduler(config, data, sgd(0.1))
+        build_scheduler(config, SIX_STEPS, sgd(0.1))

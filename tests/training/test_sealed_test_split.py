@@ -1,4 +1,4 @@
-"""The test split takes no part in training: it is read once, after the fit, and no bit of it reaches weights or curves."""
+"""The test split takes no part in training: it is read once, after the fit, and changes no bit of weights or curves."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def trained(runs: Path, root: Path, *overrides: str) -> RunDir:
 
 
 def assert_same_training(one: RunDir, other: RunDir) -> None:
-    """Weights, curves and validation are equal to the bit."""
+    """Asserts that weights, curves and validations are equal to the bit."""
     for name in ("best", "last"):
         first, second = weights(one, name), weights(other, name)
         assert first.keys() == second.keys()
@@ -65,7 +65,7 @@ def assert_same_training(one: RunDir, other: RunDir) -> None:
 
 @pytest.fixture
 def events(monkeypatch, tmp_path) -> list[str]:
-    """What happens, in its order: a fit or a test begins or ends, a split is read, labelled, decoded, or cut into batches."""
+    """The events of a run, in order: a fit or a test begins or ends, a split is read, labelled, decoded, or cut into batches."""
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "nothing_decoded_yet"))
     found: list[str] = []
 
@@ -98,7 +98,7 @@ def events(monkeypatch, tmp_path) -> list[str]:
 
 @pytest.fixture
 def pictures(tmp_path) -> Path:
-    """Class folders, not split."""
+    """Class folders without a test folder."""
     for name in ("cat", "dog"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for number in range(15):
@@ -110,7 +110,7 @@ def pictures(tmp_path) -> Path:
 @pytest.mark.parametrize(
     "data", ["mnist5k", "imagefolder", *(pytest.param(name, marks=pytest.mark.slow) for name in ("synthetic", "mnist"))]
 )
-def test_the_test_split_is_read_once_and_after_the_fit_has_ended(events, tmp_path, pictures, data):
+def test_the_test_split_is_read_once_after_the_fit(events, tmp_path, pictures, data):
     write_idx(tmp_path / "small", 120, 40)
     chosen = {
         "mnist5k": ["data=mnist5k", "data.train_size=64"],
@@ -131,7 +131,7 @@ def test_the_test_split_is_read_once_and_after_the_fit_has_ended(events, tmp_pat
 
 
 @pytest.mark.slow
-def test_without_the_test_pixels_a_run_gets_as_far_as_its_test(tmp_path, monkeypatch):
+def test_without_the_test_images_a_run_trains_until_its_test(tmp_path, monkeypatch):
     write_idx(tmp_path / "small", 120, 40)
     whole = IdxData.read
 
@@ -144,37 +144,37 @@ def test_without_the_test_pixels_a_run_gets_as_far_as_its_test(tmp_path, monkeyp
     with pytest.raises(Exception, match="the test split was read"):
         run(config)
     (directory,) = (RunDir(path.parent) for path in (tmp_path / "runs").rglob("config.yaml"))
-    assert directory.status()["state"] == "failed"
+    assert directory.status().state == "failed"
     assert len(list(csv.DictReader(directory.metrics.open()))) == 2
     assert weights(directory, "best")
 
 
 @pytest.mark.slow
-def test_the_test_images_are_scored_once_and_with_the_best_weights(finished, monkeypatch, tmp_path, quick):
+def test_the_test_images_are_scored_once_with_the_best_weights(finished, monkeypatch, tmp_path, quick):
     seen = []
-    whole = Images.take
+    whole = Images.batch
 
-    def take(self, at):
+    def batch(self, at):
         pixels, labels = whole(self, at)
         if len(self) == 500 and torch.equal(self.labels, test_labels):
             seen.append(len(labels))
         return pixels, labels
 
     test_labels = MNIST5k().read("test").labels
-    monkeypatch.setattr(Images, "take", take)
+    monkeypatch.setattr(Images, "batch", batch)
     directory = run(compose([*quick, f"runs_dir={tmp_path / 'runs'}"])).directory
-    assert sum(seen[:4]) == 500  # and then those that it got wrong, for their pictures
+    assert sum(seen[:4]) == 500  # then the misclassified ones, for mistakes.npz
     assert sum(seen[4:]) < 500 / 2
     saved = [np.load(one.predictions)["logits"] for one in (directory, finished)]
     np.testing.assert_array_equal(*saved)
 
 
-# ---- what it is ------------------------------------------------------------------------------------------------------
+# ---- what depends on it --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory) -> tuple[RunDir, Path]:
-    """A run on made images, and the root of these."""
+    """A run on synthetic images, and their folder."""
     folder = tmp_path_factory.mktemp("first")
     write_idx(folder, 120, 40)
     return trained(folder / "runs", folder), folder
@@ -184,7 +184,7 @@ def first(tmp_path_factory) -> tuple[RunDir, Path]:
 @pytest.mark.parametrize(
     "change", ["both", *(pytest.param(change, marks=pytest.mark.slow) for change in ("images", "labels", "fewer"))]
 )
-def test_another_test_split_gives_the_same_weights_curves_and_validation(first, tmp_path, change):
+def test_another_test_split_changes_no_weight_curve_or_validation(first, tmp_path, change):
     before, root = first
     shutil.copytree(root / "MNIST", tmp_path / "MNIST")
     random = np.random.default_rng(7)
@@ -203,7 +203,7 @@ def test_another_test_split_gives_the_same_weights_curves_and_validation(first, 
 
 
 @pytest.mark.slow
-def test_another_train_image_gives_other_weights(first, tmp_path):
+def test_another_training_image_gives_other_weights(first, tmp_path):
     before, root = first
     shutil.copytree(root / "MNIST", tmp_path / "MNIST")
     path = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
@@ -216,7 +216,7 @@ def test_another_train_image_gives_other_weights(first, tmp_path):
 
 
 @pytest.mark.slow
-def test_pictures_for_the_test_have_no_part_in_size_mean_and_weights(tmp_path):
+def test_test_images_do_not_influence_size_mean_and_weights(tmp_path):
     random = np.random.default_rng(0)
     tops = [tmp_path / "one", tmp_path / "other"]
     for top in tops:
@@ -243,11 +243,11 @@ def test_pictures_for_the_test_have_no_part_in_size_mean_and_weights(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_scoring_another_split_does_not_read_the_test_split(events, finished, capsys, split):
+def test_evaluating_another_split_does_not_read_the_test_split(events, finished, capsys, split):
     assert main(["evaluate", str(finished.path), "--split", split]) == 0
     assert [event for event in events if event.endswith(" test")] == []
 
 
-def test_information_about_a_net_does_not_read_the_test_split(events, capsys):
+def test_info_does_not_read_the_test_split(events, capsys):
     assert main(["info", "data=mnist5k"]) == 0
     assert [event for event in events if event.endswith(" test")] == []

@@ -1,4 +1,4 @@
-"""TensorBoard, started for real, on a sweep of good and bad jobs and on a run that was stopped and went on."""
+"""A real TensorBoard server on a sweep with failed jobs and on a resumed run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from cnnbench.config.compose import compose
 from cnnbench.errors import Interrupted
 from cnnbench.training.run import run
 from nets import Signalled
-from processes import until
-from sweeps import FATED, Sweep
+from processes import wait_until
+from sweeps import FAULTY, Sweep
 
 STATUSES = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
-VARIED = ["+model.fate=fine,raises", "ema=0,0.9", "+model.hidden=8,16", "seed=0"]
+VARIED = ["+model.fault=fine,raises", "ema=0,0.9", "+model.hidden=8,16", "seed=0"]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    sweep = Sweep(folder, *FATED, *VARIED)
+    sweep = Sweep(folder, *FAULTY, *VARIED)
     assert sweep.wait() == 3  # some failed
     net = ["threads=1", "model=custom", "model._target_=nets.Signalled", "data=synthetic", "data.train_size=320"]
     again = [*net, "data.val_size=32", "data.test_size=32", "epochs=2", "log=full", f"runs_dir={folder / 'runs'}"]
@@ -42,8 +42,8 @@ def runs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(runs, tmp_path_factory):
-    """Where it answers."""
-    said = tmp_path_factory.mktemp("tensorboard") / "said"
+    """The address of the server."""
+    output = tmp_path_factory.mktemp("tensorboard") / "output"
     command = [
         "-m",
         "tensorboard.main",
@@ -55,48 +55,50 @@ def address(runs, tmp_path_factory):
         "127.0.0.1",
         "--load_fast=false",
     ]
-    with said.open("w") as file:
+    with output.open("w") as file:
         process = subprocess.Popen([sys.executable, *command], stdout=file, stderr=file)
     try:
-        found = until(lambda: re.search(r"http://127\.0\.0\.1:\d+/", said.read_text()), "TensorBoard answers", 60)
-        until(lambda: len(groups(found[0])) == 9, "it has read all runs", 60)
+        found = wait_until(
+            lambda: re.search(r"http://127\.0\.0\.1:\d+/", output.read_text()), "TensorBoard answers", 60
+        )
+        wait_until(lambda: len(groups(found[0])) == 9, "it has read all runs", 60)
         yield found[0]
     finally:
         process.terminate()
         process.wait()
 
 
-def asked(address: str, what: str, **question) -> dict:
+def request(address: str, what: str, **question) -> dict:
     answer = requests.post(f"{address}data/plugin/hparams/{what}", json={"experimentName": "", **question}, timeout=30)
     return answer.json()
 
 
 def groups(address: str) -> list[dict]:
-    """The rows of its table."""
+    """Returns the rows of the table of runs."""
     question = {"allowedStatuses": STATUSES, "colParams": [], "startIndex": 0, "sliceSize": 100}
-    return asked(address, "session_groups", **question).get("sessionGroups", [])
+    return request(address, "session_groups", **question).get("sessionGroups", [])
 
 
 @pytest.mark.slow
-def test_the_table_has_a_row_a_run(address, runs):
+def test_the_table_has_one_row_a_run(address, runs):
     names = {session["name"] for group in groups(address) for session in group["sessions"]}
     assert names == {str(path.parent.relative_to(runs)) for path in runs.glob("*/*/config.yaml")}
 
 
 @pytest.mark.slow
-def test_numbers_are_numeric_columns(address):
-    found = {info["name"]: info["type"] for info in asked(address, "experiment")["hparamInfos"]}
+def test_numeric_hyperparameters_are_numeric_columns(address):
+    found = {info["name"]: info["type"] for info in request(address, "experiment")["hparamInfos"]}
     numbers = {"lr", "weight_decay", "batch_size", "epochs", "seed", "ema", "label_smoothing", "image_size"}
     assert {found[name] for name in numbers} == {"DATA_TYPE_FLOAT64"}
     assert {found[name] for name in ("model", "optimizer", "init")} == {"DATA_TYPE_STRING"}
 
 
 @pytest.mark.slow
-def test_a_row_has_the_final_metrics_of_a_run_that_is_done_and_none_of_one_that_failed(address):
+def test_only_finished_runs_have_final_metrics(address):
     for group in groups(address):
         tags = {metric["name"]["tag"] for metric in group.get("metricValues", [])}
         (session,) = group["sessions"]
-        if "fate-raises" in session["name"]:
+        if "fault-raises" in session["name"]:
             assert not tags & {"test/acc", "test/loss"}
         else:
             assert {"best/val/acc", "test/acc", "test/loss"} <= tags
@@ -105,14 +107,14 @@ def test_a_row_has_the_final_metrics_of_a_run_that_is_done_and_none_of_one_that_
 
 @pytest.mark.slow
 def test_swept_keys_are_columns_of_one_type(address):
-    rows = [group["hparams"] for group in groups(address) if "fate-" in group["sessions"][0]["name"]]
-    assert {(row["model.fate"], row["model.hidden"], row["ema"]) for row in rows} == {
-        (fate, hidden, ema) for fate in ("fine", "raises") for hidden in (8, 16) for ema in (0, 0.9)
+    rows = [group["hparams"] for group in groups(address) if "fault-" in group["sessions"][0]["name"]]
+    assert {(row["model.fault"], row["model.hidden"], row["ema"]) for row in rows} == {
+        (fault, hidden, ema) for fault in ("fine", "raises") for hidden in (8, 16) for ema in (0, 0.9)
     }
 
 
 @pytest.mark.slow
-def test_there_is_no_other_run_and_no_hp_metric(address, runs):
+def test_there_are_no_other_runs_and_no_hp_metric(address, runs):
     shown = requests.get(f"{address}data/runs", timeout=30).json()
     assert len(shown) == len(list(runs.glob("*/*/config.yaml")))
     tags = requests.get(f"{address}data/plugin/scalars/tags", timeout=30).json()
@@ -120,9 +122,9 @@ def test_there_is_no_other_run_and_no_hp_metric(address, runs):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_and_went_on_has_each_epoch_once(address):
+def test_a_resumed_run_has_each_epoch_once(address):
     tags = requests.get(f"{address}data/plugin/scalars/tags", timeout=30).json()
-    (resumed,) = (name for name in tags if "fate-" not in name)
+    (resumed,) = (name for name in tags if "fault-" not in name)
     for tag in ("train/loss", "gradient_norm/conv1.weight", "activation_rms/conv1"):
         question = {"run": resumed, "tag": tag}
         points = requests.get(f"{address}data/plugin/scalars/scalars", params=question, timeout=30).json()
@@ -130,7 +132,7 @@ def test_a_run_that_was_stopped_and_went_on_has_each_epoch_once(address):
 
 
 @pytest.mark.browser
-def test_its_pages_show_the_table_the_curves_and_the_pictures(address):
+def test_tensorboards_pages_show_table_curves_and_images(address):
     browsers = pytest.importorskip("playwright.sync_api", reason="needs playwright from PyPI")
     chromium = shutil.which("chromium") or pytest.skip("needs chromium")
     with browsers.sync_playwright() as started:

@@ -1,1 +1,1 @@
-"""Steps that change a training batch, with random numbers of its own for each image."""
+"""Augmentation: steps that change a batch of training images, with separate random numbers for each image."""

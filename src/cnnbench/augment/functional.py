@@ -1,7 +1,7 @@
-"""What is done to a batch of images, each with parameters of its own: pure functions, (N, C, H, W) in, (N, C, H', W') out.
+"""Pure functions that change a batch of images, each image with its own parameters: (N, C, H, W) -> (N, C, H', W').
 
-Pixels are uint8, or float32 on the same scale 0..255. What only moves pixels keeps the type; what mixes them gives float32.
-Each is what torchvision's operator of the same name does to one image.
+Pixels are uint8, or float32 on the same scale 0..255. Functions that only move pixels keep the dtype; functions that mix
+pixels give float32. Each does to one image what torchvision's operator of the same name does.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from torch import Tensor
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """Windows of `height` × `width` whose upper left corners are (top, left), each (N,) int64."""
+    """Cuts out windows of `height` × `width` with upper left corners (top, left), each (N,) int64; keeps the dtype.
+
+    >>> images = torch.arange(32).view(2, 1, 4, 4)
+    >>> crop(images, torch.tensor([0, 2]), torch.tensor([1, 0]), 1, 2).tolist()
+    [[[[1, 2]]], [[[24, 25]]]]
+    """
     n, channels, rows, columns = images.shape
     planes = torch.arange(n * channels, device=images.device).view(n, channels, 1) * (rows * columns)
     lines = (top.view(n, 1, 1) + torch.arange(height, device=images.device)) * columns + left.view(n, 1, 1)
-    # A window's line is `width` neighbours in memory: five times as fast as to gather pixels.
+    # A row of a window is `width` neighbours in memory; to copy rows is five times as fast as to gather pixels.
     return (
         images.reshape(-1)
         .unfold(0, width, 1)
@@ -26,12 +31,20 @@ def crop(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> 
 
 
 def pad(images: Tensor, pixels: int) -> Tensor:
-    """Black around each image: `pixels` more on every side."""
+    """Adds `pixels` black pixels on every side of each image; keeps the dtype.
+
+    >>> pad(torch.ones(1, 1, 1, 1), 1)[0, 0].tolist()
+    [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
     return F.pad(images, (pixels,) * 4)
 
 
 def center_crop(images: Tensor, side: int) -> Tensor:
-    """The middle `side` × `side` pixels; a smaller image is set on black."""
+    """Cuts out the middle `side` × `side` pixels; pads a smaller image with black; keeps the dtype.
+
+    >>> center_crop(torch.arange(16).view(1, 1, 4, 4), 2)[0, 0].tolist()
+    [[5, 6], [9, 10]]
+    """
     height, width = images.shape[-2:]
     top, left = _middle(height, side), _middle(width, side)
     images = F.pad(images, (max(-left, 0), max(side - width + left, 0), max(-top, 0), max(side - height + top, 0)))
@@ -39,28 +52,35 @@ def center_crop(images: Tensor, side: int) -> Tensor:
 
 
 def _middle(have: int, wanted: int) -> int:
-    """Where the middle begins: half a pixel is rounded to even where it is cut off, and down where it is added."""
+    """First pixel of the middle, negative if pixels are added; half a pixel is rounded to even if cut off, down if added."""
     return round((have - wanted) / 2.0) if have >= wanted else -((wanted - have) // 2)
 
 
 def flip(images: Tensor, which: Tensor, dimension: int) -> Tensor:
-    """Mirrors the images of which `which`, (N,) bool, says so: left to right (dimension -1), upside down (-2)."""
+    """Mirrors the images for which `which`, (N,) bool, is true: left to right (dimension -1) or upside down (-2).
+
+    >>> flip(torch.tensor([[[[1, 2]]], [[[3, 4]]]]), torch.tensor([True, False]), -1).tolist()
+    [[[[2, 1]]], [[[3, 4]]]]
+    """
     both = torch.cat([images, images.flip(dimension)])
     return both.index_select(0, torch.arange(len(images), device=images.device) + len(images) * which)
 
 
 def rotate(images: Tensor, degrees: Tensor, interpolation: str = "bilinear") -> Tensor:
-    """Turns each about its middle, counter-clockwise, by `degrees`, (N,) float; what comes in from outside is black.
+    """Rotates each image about its middle, counter-clockwise; pixels from outside the image are black.
 
     Args:
-        images: uint8 or float32.
-        degrees: of each.
-        interpolation: `bilinear` gives float32, `nearest` keeps the type.
+        images: (N, C, H, W), uint8 or float32.
+        degrees: the angle of each image, (N,) float.
+        interpolation: `bilinear` gives float32, `nearest` keeps the dtype.
+
+    >>> rotate(torch.tensor([[[[1, 2], [3, 4]]]]), torch.tensor([90.0]), "nearest")[0, 0].tolist()
+    [[2.0, 4.0], [1.0, 3.0]]
     """
     height, width = images.shape[-2:]
     angle = torch.deg2rad(degrees.to(torch.float32))
     cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
-    # A pixel of the result comes from where the opposite turn takes it; grid_sample counts in half widths and half heights.
+    # An output pixel comes from the position to which the opposite rotation moves it; grid_sample counts in half widths, half heights.
     turn = torch.stack([cos, -sin * height / width, zero, sin * width / height, cos, zero], dim=1).view(-1, 2, 3)
     grid = F.affine_grid(turn, list(images.shape), align_corners=False)
     turned = F.grid_sample(images.float(), grid, interpolation, "zeros", align_corners=False)
@@ -70,7 +90,12 @@ def rotate(images: Tensor, degrees: Tensor, interpolation: str = "bilinear") -> 
 def resized_crop(
     images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, side: int | tuple[int, int]
 ) -> Tensor:
-    """Boxes of each image, (N,) int64 each, scaled to `side`: bilinear, antialiased where they shrink; float32."""
+    """Scales a box of each image, (N,) int64 each, to `side`: bilinear, antialiased if it shrinks; gives float32.
+
+    >>> images, zero, two = torch.tensor([[[[0, 4], [8, 12]]]]), torch.tensor([0]), torch.tensor([2])
+    >>> resized_crop(images, zero, zero, two, two, 1).tolist()
+    [[[[6.0]]]]
+    """
     rows, columns = (side, side) if isinstance(side, int) else side
     one = torch.ones_like(top, dtype=torch.float32)
     vertical = _weights(images.shape[-2], top, height, rows, 0 * one, height / rows)
@@ -79,7 +104,12 @@ def resized_crop(
 
 
 def scaled_crop(images: Tensor, scaled: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
-    """Square images scaled to `scaled`, (N,) int64, pixels a side, then their windows of `side` × `side` at (top, left); float32."""
+    """Scales square images to `scaled` pixels a side, (N,) int64, then cuts out `side` × `side` at (top, left); gives float32.
+
+    >>> images, zero = torch.tensor([[[[0, 4], [8, 12]]]]), torch.tensor([0])
+    >>> scaled_crop(images, torch.tensor([4]), zero, zero, 1).tolist()
+    [[[[0.0]]]]
+    """
     extent = images.shape[-1]
     zero, whole = torch.zeros_like(top), torch.full_like(top, extent)
     vertical = _weights(extent, zero, whole, side, top.float(), extent / scaled)
@@ -88,7 +118,12 @@ def scaled_crop(images: Tensor, scaled: Tensor, top: Tensor, left: Tensor, side:
 
 
 def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, value: Tensor) -> Tensor:
-    """Boxes of each image, (N,) int64 each, filled with `value`, (C,) on the scale of the pixels; a box may be empty."""
+    """Fills a box of each image, (N,) int64 each, with `value`, (C,), on the pixels' scale; a box may be empty.
+
+    >>> zero, one = torch.tensor([0]), torch.tensor([1])
+    >>> erase(torch.tensor([[[[1, 2]]]]), zero, one, one, one, torch.tensor([9])).tolist()
+    [[[[1, 9]]]]
+    """
     y = torch.arange(images.shape[-2], device=images.device)
     x = torch.arange(images.shape[-1], device=images.device)
     rows = (y >= top.view(-1, 1)) & (y < (top + height).view(-1, 1))
@@ -98,19 +133,31 @@ def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tens
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Pixels times `factor`, (N,) float, clipped to 0..255; float32."""
+    """Multiplies the pixels by `factor`, (N,) float, and clips them to 0..255; gives float32.
+
+    >>> adjust_brightness(torch.tensor([[[[100, 200]]]]), torch.tensor([1.5])).tolist()
+    [[[[150.0, 255.0]]]]
+    """
     return (images * factor.to(torch.float32).view(-1, 1, 1, 1)).clamp_(0, 255)
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Each image's distance from the mean of its grey values, times `factor`, (N,) float, clipped to 0..255; float32."""
+    """Multiplies each pixel's distance from the image's mean grey by `factor`, (N,) float; clips to 0..255; gives float32.
+
+    >>> adjust_contrast(torch.tensor([[[[100.0, 200.0]]]]), torch.tensor([0.5])).tolist()
+    [[[[125.0, 175.0]]]]
+    """
     images = images.float()
     middle = grey(images).mean(dim=(1, 2, 3), keepdim=True)
     return torch.lerp(middle, images, factor.to(torch.float32).view(-1, 1, 1, 1)).clamp_(0, 255)
 
 
 def grey(images: Tensor) -> Tensor:
-    """(N, 1, H, W): luma as ITU-R 601 weighs red, green and blue; other images' mean over channels."""
+    """Grey values (N, 1, H, W), float32: luma of ITU-R 601 for three channels, else the mean over the channels.
+
+    >>> grey(torch.tensor([[[[10000]], [[0]], [[0]]]])).tolist()
+    [[[[2989.0]]]]
+    """
     if images.shape[1] != 3:
         return images.mean(dim=1, keepdim=True, dtype=torch.float32)
     red, green, blue = images.unbind(dim=1)
@@ -118,10 +165,10 @@ def grey(images: Tensor) -> Tensor:
 
 
 def _weights(extent: int, low: Tensor, length: Tensor, out: int, shift: Tensor, scale: Tensor) -> Tensor:
-    """(N, out, extent): how much each of `extent` input pixels counts for each of `out` output pixels, along one axis.
+    """Weights (N, out, extent) of each of `extent` input pixels in each of `out` output pixels, along one axis.
 
-    Output pixel i lies at `low + (i + shift + 0.5) * scale` in the input. Weights fall off linearly over one input pixel, or
-    over `scale` of them where that is more (antialiasing); inputs outside [low, low + length) do not count.
+    The centre of output pixel i is at `low + (i + shift + 0.5) * scale` in the input. Weights fall off linearly over one input
+    pixel, or over `scale` pixels if that is more (antialiasing). Pixels outside [low, low + length) have no weight.
     """
     device = low.device
     low, length, shift, scale = (value.to(torch.float32).view(-1, 1, 1) for value in (low, length, shift, scale))
@@ -133,5 +180,5 @@ def _weights(extent: int, low: Tensor, length: Tensor, out: int, shift: Tensor, 
 
 
 def _apply(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
-    """Resamples rows and columns: (N, C, H, W), (N, H', H), (N, W', W) -> (N, C, H', W') float32."""
+    """Resamples rows and columns by their weights: (N, C, H, W), (N, H', H), (N, W', W) -> (N, C, H', W'), float32."""
     return vertical.unsqueeze(1) @ (images.float() @ horizontal.transpose(1, 2).unsqueeze(1))

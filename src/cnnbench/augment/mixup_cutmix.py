@@ -1,4 +1,4 @@
-"""MixUp and CutMix: every image of a batch is blended with, or has a box of, the one before it, and the labels alike."""
+"""MixUp and CutMix: each image of a batch is blended with the image before it, or gets a box of it; the labels likewise."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 
-class Mixing:
+class MixUpCutMix:
     """torchvision's MixUp (Zhang et al. 2018, arXiv:1710.09412) and CutMix (Yun et al. 2019, arXiv:1905.04899).
 
-    What a batch is mixed by is a function of (seed, epoch, batch).
+    The mixing of a batch is a function of (seed, epoch, batch).
 
     Args:
-        mixup, cutmix: the share of the image itself is drawn from Beta(a, a), once a batch; 0: never. With both, one of
-            the two is drawn for each batch.
-        num_classes: of the labels.
+        mixup, cutmix: the a of Beta(a, a), from which the share of the image itself is drawn, once a batch; 0: off. If
+            both are above 0, one of the two is drawn for each batch.
+        num_classes: number of classes of the labels.
     """
 
     def __init__(self, mixup: float, cutmix: float, num_classes: int) -> None:
@@ -25,17 +25,19 @@ class Mixing:
         self._mix = v2.RandomChoice(kinds)
 
     def __call__(self, images: Tensor, labels: Tensor, seed: int, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
-        """Mixes images (n + 1, C, H, W) with labels (n + 1,): each but the first, with the one before it.
+        """Mixes images (n + 1, C, H, W) with labels (n + 1,): each except the first with the one before it.
 
         Returns:
             images (n, C, H, W), and the shares of the classes (n, num_classes).
         """
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(_one_seed(seed, epoch, batch))  # not the GPU's, which dropout needs
+            torch.default_generator.manual_seed(
+                _combined_seed(seed, epoch, batch)
+            )  # not the GPU's, which dropout needs
             images, shares = self._mix(images, labels)
         return images[1:], shares[1:]
 
 
-def _one_seed(*parts: int) -> int:
-    """One seed for PyTorch's generator out of several numbers."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
+def _combined_seed(*numbers: int) -> int:
+    """Combines several numbers into one seed for PyTorch's generator."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1

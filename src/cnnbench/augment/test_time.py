@@ -1,10 +1,11 @@
-"""Tests at several scales and mirrored: a net whose answer is the mean of its answers to several views of an image.
+"""Test-time augmentation: averages a net's predictions over several scales of an image and their mirror images.
 
 Simonyan, Zisserman 2015, sections 3.2 and 4.2: images are scaled to several sizes, softmax outputs of all views are averaged.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -19,67 +20,62 @@ SYNTAX = "--tta takes scales=S,S,... (pixels a side) and flips, as in --tta scal
 
 
 @dataclass(frozen=True)
-class Views:
-    """Which views of an image there are: `scales`, pixels a side, none for the image as it is; each also mirrored if `flips`."""
+class TestTimeViews:
+    """The views of an image: `scales` in pixels a side, none for the image itself; each also mirrored if `flips`."""
 
     scales: tuple[int, ...] = ()
     flips: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> Views:
-        """`scales=28,32,36,flips`, or either of the two.
+    def parse(cls, text: str) -> TestTimeViews:
+        """Parses `scales=28,32,36,flips`, or one of its two parts.
 
         Raises:
-            ConfigError: it says something else.
+            ConfigError: the text has another form, or a scale above 4096 pixels.
         """
         words = [word.strip() for word in text.split(",")]
-        flips = "flips" in words
         numbers = [word for word in words if word != "flips"]
-        if numbers and not numbers[0].startswith("scales="):
+        if numbers and not re.fullmatch("scales=0*[1-9][0-9]*(,0*[1-9][0-9]*)*", ",".join(numbers)):
             raise ConfigError(f"--tta {text}: {SYNTAX}")
-        numbers[:1] = [number.removeprefix("scales=") for number in numbers[:1]]
-        if not all(number.isascii() and number.isdigit() and int(number) for number in numbers) or not (
-            flips or numbers
-        ):
-            raise ConfigError(f"--tta {text}: {SYNTAX}")
-        if any(int(number) > LARGEST for number in numbers):
+        scales = dict.fromkeys(int(number.removeprefix("scales=")) for number in numbers)
+        if any(scale > LARGEST for scale in scales):
             raise ConfigError(f"--tta {text}: scales are pixels a side, at most {LARGEST}")
-        return cls(tuple(dict.fromkeys(map(int, numbers))), flips)
+        return cls(tuple(scales), "flips" in words)
 
     def source_side(self, native: int, image_size: int) -> int:
-        """Pixels a side of the images that the views are made from.
+        """Pixels a side of the images from which the views are made.
 
-        The set's own size, so that no view depends on which others there are, unless that is needlessly large; images as
-        the net takes them, where these are all the views.
+        The net's image size if that is the only scale. Else the data set's size, so that no view depends on the other
+        views, but at most twice the net's image size or the largest scale.
         """
         if set(self.scales) <= {image_size}:
             return image_size
         return min(native, max(2 * image_size, *self.scales))
 
     def of(self, images: Tensor, image_size: int) -> list[Tensor]:
-        """Normalised images (N, C, S, S) -> views (N, C, image_size, image_size).
+        """Makes the views of normalized images (N, C, S, S): one (N, C, image_size, image_size) for each scale and flip.
 
-        An image scaled to more than `image_size` is cut to its middle, one scaled to less is set on the data's mean colour.
+        A scale above `image_size` is cropped to its middle; a smaller one is padded with the data's mean colour.
         """
-        views = [center_crop(scaled(images, scale), image_size) for scale in self.scales or (image_size,)]
+        views = [center_crop(resize(images, scale), image_size) for scale in self.scales or (image_size,)]
         return views + [view.flip(-1) for view in views] * self.flips
 
 
-def scaled(images: Tensor, side: int) -> Tensor:
-    """(N, C, S, S) float -> (N, C, side, side), bilinear, antialiased."""
+def resize(images: Tensor, side: int) -> Tensor:
+    """Scales images (N, C, S, S), float, to (N, C, side, side): bilinear, antialiased."""
     if images.shape[-1] == side:
         return images
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
-class Averaged(nn.Module):
-    """Normalised images (N, C, S, S) -> the logarithm of the mean of `net`'s probabilities over the views: (N, num_classes)."""
+class TestTimeEnsemble(nn.Module):
+    """Normalized images (N, C, S, S) -> log of the mean of `net`'s probabilities over the views: (N, num_classes), float32."""
 
-    def __init__(self, net: nn.Module, views: Views, image_size: int) -> None:
+    def __init__(self, net: nn.Module, views: TestTimeViews, image_size: int) -> None:
         super().__init__()
         self.net, self.views, self.image_size = net, views, image_size
 
     def forward(self, images: Tensor) -> Tensor:
-        """One view after the other."""
-        answers = [self.net(view).float().log_softmax(1) for view in self.views.of(images, self.image_size)]
-        return torch.stack(answers).logsumexp(0) - torch.tensor(float(len(answers))).log()
+        """Runs the net on one view after the other and averages."""
+        log_probabilities = [self.net(view).float().log_softmax(1) for view in self.views.of(images, self.image_size)]
+        return torch.stack(log_probabilities).logsumexp(0) - torch.tensor(float(len(log_probabilities))).log()

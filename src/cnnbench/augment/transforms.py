@@ -1,4 +1,4 @@
-"""Steps of an augmentation that turn the image, or change its values."""
+"""Augmentation steps that mirror or rotate the image, or change its values."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from cnnbench.augment import functional as geometry
+from cnnbench.augment import functional
 from cnnbench.augment.crops import random_boxes
-from cnnbench.augment.step import Draws, Step, check, check_range
+from cnnbench.augment.step import Draws, Step
+from cnnbench.checks import require_choice, require_number, require_range
 
 
 class RandomHorizontalFlip(Step):
-    """Left to right, with probability `p`."""
+    """Mirrors the image left to right, with probability `p`."""
 
     dimension = -1
 
     def __init__(self, p: float = 0.5) -> None:
-        check("p", p, float, at_least=0, at_most=1)
+        require_number("p", p, at_least=0, at_most=1)
         self.p = p
 
     def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
-        """Which."""
+        """Draws which images are mirrored, bool."""
         return (random.random(n) < self.p,)
 
     def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Keeps the type."""
-        (which,) = draws
-        return geometry.flip(images, which, self.dimension)
+        """Mirrors the images; keeps their dtype."""
+        (is_mirrored,) = draws
+        return functional.flip(images, is_mirrored, self.dimension)
 
 
 class RandomVerticalFlip(RandomHorizontalFlip):
-    """Upside down, with probability `p`."""
+    """Mirrors the image upside down, with probability `p`."""
 
     dimension = -2
 
 
 class RandomRotation(Step):
-    """About the middle; black comes in from outside.
+    """Rotates the image about its middle; pixels from outside the image are black.
 
     Args:
-        degrees: a number d, for -d to d, or a range [a, b], counter-clockwise.
-        angles: in place of a range, a list of which each image gets one.
+        degrees: a number d, for angles from -d to d, or a range [a, b]; counter-clockwise.
+        angles: instead of a range, a list from which each image gets one angle.
         interpolation: bilinear or nearest.
     """
 
@@ -55,40 +56,40 @@ class RandomRotation(Step):
         interpolation: str = "bilinear",
     ) -> None:
         if (degrees is None) == (angles is None):
-            raise ValueError("either degrees, a number or a range, or angles, a list; the other one is null")
-        if interpolation not in ("bilinear", "nearest"):
-            raise ValueError(f"interpolation={interpolation}: expected bilinear or nearest")
-        span = [-abs(degrees), abs(degrees)] if isinstance(degrees, int | float) else degrees
-        if isinstance(degrees, bool) or span is not None:
-            check_range("degrees", degrees if isinstance(degrees, bool) else span)
-        if angles is not None:
+            raise ValueError("type either degrees, a number or a range, or angles, a list; set the other one to null")
+        require_choice("interpolation", interpolation, ("bilinear", "nearest"))
+        if angles is None:
+            is_number = isinstance(degrees, int | float) and not isinstance(degrees, bool)
+            degrees = [-abs(degrees), abs(degrees)] if is_number else degrees  # type: ignore[arg-type]
+            require_range("degrees", degrees)
+        else:
             if not isinstance(angles, Sequence) or isinstance(angles, str) or not angles:
                 raise ValueError(f"angles={angles}: expected a list of numbers, as in [30,90,180]")
             for angle in angles:
-                check("angles", angle, float)
-        self.span, self.angles, self.interpolation = span, angles, interpolation
+                require_number("angles", angle)
+        self.span, self.angles, self.interpolation = degrees, angles, interpolation
 
     def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
-        """Degrees."""
+        """Draws angles in degrees."""
         if self.angles is not None:
             return (random.choice(np.asarray(self.angles, dtype=float), n),)
-        assert self.span is not None
-        return (random.uniform(self.span[0], self.span[1], n),)
+        low, high = self.span  # type: ignore[misc]
+        return (random.uniform(low, high, n),)
 
     def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Float32 where bilinear."""
+        """Rotates the images; bilinear gives float32, nearest keeps the dtype."""
         (degrees,) = draws
-        return geometry.rotate(images, degrees, self.interpolation)
+        return functional.rotate(images, degrees, self.interpolation)
 
 
 class RandomErasing(Step):
-    """With probability `p` a box is painted over: Zhong et al. 2017.
+    """Fills a random box of the image, with probability `p`: Zhong et al. 2017.
 
     Args:
-        p: of an image.
+        p: probability that an image is changed.
         scale: [least, most] share of the image's area.
-        ratio: [least, most] width over height, log-uniform.
-        mean: the colour, one a channel in 0..1: the data's mean, which is 0 to the net.
+        ratio: [least, most] width / height, log-uniform.
+        mean: the colour, one number for each channel in 0..1: the data's mean, which the net sees as 0.
     """
 
     def __init__(
@@ -99,46 +100,46 @@ class RandomErasing(Step):
         *,
         mean: Sequence[float],
     ) -> None:
-        check("p", p, float, at_least=0, at_most=1)
-        check_range("scale", scale, above=0, at_most=1)
-        check_range("ratio", ratio, above=0)
+        require_number("p", p, at_least=0, at_most=1)
+        require_range("scale", scale, above=0, at_most=1)
+        require_range("ratio", ratio, above=0)
         self.p, self.scale, self.ratio = p, scale, ratio
         self.value = torch.tensor(mean).mul(255).round().clamp(0, 255)
 
     def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
-        """Boxes; an empty one where there is none, or where ten did not fit."""
+        """Draws boxes (top, left, height, width); an empty box if the image stays as it is, or if ten draws do not fit."""
         h, w, fits = random_boxes(random, n, height, width, self.scale, self.ratio, smaller=True)
         fits &= random.random(n) < self.p
         h, w = np.where(fits, h, 0), np.where(fits, w, 0)
         return random.integers(0, height - h + 1), random.integers(0, width - w + 1), h, w
 
     def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Keeps the type."""
+        """Fills the boxes; keeps the dtype."""
         top, left, height, width = draws
-        return geometry.erase(images, top, left, height, width, self.value.to(images.device))
+        return functional.erase(images, top, left, height, width, self.value.to(images.device))
 
 
 class RandomBrightness(Step):
-    """Pixels times a factor from 1 - `amount` to 1 + `amount`."""
+    """Multiplies all pixels by a random factor from 1 - `amount` to 1 + `amount`."""
 
     def __init__(self, amount: float = 0.2) -> None:
-        check("amount", amount, float, at_least=0)
+        require_number("amount", amount, at_least=0)
         self.amount = amount
 
     def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
-        """Factors, uniform."""
+        """Draws factors, uniform, at least 0."""
         return (random.uniform(max(0.0, 1 - self.amount), 1 + self.amount, n),)
 
     def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Float32."""
+        """Changes the brightness; gives float32."""
         (factor,) = draws
-        return geometry.adjust_brightness(images, factor)
+        return functional.adjust_brightness(images, factor)
 
 
 class RandomContrast(RandomBrightness):
-    """Distances from the image's mean grey times a factor from 1 - `amount` to 1 + `amount`."""
+    """Multiplies each pixel's distance from the image's mean grey value by a random factor from 1 - `amount` to 1 + `amount`."""
 
     def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Float32."""
+        """Changes the contrast; gives float32."""
         (factor,) = draws
-        return geometry.adjust_contrast(images, factor)
+        return functional.adjust_contrast(images, factor)

@@ -1,4 +1,4 @@
-"""`python -m cnnbench features RUN_DIR IMAGE`: what a trained net's layer makes of a picture, and its first filters."""
+"""`python -m cnnbench features RUN_DIR IMAGE`: draws a layer's feature maps of an image, and the first layer's filters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.cli.figures import save_figure
 from cnnbench.cli.parser import Parser
 from cnnbench.data.image_files import read_image
 from cnnbench.errors import ConfigError
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor, nn
 
-MOST = 64  # maps and filters drawn
+MOST = 64  # maps and filters that are drawn
 
 
 def main(arguments: list[str]) -> None:
-    """Draws a layer's feature maps of a picture beside the picture and the filters of the first convolution."""
+    """Draws a layer's feature maps of an image next to the image and the filters of the first convolution."""
     options = _parse(arguments)
-    warnings.simplefilter("ignore")  # what a picture's decoder stumbles on and gets over
+    warnings.simplefilter("ignore")  # of image decoders about small defects in a file
     RunDir.open(options.run_dir)
     if not options.image.is_file():
         raise ConfigError(f"{options.image}: no such picture")
@@ -39,18 +40,15 @@ def main(arguments: list[str]) -> None:
     picture = read_image(options.image, facts["channels"], options.invert, facts["fit"])
     maps = feature_maps(net, layer, to_input(picture, facts))
     kernels = net.get_parameter(f"{first}.weight").detach() if first else None
-    figure = draw(picture, maps, layer, kernels, first or "")
+    figure = draw_features(picture, maps, layer, kernels, first or "")
     out = options.out or Path(f"features_{layer}.png")
-    try:
-        figure.savefig(out, dpi=150)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error}); type a name that ends in .png") from error
+    save_figure(figure, "--out", out, dpi=150)
     shape = "×".join(map(str, maps.shape))
     print(f"{out}: {layer} gives {shape}, from {maps.min().item():.3g} to {maps.max().item():.3g}")
 
 
 def first_convolution(net: nn.Module) -> str | None:
-    """The name of the first layer with kernels (K, C, F, F), if there is one."""
+    """The name of the first layer with kernels (K, C, F, F); None if the net has none."""
     for name, module in net.named_modules():
         weight = getattr(module, "weight", None)
         if name and weight is not None and weight.ndim == 4:
@@ -59,7 +57,11 @@ def first_convolution(net: nn.Module) -> str | None:
 
 
 def feature_maps(net: nn.Module, layer: str, image: Tensor) -> Tensor:
-    """(C, H, W) -> what `layer` makes of the image: (K, H', W'), or (K) for a layer of single numbers."""
+    """The output of `layer` for an image (C, H, W): (K, H', W'), or (K) for a layer without maps; float32.
+
+    Raises:
+        ConfigError: there is no such layer, it does not run in evaluation, or its output is no tensor.
+    """
     import torch
 
     from cnnbench.models.feature_extraction import extract
@@ -68,14 +70,16 @@ def feature_maps(net: nn.Module, layer: str, image: Tensor) -> Tensor:
         with torch.no_grad():
             output = extract(net, layer)(image[None])[layer]
     except ValueError as error:
-        raise ConfigError(f"--layer: {error}; `python -m cnnbench info` lists the layers that are run") from error
+        raise ConfigError(f"--layer: {error}; `python -m cnnbench info` lists the layers that run") from error
     if not isinstance(output, torch.Tensor):
-        raise ConfigError(f"--layer {layer}: gives a {type(output).__name__}, not maps; name a layer inside of it")
+        raise ConfigError(
+            f"--layer {layer}: its output is a {type(output).__name__}, not a tensor; name a layer inside of it"
+        )
     return output[0].float()
 
 
-def draw(picture: Image.Image, maps: Tensor, layer: str, kernels: Tensor | None, filters_of: str) -> Figure:
-    """Left the picture above the filters, right the maps, each from its least to its largest value."""
+def draw_features(picture: Image.Image, maps: Tensor, layer: str, kernels: Tensor | None, filters_of: str) -> Figure:
+    """Draws the image and the filters on the left, the maps on the right; each map from its smallest to its largest value."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 6.5), layout="constrained")
@@ -84,7 +88,7 @@ def draw(picture: Image.Image, maps: Tensor, layer: str, kernels: Tensor | None,
     top, bottom = left.subfigures(2, 1)
     axes = top.subplots()
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-    axes.set_title("the picture", fontsize=10)
+    axes.set_title("input image", fontsize=10)
     axes.axis("off")
     if kernels is not None:
         bottom.suptitle(f"filters of {filters_of}, {'×'.join(map(str, kernels.shape))}", fontsize=10)
@@ -115,26 +119,28 @@ def _grid(figure: Any, pictures: list[Tensor]) -> None:
 
 
 def _as_picture(kernel: Tensor) -> Tensor:
-    """(3, F, F) -> (F, F, 3) in 0..1, grey being the middle between least and largest."""
-    reach = kernel.abs().max().clamp(min=1e-12)
-    return (kernel / (2 * reach) + 0.5).permute(1, 2, 0)
+    """A kernel (3, F, F) as colours (F, F, 3) in 0..1; 0 becomes the middle grey."""
+    largest = kernel.abs().max().clamp(min=1e-12)
+    return (kernel / (2 * largest) + 0.5).permute(1, 2, 0)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(
-        "features", "Draws what a layer of a trained net makes of a picture, and the first layer's filters."
+        "features", "Draws the feature maps of a layer of a trained net for an image, and the first layer's filters."
     )
     parser.add_argument(
-        "run_dir", type=Path, metavar="RUN_DIR", help="a folder that holds config.yaml and checkpoints/best.ckpt"
+        "run_dir", type=Path, metavar="RUN_DIR", help="a run directory: config.yaml and checkpoints/best.ckpt"
     )
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture file")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="an image file")
     parser.add_argument(
         "--layer",
         metavar="NAME",
-        help="as `info` lists them, or a block such as stage2.0; default: the first convolution",
+        help="a layer from `info`, or a block such as stage2.0; default: the first convolution",
     )
     parser.add_argument("--out", type=Path, metavar="OUT.png", help="default: features_NAME.png")
-    parser.add_argument("--invert", action="store_true", help="for dark on light, where the net learned light on dark")
+    parser.add_argument(
+        "--invert", action="store_true", help="invert grey values: for dark digits and a net trained on MNIST"
+    )
     parser.add_trust()
     options = parser.parse_args(arguments)
     parser.check_picture("--out", options.out)

@@ -1,4 +1,4 @@
-"""`python -m cnnbench fetch SET ...`: brings data sets here, checks what is here already, and mends it."""
+"""`python -m cnnbench fetch SET ...`: downloads data sets, verifies their files and replaces corrupt ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnbench.errors import ConfigError, DataError
 
 
 def main(arguments: list[str]) -> None:
-    """Fetches or checks each set, one after the other; one that fails does not keep the others from coming."""
+    """Downloads or verifies each set; an error in one set is reported after the others are done."""
     parser = Parser("fetch", "Downloads data sets, checks those that are there, and replaces files that are corrupt.")
     parser.add_argument(
         "sets", nargs="+", metavar="SET", help="as in data=SET; `python -m cnnbench list data` names them"
@@ -19,11 +19,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--root", type=Path, help="the folder for them, as data.root; default: $CNNBENCH_DATA or a per-user cache"
     )
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours besides")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours, added to cnnbench's")
     options = parser.parse_args(arguments)
     configs = {
-        name: _config(name, options.config_dir) for name in options.sets
-    }  # a misspelt name is told before anything comes
+        name: _compose(name, options.config_dir) for name in options.sets
+    }  # finds misspelt names before downloading
     failures = []
     for name, config in configs.items():
         try:
@@ -35,7 +35,11 @@ def main(arguments: list[str]) -> None:
 
 
 def fetch_set(name: str, config: Config, root: Path | None) -> None:
-    """Brings one set, and says what it is and where it lies."""
+    """Downloads or repairs one set, and prints its size, folder, origin and licence.
+
+    Raises:
+        DataError: a file cannot be downloaded, or is still wrong afterwards.
+    """
     from cnnbench.config.instantiate import locate
     from cnnbench.training.factories import build_data
 
@@ -44,13 +48,13 @@ def fetch_set(name: str, config: Config, root: Path | None) -> None:
         return
     keys = config.data.model_copy(update={"root": str(root)}) if root else config.data
     data = build_data(config.model_copy(update={"data": keys}))
-    data.mend()
+    data.repair_files()
     data.prepare_data()
     print(f"{name}: {data.count('train'):,} + {data.count('test'):,} images in {data.folder}")
     print(f"    {data.origin}; licence: {data.licence}")
 
 
-def _config(name: str, config_dir: Path | None) -> Config:
+def _compose(name: str, config_dir: Path | None) -> Config:
     if "=" in name:
         raise ConfigError(f"{name}: fetch takes the names of sets, as in fetch {name.partition('=')[2] or 'cifar10'}")
     return compose([f"data={name}"], config_dir)

@@ -1,4 +1,4 @@
-"""`python -m cnnbench info [key=value ...]`: a net's arithmetic, layer by layer, before it is trained; no data is read."""
+"""`python -m cnnbench info [key=value ...]`: a net's arithmetic layer by layer, before training; reads no data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,70 +16,57 @@ from cnnbench.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
-    from cnnbench.complexity.layers import Account
+    from cnnbench.complexity.layers import ModelSummary
     from cnnbench.config.schema import Config
     from cnnbench.data.datamodule import ImageData
 
-LAYER_KEYS = (
-    *("name", "type", "output", "params", "macs", "book_flops", "activations"),
-    *("receptive_field", "stride"),
-)
-LAYER_HEADS = (
-    *("layer", "type", "output", "parameters", "MACs", "book FLOPs", "activations"),
-    *("receptive field", "stride"),
-)
-NET_KEYS = (
-    "model",
-    "image",
-    "weight_layers",
-    "params",
-    "macs",
-    "book_flops",
-    "activations",
-    "receptive_field",
-    "memory_bytes",
-)
-NET_HEADS = (
-    "model",
-    "image",
-    "weight layers",
-    "parameters",
-    "MACs",
-    "book FLOPs",
-    "activations",
-    "receptive field",
-    "memory",
-)
-PARAMETER_KEYS = ("name", "shape", "numbers", "init")
-PARAMETER_HEADS = ("parameter", "shape", "numbers", "drawn from")
+# key in --json and --csv -> column head in the table
+COUNTS = {"params": "parameters", "macs": "MACs", "book_flops": "book FLOPs", "activations": "activations"}
+LAYER_COLUMNS = {
+    "name": "layer",
+    "type": "type",
+    "output": "output",
+    **COUNTS,
+    "receptive_field": "receptive field",
+    "stride": "stride",
+}
+NET_COLUMNS = {
+    "model": "model",
+    "image": "image",
+    "weight_layers": "weight layers",
+    **COUNTS,
+    "receptive_field": "receptive field",
+    "memory_bytes": "memory",
+}
+PARAMETER_COLUMNS = {"name": "parameter", "shape": "shape", "numbers": "numbers", "init": "drawn from"}
 
 
 def main(arguments: list[str]) -> None:
-    """Prints one net's layers, or every net's totals."""
+    """Prints the layers of one net, or the totals of all nets."""
     options = _parse(arguments)
     if options.all:
-        _compare(options)
+        _print_all_nets(options)
     else:
-        _tell(options)
+        _print_net(options)
 
 
-def _tell(options: argparse.Namespace) -> None:
+def _print_net(options: argparse.Namespace) -> None:
     from cnnbench.config.compose import compose
 
     facts = describe(compose(options.overrides, options.config_dir))
-    failure = facts["failure"]
+    failure = facts.pop("failure")
     if options.json and not failure:
-        print(json.dumps({"schema": 1, **{key: value for key, value in facts.items() if key != "failure"}}, indent=2))
+        print(json.dumps({"schema": 1, **facts}, indent=2))
     elif options.csv and not failure:
-        _write_csv(*(PARAMETER_KEYS, facts["parameters"]) if options.params else (LAYER_KEYS, facts["layers"]))
+        _write_csv(*(PARAMETER_COLUMNS, facts["parameters"]) if options.params else (LAYER_COLUMNS, facts["layers"]))
     else:
-        print("\n".join(_text(facts, options.params)))
+        print("\n".join(_net_as_text(facts, options.params, bool(failure))))
     if failure:
         sys.stdout.flush()
         raise ConfigError(failure)
 
 
-def _compare(options: argparse.Namespace) -> None:
+def _print_all_nets(options: argparse.Namespace) -> None:
     from cnnbench.config.compose import compose, groups
 
     if any(override.startswith("model=") for override in options.overrides):
@@ -87,38 +74,40 @@ def _compare(options: argparse.Namespace) -> None:
     rows, reasons = [], []
     names = [name for name in groups(options.config_dir)["model"] if name != "custom"]
     for number, name in enumerate(names, start=1):
-        _progress(f"{name} ({number} of {len(names)})")
+        _show_progress(f"{name} ({number} of {len(names)})")
         try:
             facts = describe(compose([*options.overrides, f"model={name}"], options.config_dir))
             if facts["failure"]:
                 raise ConfigError(facts["failure"])
-            rows.append({"model": name, **_summary(facts)})
+            rows.append({"model": name, **_net_row(facts)})
         except ConfigError as error:
             reasons.append(f"{name}: {error}")
-    _progress("")
+    _show_progress("")
     if not rows:
         raise ConfigError(reasons[0].partition(": ")[2])
     if options.json:
         print(json.dumps({"schema": 1, "nets": rows, "left_out": reasons}, indent=2))
     elif options.csv:
-        _write_csv(NET_KEYS, rows)
+        _write_csv(NET_COLUMNS, rows)
     else:
-        table = [[_cell(key, row[key]) for key in NET_KEYS] for row in rows]
-        print("\n".join([*columns(NET_HEADS, table, left=2), "", *reasons]).rstrip())
+        table = [[_cell(key, row[key]) for key in NET_COLUMNS] for row in rows]
+        print("\n".join([*columns(NET_COLUMNS.values(), table, left=2), "", *reasons]).rstrip())
 
 
 def describe(config: Config) -> dict[str, Any]:
-    """The facts of the net that a config names, for images of its data set; nothing is read or trained.
+    """The facts of a config's net on images of its data set, with the keys of `--json`. Nothing is read or trained.
 
-    `failure` is a line where the net does not run on such images, else None; the other keys are those of `--json`.
+    `failure` is one line if the net does not run on such images, else None; `--json` does not have this key.
     """
-    from cnnbench.complexity.warnings import failure_of, notes_on
+    from cnnbench.complexity.warnings import failure_message, model_warnings
     from cnnbench.models.initialization import distributions
     from cnnbench.training.factories import data_for_net
 
     data = data_for_net(config)
-    net, book = _run(config, data)
-    totals, untrainable = _totals(net, book, config)
+    net, summary = _build_and_summarize(config, data)
+    warnings = [] if summary.failure else [*_output_warnings(summary, data.num_classes), *model_warnings(summary)]
+    totals = _totals(net, summary, config, warnings)
+    drawn = distributions(net, config.init, config.init_std)
     return {
         "model": config.choices.get("model", config.model.target),
         "net": type(net).__name__,
@@ -126,91 +115,89 @@ def describe(config: Config) -> dict[str, Any]:
         "num_classes": data.num_classes,
         "batch_size": config.batch_size,
         "layers": [
-            {key: _plain(getattr(layer, key)) for key in (*LAYER_KEYS[:2], "input", *LAYER_KEYS[2:])}
-            for layer in book.layers
+            {key: _as_json(getattr(layer, key)) for key in ("name", "type", "input", *list(LAYER_COLUMNS)[2:])}
+            for layer in summary.layers
         ],
         "totals": totals,
-        "warnings": [] if book.failure else [*_misfit(book, data.num_classes), *notes_on(book), *untrainable],
+        "warnings": warnings,
         "parameters": [
-            {"name": name, "shape": list(parameter.shape), "numbers": parameter.numel(), "init": drawn}
-            for (name, parameter), drawn in zip(
-                net.named_parameters(), distributions(net, config.init, config.init_std).values(), strict=True
-            )
+            {"name": name, "shape": list(parameter.shape), "numbers": parameter.numel(), "init": drawn[name]}
+            for name, parameter in net.named_parameters()
         ],
-        "failure": failure_of(book),
+        "failure": failure_message(summary),
     }
 
 
-def _progress(text: str) -> None:
+def _show_progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def _run(config: Config, data: ImageData) -> tuple[nn.Module, Account]:
-    """The net, and what running it on one image tells; on the CPU if it cannot live on the meta device."""
+def _build_and_summarize(config: Config, data: ImageData) -> tuple[nn.Module, ModelSummary]:
+    """Builds the net and runs it on one image: on the meta device, or on the CPU if it fails there."""
     import torch
 
-    from cnnbench.complexity.layers import account
+    from cnnbench.complexity.layers import summarize
     from cnnbench.training.factories import build_net
 
-    for device in ("meta", "cpu"):
-        try:
-            with torch.device(device):
-                net = build_net(config, data)
-                book = account(net, data.shape)
-        except ConfigError:
-            raise
-        except Exception:  # a net of the user's own may ask for values already when it is built
-            if device == "cpu":
-                raise
-        else:
-            if book.failure is None or device == "cpu":
-                return net, book
-    raise AssertionError("the CPU is tried last")
+    def build(device: str) -> tuple[nn.Module, ModelSummary]:
+        with torch.device(device):
+            net = build_net(config, data)
+            return net, summarize(net, data.shape)
+
+    try:
+        net, summary = build("meta")
+    except ConfigError:
+        raise
+    except Exception:  # a user's net may need values while it is built
+        return build("cpu")
+    return (net, summary) if summary.failure is None else build("cpu")
 
 
-def _totals(net: nn.Module, book: Account, config: Config) -> tuple[dict[str, Any], list[str]]:
-    """The sums over all layers, and a line where the net cannot be trained on such batches."""
+def _totals(net: nn.Module, summary: ModelSummary, config: Config, warnings: list[str]) -> dict[str, Any]:
+    """Sums over all layers, and the memory of a training step; adds a warning if the net cannot be trained on such batches."""
     from dataclasses import asdict
 
     from cnnbench.complexity.memory import training_memory
     from cnnbench.config.instantiate import construct
 
-    totals: dict[str, Any] = {key: book.total(key) for key in ("params", "macs", "book_flops", "activations")}
+    totals: dict[str, Any] = {key: summary.total(key) for key in COUNTS}
     totals["buffers"] = sum(value.numel() for name, value in net.named_buffers() if "running_" in name)
     totals["memory_bytes"] = None
-    if book.failure is None:
+    if summary.failure is None:
         try:
             memory = training_memory(
-                *(net, book.image, config.batch_size),
+                *(net, summary.image, config.batch_size),
                 lambda parameters: construct(config.optimizer, "optimizer", parameters),
             )
+            totals["memory_bytes"] = {**asdict(memory), "total": memory.total}
         except ConfigError:
             raise
         except Exception as error:
-            return totals, [f"training on batches of {config.batch_size} fails: {' '.join(str(error).split())}"]
-        totals["memory_bytes"] = {**asdict(memory), "total": memory.total}
-    return totals, []
+            warnings.append(f"training on batches of {config.batch_size} fails: {' '.join(str(error).split())}")
+    return totals
 
 
-def _misfit(book: Account, num_classes: int) -> list[str]:
-    if book.output == (num_classes,):
+def _output_warnings(summary: ModelSummary, num_classes: int) -> list[str]:
+    if summary.output == (num_classes,):
         return []
-    given = "no tensor" if book.output is None else f"{_shape(book.output)} numbers"
-    return [f"it gives {given} for an image and cannot be trained on {num_classes} classes; let it take num_classes"]
+    output = "no tensor" if summary.output is None else f"{_shape(summary.output)} numbers"
+    return [
+        f"the net's output is {output} per image, expected {num_classes}, one per class; let its constructor take num_classes"
+    ]
 
 
-def _summary(facts: dict[str, Any]) -> dict[str, Any]:
-    """A net's row in the table of all."""
+def _net_row(facts: dict[str, Any]) -> dict[str, Any]:
+    """A net's row in the table of all nets."""
     layers, totals = facts["layers"], facts["totals"]
-    seen = [layer["receptive_field"] for layer in layers if layer["receptive_field"] and layer["stride"]]
+    fields = [layer["receptive_field"] for layer in layers if layer["receptive_field"] and layer["stride"]]
     return {
         "image": facts["image"],
         "weight_layers": sum(
             layer["type"] in ("Conv2d", "Linear") and "shortcut" not in layer["name"] for layer in layers
         ),
-        "receptive_field": max(seen, default=None),
-        **{key: totals[key] for key in ("params", "buffers", "macs", "book_flops", "activations")},
+        "receptive_field": max(fields, default=None),
+        **{key: totals[key] for key in (*COUNTS, "buffers")},
         "memory_bytes": (totals["memory_bytes"] or {}).get("total"),
     }
 
@@ -218,23 +205,24 @@ def _summary(facts: dict[str, Any]) -> dict[str, Any]:
 # ---- as text ------------------------------------------------------------------------------------------------------------
 
 
-def _text(facts: dict[str, Any], params: bool) -> Iterable[str]:
+def _net_as_text(facts: dict[str, Any], params: bool, failed: bool) -> Iterator[str]:
     totals = facts["totals"]
     yield f"{facts['net']} on images of {_shape(facts['image'])}, {facts['num_classes']} classes"
     yield ""
     if params:
         rows = [[p["name"], _shape(p["shape"]), f"{p['numbers']:,}", p["init"]] for p in facts["parameters"]]
-        yield from columns(PARAMETER_HEADS, [*rows, ["total", "", f"{totals['params']:,}", ""]], left=2, right_end=3)
+        rows.append(["total", "", f"{totals['params']:,}", ""])
+        yield from columns(PARAMETER_COLUMNS.values(), rows, left=2, right_end=3)
         return
     rows = [
-        [_cell(key, layer[key], known=layer["receptive_field"] is not None) for key in LAYER_KEYS]
+        [_cell(key, layer[key], known=layer["receptive_field"] is not None) for key in LAYER_COLUMNS]
         for layer in facts["layers"]
     ]
-    if facts["failure"]:
-        yield from columns(LAYER_HEADS, rows, left=3) if rows else ()
+    if failed:
+        yield from columns(LAYER_COLUMNS.values(), rows, left=3) if rows else ()
         return
-    ends = ["total", "", "", *(f"{totals[key]:,}" for key in ("params", "macs", "book_flops", "activations")), "", ""]
-    yield from columns(LAYER_HEADS, [*rows, ends], left=3)
+    rows.append(["total", "", "", *(f"{totals[key]:,}" for key in COUNTS), "", ""])
+    yield from columns(LAYER_COLUMNS.values(), rows, left=3)
     yield ""
     if totals["buffers"]:
         with_buffers = totals["params"] + totals["buffers"]
@@ -248,10 +236,11 @@ def _text(facts: dict[str, Any], params: bool) -> Iterable[str]:
         yield f"note: {warning}"
 
 
-def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int, right_end: int = 99) -> Iterable[str]:
-    """A table: the first `left` columns, and those from `right_end` on, flush left, the others flush right."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    for row in (heads, *rows):
+def columns(heads: Iterable[str], rows: Sequence[Sequence[str]], left: int, right_end: int = 99) -> Iterator[str]:
+    """Formats a table: the first `left` columns and those from `right_end` on are left-aligned, the others right-aligned."""
+    table = [list(heads), *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
         cells = (
             f"{cell:<{width}}" if index < left or index >= right_end else f"{cell:>{width}}"
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
@@ -269,7 +258,7 @@ def _cell(key: str, value: Any, known: bool = True) -> str:
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -281,7 +270,7 @@ def _bytes(count: int) -> str:
     return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
-def _write_csv(keys: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+def _write_csv(keys: Iterable[str], rows: Iterable[dict[str, Any]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(keys)
     for row in rows:
@@ -303,7 +292,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--csv", action="store_true", help="print comma-separated values")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours besides")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="another conf folder, used with the shipped one")
     options = parser.parse_args(arguments)
     if options.all and options.params:
         parser.error("--params: lists one net's parameters; leave --all out")

@@ -1,4 +1,4 @@
-"""`--help`, `--version` and `list`: what there is, read from `conf/` without Hydra."""
+"""`--help`, `--version` and `list`: prints commands, groups, choices and keys; reads `conf/` without Hydra."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from cnnbench.errors import ConfigError, did_you_mean
 
 USAGE = """\
 python -m cnnbench [key=value ...]              train one run, test it once, write runs/<name>/<job>/
-python -m cnnbench -m key=a,b seed=0,1,2        train a run for each combination, several at a time: a sweep; again: what is left of it
-python -m cnnbench plan -m key=a,b ...          what a sweep would do: jobs, what is done already, time, memory, confounds
-python -m cnnbench status runs/NAME             how a sweep stands, from any shell, at any time; --watch
-python -m cnnbench report runs/NAME             what the runs show and how sure one may be: a page, tables, pictures; --text: here
-python -m cnnbench evaluate RUN_DIR             score a saved run, also on another split or data set
-python -m cnnbench compare A B                  two sweeps or runs: what became better or worse, how surely, what differs; --fail-if-worse
-python -m cnnbench reproduce RUN_DIR            run it again: equal to the bit, or within the spread of the seeds?
-python -m cnnbench predict RUN_DIR IMAGE ...    the likeliest classes of any pictures
+python -m cnnbench -m key=a,b seed=0,1,2        a sweep: train each combination, several at a time; typed again: finish it
+python -m cnnbench plan -m key=a,b ...          what a sweep would do: jobs, finished jobs, time, memory, confounds
+python -m cnnbench status runs/NAME             the progress of a sweep, from any shell, at any time; --watch
+python -m cnnbench report runs/NAME             the answer of a sweep, with intervals: page, tables, figures; --text: here
+python -m cnnbench evaluate RUN_DIR             evaluate a saved run, also on another split or data set
+python -m cnnbench compare A B                  two sweeps or runs: differences with intervals, config differences; --fail-if-worse
+python -m cnnbench reproduce RUN_DIR            repeat a run: is the result bit-equal, or within the spread of the seeds?
+python -m cnnbench predict RUN_DIR IMAGE ...    the most probable classes of image files
 python -m cnnbench info [key=value ...]         a net's layers: parameters, multiply-adds, receptive fields; --all compares nets
-python -m cnnbench features RUN_DIR IMAGE       what a layer of a saved run makes of a picture, drawn
-python -m cnnbench fetch SET ...                download data sets, check those that are there
-python -m cnnbench preview [key=value ...]      a sheet of training images as loaded and as augmented, class counts, mean
+python -m cnnbench features RUN_DIR IMAGE       a figure of a layer's feature maps for an image
+python -m cnnbench fetch SET ...                download data sets, verify those already there
+python -m cnnbench preview [key=value ...]      a sheet of training images, raw and augmented; class counts, mean
 python -m cnnbench ops                          the textbooks' worked examples on hand-written operators
 python -m cnnbench list [GROUP]                 the choices of every group, or of one
 tensorboard --logdir runs                       the same runs, live
 
-A command's own --help tells its flags. --config-dir DIR adds a conf folder of yours. HYDRA_FULL_ERROR=1 shows tracebacks.
---trust, with a RUN_DIR that is yours, lets its config name more than cnnbench, torch and torchvision: a net of your own, say.
+COMMAND --help lists its flags. --config-dir DIR adds your own conf folder. HYDRA_FULL_ERROR=1 shows tracebacks.
+--trust, with a RUN_DIR that you trust, lets its config import more than cnnbench, torch and torchvision, such as your own net.
 
-for instance
+examples
   python -m cnnbench
   python -m cnnbench model=simplecnn data=cifar10 optimizer=momentum optimizer.lr=0.05 epochs=20 seed=1
   python -m cnnbench model=custom model._target_=mypkg.MyNet +model.depth=3
@@ -38,30 +38,31 @@ for instance
   python -m cnnbench -m experiment=demo
   python -m cnnbench resume=runs/lenet5_mnist5k/seed0_1a2b3c4d
 
-exit codes: 0 done, 1 a check said no or a bug, 2 wrong configuration or data, nothing ran, 3 a run failed, diverged, 130/143 Ctrl-C/SIGTERM
+exit codes: 0 done; 1 a check failed, or a bug; 2 wrong configuration or data, nothing ran; 3 a run failed or diverged;
+            130 Ctrl-C, 143 SIGTERM
 """
+# Files with every key of a group, and its default.
+KEY_FILES = {"data": "data_keys.yaml", "trainer": "trainer/auto.yaml"}
 
 
 def usage(arguments: list[str]) -> None:
-    """Prints commands, groups and keys."""
+    """Prints commands, groups with their choices, and keys with their defaults."""
+    config = _lines(conf_dir() / "config.yaml")
+    entries = [line.strip("- ").split("#")[0].partition(":") for line in config if line.startswith("  - ")]
+    defaults = {group: choice.strip() for group, _, choice in entries}
     print(USAGE)
     print("groups (choices; the default is marked *)")
-    defaults = _defaults()
     for group, choices in groups().items():
         marked = [f"{choice}*" if choice == defaults.get(group) else choice for choice in choices]
         print(textwrap.fill(" ".join(marked), 118, initial_indent=f"  {group:<12}", subsequent_indent=" " * 14))
     print("\nkeys (and their defaults)")
-    for line in _keys(conf_dir() / "config.yaml"):
-        print(f"  {line}")
+    sweep = config.index(next(line for line in config if line.startswith("sweep:")))
+    _print_keys("", config[:sweep])
     print("  keys of a sweep:")
-    for line in _keys_below(conf_dir() / "config.yaml", "sweep"):
-        print(f"  sweep.{line}")
-    print("  keys of data:")
-    for line in _keys(conf_dir() / "data_keys.yaml"):
-        print(f"  data.{line}")
-    print("  keys of trainer:")
-    for line in _keys(conf_dir() / "trainer" / "auto.yaml"):
-        print(f"  trainer.{line}")
+    _print_keys("sweep.", [line.removeprefix("  ") for line in config[sweep + 1 :]])
+    for group, file in KEY_FILES.items():
+        print(f"  keys of {group}:")
+        _print_keys(f"{group}.", _lines(conf_dir() / file))
 
 
 def version(arguments: list[str]) -> None:
@@ -72,10 +73,14 @@ def version(arguments: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Prints every choice with the first line of its file."""
-    parser = Parser("list", "The choices of every config group, with what each is.")
+    """Prints every choice with the first comment line of its file.
+
+    Raises:
+        ConfigError: there is no such group.
+    """
+    parser = Parser("list", "Lists the choices of every config group, each with one line about it.")
     parser.add_argument("group", nargs="?", metavar="GROUP", help="one group only, as in: list model")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours besides")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="add your own conf folder")
     options = parser.parse_args(arguments)
     found = groups(options.config_dir)
     if options.group and options.group not in found:
@@ -86,30 +91,17 @@ def main(arguments: list[str]) -> None:
         print(group)
         width = max(map(len, found[group]))
         for choice, path in found[group].items():
-            print(f"  {choice:<{width}}  {_headline(path)}")
+            headlines = (line for line in _lines(path) if line.startswith("#") and "@package" not in line)
+            print(f"  {choice:<{width}}  {next(headlines, '').lstrip('# ')}")
 
 
-def _headline(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
 
 
-def _keys(path: Path) -> list[str]:
-    """The file's `key: value   # comment` lines at its outermost level."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    keys = [line for line in lines if line and line[0].isalpha() and not line.startswith(("defaults:", "sweep:"))]
-    return [f"{line.partition(':')[0]}={line.partition(':')[2].strip()}" for line in keys]
-
-
-def _keys_below(path: Path, group: str) -> list[str]:
-    """The same of the keys in a group of the file."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    begin = next(number for number, line in enumerate(lines) if line.startswith(f"{group}:"))
-    keys = [line.strip() for line in lines[begin + 1 :] if line.startswith("  ")]
-    return [f"{line.partition(':')[0]}={line.partition(':')[2].strip()}" for line in keys]
-
-
-def _defaults() -> dict[str, str]:
-    lines = (conf_dir() / "config.yaml").read_text(encoding="utf-8").splitlines()
-    pairs = [line.strip("- ").split("#")[0].partition(":") for line in lines if line.startswith("  - ")]
-    return {group: choice.strip() for group, _, choice in pairs}
+def _print_keys(prefix: str, lines: list[str]) -> None:
+    """Prints the `key: value   # comment` lines of a YAML's outermost level as `key=value   # comment`."""
+    for line in lines:
+        if line[:1].isalpha() and not line.startswith("defaults:"):
+            key, _, value = line.partition(":")
+            print(f"  {prefix}{key}={value.strip()}")

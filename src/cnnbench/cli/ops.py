@@ -1,4 +1,4 @@
-"""`python -m cnnbench ops`: the books' worked examples, LeNet-5 by hand beside PyTorch's, and edges found in a picture."""
+"""`python -m cnnbench ops`: worked examples of the textbooks, LeNet-5 by hand against PyTorch's, and the edges of an image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnbench.cli.figures import save_figure
 from cnnbench.cli.parser import Parser
 from cnnbench.data.image_files import read_picture
 from cnnbench.errors import ConfigError
@@ -18,44 +19,42 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 LAPLACIAN = [[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]]
-SIDE = 256  # pixels that the longer side of a picture is shrunk to
+SIDE = 256  # pixels; a longer side of an image is reduced to this
 
 
 def main(arguments: list[str]) -> int:
-    """Prints examples and speeds, writes the picture; 1 where an example does not come out as in the book."""
+    """Prints examples and speeds and draws the edges; returns 1 if an example differs from the book, else 0."""
     options = _parse(arguments)
-    warnings.simplefilter("ignore")  # what a picture's decoder stumbles on and gets over
-    picture = read_grey(options.image or own_picture())
+    warnings.simplefilter("ignore")  # of image decoders about small defects in a file
+    image = read_grey_image(options.image or sample_picture())
     wrong = print_examples()
     print()
     print_speeds()
-    draw_edges(picture, options.out)
+    draw_edges(image, options.out)
     print(f"\nedges by the Laplacian: {options.out}")
     return 1 if wrong else 0
 
 
 def print_examples() -> int:
-    """What the books say beside what comes out here; how many differ."""
+    """Prints each example with its computed value; returns how many values differ from the book."""
     from cnnbench.complexity.textbook_examples import EXAMPLES
 
-    computed = [example.compute() for example in EXAMPLES]
     width = max(len(example.question) for example in EXAMPLES)
     topic, wrong = "", 0
-    for example, value in zip(EXAMPLES, computed, strict=True):
+    for example in EXAMPLES:
         if example.topic != topic:
             topic = example.topic
             print(topic)
-        same = value == example.book
-        wrong += not same
-        verdict = (
-            f"{_text(value)}, as in the book" if same else f"{_text(value)}, but the book has {_text(example.book)}"
-        )
-        print(f"  {example.question:<{width}}  {verdict}")
+        value = example.compute()
+        is_same = value == example.book
+        wrong += not is_same
+        verdict = "as in the book" if is_same else f"but the book has {_format(example.book)}"
+        print(f"  {example.question:<{width}}  {_format(value)}, {verdict}")
     return wrong
 
 
 def print_speeds() -> None:
-    """LeNet-5 by hand and by PyTorch's layers: the same weights, the same answers, not the same time."""
+    """Prints the times of LeNet-5 by hand and with PyTorch's layers, which have the same weights, and how their outputs differ."""
     import torch
 
     from cnnbench.models.lenet5 import LeNet5
@@ -72,7 +71,7 @@ def print_speeds() -> None:
     with torch.no_grad():
         first, second = (net(images) for net in nets.values())
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so small a net gains nothing from more, and loses when others work on the machine
+    torch.set_num_threads(1)  # a small net gains nothing from more threads, and other programs disturb it more
     print("LeNet-5 on one CPU thread, median times")
     print(f"  {'layers':<18}{'1 image':>12}{'64 images':>12}{'64, with gradients':>22}")
     tasks = ((images[:1], False, 50), (images, False, 15), (images, True, 15))
@@ -81,13 +80,13 @@ def print_speeds() -> None:
     for index, name in enumerate(nets):
         one, many, trained = (f"{1000 * seconds[index]:.2f} ms" for seconds in times)
         print(f"  {name:<18}{one:>12}{many:>12}{trained:>22}")
-    ratios = [f"{by_hand / ours:.1f} ×" for by_hand, ours in times]
-    print(f"  {'ratio':<18}{ratios[0]:>12}{ratios[1]:>12}{ratios[2]:>22}")
-    print(f"  largest difference of their answers, with the same weights: {(first - second).abs().max().item():.1e}")
+    one, many, trained = (f"{by_hand / pytorch:.1f} ×" for by_hand, pytorch in times)
+    print(f"  {'ratio':<18}{one:>12}{many:>12}{trained:>22}")
+    print(f"  largest difference of the logits, with the same weights: {(first - second).abs().max().item():.1e}")
 
 
 def median_times(nets: list[nn.Module], batch: Tensor, gradients: bool, rounds: int, warm_up: int = 5) -> list[float]:
-    """Seconds that each net takes for a batch, in turns: the median of `rounds`, after some that do not count."""
+    """Seconds that each net takes for a batch: the median of `rounds`, after `warm_up` uncounted ones; the nets alternate."""
     import torch
 
     times: list[list[float]] = [[] for _ in nets]
@@ -102,72 +101,71 @@ def median_times(nets: list[nn.Module], batch: Tensor, gradients: bool, rounds: 
     return [statistics.median(seconds[warm_up:]) for seconds in times]
 
 
-def edges(picture: Image.Image) -> Tensor:
-    """(H, W) of a grey picture: the 3×3 Laplacian, 8 in the middle and -1 around, by the hand-written convolution."""
+def laplacian_edges(image: Image.Image) -> Tensor:
+    """Convolves a grey image with the 3×3 Laplacian, 8 in the middle and -1 around it, by hand: (H - 2, W - 2)."""
     import numpy as np
     import torch
 
     from cnnbench.ops.convolution import convolve
 
-    pixels = torch.from_numpy(np.asarray(picture, dtype=np.float32).copy())
+    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32).copy())
     return convolve(pixels[None], torch.tensor(LAPLACIAN))[0]
 
 
-def draw_edges(picture: Image.Image, path: Path) -> None:
-    """The picture and its edges side by side, to a PNG, PDF or SVG file."""
+def draw_edges(image: Image.Image, path: Path) -> None:
+    """Draws the image and its edges side by side, to a PNG, PDF, SVG or JPEG file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.imshow(picture, cmap="gray", vmin=0, vmax=255)
+    left.imshow(image, cmap="gray", vmin=0, vmax=255)
     left.set_title("input image")
-    right.imshow(edges(picture), cmap="gray")
+    right.imshow(laplacian_edges(image), cmap="gray")
     right.set_title("output feature map")
     for axes in (left, right):
         axes.axis("off")
-    try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--out {path}: cannot be written ({error}); type a name that ends in .png") from error
+    save_figure(figure, "--out", path)
 
 
-def own_picture() -> Path:
-    """The photograph of Grace Hopper (public domain, US Navy) that comes with matplotlib."""
+def sample_picture() -> Path:
+    """Path of the photograph of Grace Hopper (public domain, US Navy) that matplotlib installs."""
     from matplotlib import get_data_path
 
     path = Path(get_data_path()) / "sample_data" / "grace_hopper.jpg"
     if not path.is_file():
-        raise ConfigError("this matplotlib comes without its sample pictures; name one of yours with --image")
+        raise ConfigError("this matplotlib has no sample images; name an image file with --image")
     return path
 
 
-def read_grey(path: Path) -> Image.Image:
-    """A picture in grey, its longer side at most `SIDE` pixels: edges of more would be too fine to be seen."""
-    picture = read_picture(path, "L")
-    width, height = picture.size
-    picture.thumbnail((SIDE, SIDE))
-    if min(picture.size) < 3:
+def read_grey_image(path: Path) -> Image.Image:
+    """Reads an image in grey, reduced to at most `SIDE` pixels on its longer side: finer edges would not be visible.
+
+    Raises:
+        ConfigError: it cannot be read, or has less than 3 pixels on a side after that.
+    """
+    image = read_picture(path, "L")
+    width, height = image.size
+    image.thumbnail((SIDE, SIDE))
+    if min(image.size) < 3:
         raise ConfigError(
             f"{path}: {width}×{height} pixels, expected at least 3×3, and at most {SIDE // 3} times as long as wide"
         )
-    return picture
+    return image
 
 
-def _text(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_text, value))}]"
+        return f"[{', '.join(map(_format, value))}]"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(
-        "ops", "The books' worked examples on the hand-written operators, their speed, and edges in a picture."
+        "ops", "Worked examples of the textbooks on hand-written operators, their speed, and edges of an image."
     )
-    parser.add_argument(
-        "--image", type=Path, metavar="IMAGE", help="a picture of yours; default: a photograph that comes along"
-    )
+    parser.add_argument("--image", type=Path, metavar="IMAGE", help="an image file; default: a sample photograph")
     parser.add_argument("--out", type=Path, default=Path("edges.png"), metavar="OUT.png", help="default: edges.png")
     options = parser.parse_args(arguments)
     parser.check_picture("--out", options.out)

@@ -1,4 +1,4 @@
-"""An argument parser whose mistakes are one line, like everybody's."""
+"""The argument parser of the commands, which raises ConfigError with a one-line message."""
 
 from __future__ import annotations
 
@@ -8,41 +8,49 @@ from typing import Any, NoReturn
 
 from cnnbench.errors import ConfigError
 
-PICTURES = (".png", ".pdf", ".svg", ".jpg")  # what matplotlib draws to
+IMAGE_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")  # image formats that matplotlib writes
 
 
 class Parser(argparse.ArgumentParser):
-    """`python -m cnnbench COMMAND`'s arguments; flags may stand among the others."""
+    """Parses the arguments of `python -m cnnbench COMMAND`; flags may come before, between or after the others."""
 
     def __init__(self, command: str, description: str) -> None:
         super().__init__(prog=f"python -m cnnbench {command}", description=description, allow_abbrev=False)
 
     def parse_args(self, arguments: Any = None, namespace: Any = None) -> Any:
-        """The arguments, positional ones before or after flags."""
+        """Parses the arguments.
+
+        Raises:
+            ConfigError: an argument is missing, unknown or wrong.
+        """
         return self.parse_intermixed_args(arguments, namespace)
 
     def add_trust(self) -> None:
-        """The flag of commands that load a run."""
+        """Adds `--trust`, for commands that load a run."""
         self.add_argument(
             "--trust",
             action="store_true",
-            help="the run is yours or from somebody you trust: what it names beyond cnnbench, torch and torchvision, such as a net "
-            "of your own, is imported and run",
+            help="you trust the run: import and run code that its config names from outside cnnbench, torch and torchvision, "
+            "such as a net of your own",
         )
 
     def add_ema(self) -> None:
-        """The flag of commands that use a run's weights."""
-        self.add_argument("--ema", action="store_true", help="the averaged weights of a run with ema=...")
+        """Adds `--ema`, for commands that use a run's weights."""
+        self.add_argument("--ema", action="store_true", help="use the averaged weights of a run with ema=...")
 
     def check_picture(self, flag: str, path: Path | None) -> None:
-        """Whether a picture can be written there, before there is one."""
-        if path and path.suffix.lower() not in PICTURES:
-            self.error(f"{flag} {path}: expected a name that ends in {', '.join(PICTURES)}")
+        """Checks that an image can be written to the path of a flag.
+
+        Raises:
+            ConfigError: the suffix is unknown, or the path is a folder or in no existing folder.
+        """
+        if path and path.suffix.lower() not in IMAGE_SUFFIXES:
+            self.error(f"{flag} {path}: expected a name that ends in {', '.join(IMAGE_SUFFIXES)}")
         if path and path.is_dir():
             self.error(f"{flag} {path}: cannot be written, it is a folder")
         if path and not path.parent.is_dir():
             self.error(f"{flag} {path}: there is no folder {path.parent}")
 
     def error(self, message: str) -> NoReturn:
-        """Raises instead of exiting."""
+        """Raises ConfigError instead of exiting."""
         raise ConfigError(f"{message}; type {self.prog} --help")

@@ -1,4 +1,4 @@
-"""`python -m cnnbench plan -m key=a,b ...`: a sweep's jobs, what is done of them, what they take; nothing is trained or written."""
+"""`cnnbench plan -m key=a,b ...`: the jobs of a sweep, which of them are done, and their expected cost; trains and writes nothing."""
 
 from __future__ import annotations
 
@@ -10,163 +10,151 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnbench.cli.parser import Parser
-from cnnbench.console import make_console, plain
-from cnnbench.distributed.fork_server import dismiss
-from cnnbench.report.analysis.confounds import FACTS, Arms, confounds, folded, several
-from cnnbench.runs.sweep_dir import by_cell
-from cnnbench.sweep.estimate import Estimate
-from cnnbench.sweep.plan import Plan, Planned
-from cnnbench.sweep.run import counted, planned
-from cnnbench.sweep.status_table import STATES
-from cnnbench.sweep.time_estimates import from_finished, measured, seen_in, together
-from cnnbench.text import as_typed, duration, flat
+from cnnbench.console import make_console, print_plain
+from cnnbench.distributed.fork_server import stop_fork_server
+from cnnbench.report.analysis.confounds import FACT_LABELS, Confounds, find_confounds, fold_group_choices, join_values
+from cnnbench.runs.sweep_dir import group_by_cell
+from cnnbench.sweep.plan import Plan, PlannedJob
+from cnnbench.sweep.run import plan_summary, plan_with_progress, progress_line
+from cnnbench.sweep.status_table import STATE_COLORS, make_table
+from cnnbench.sweep.time_estimates import Estimate, estimate_from_finished, finished_runs, makespan, measure_each
+from cnnbench.text import duration, flatten, to_override
 
-MOST_JOBS = 40  # more are shown as cells
+MAX_JOBS = 40  # a larger sweep is shown with a row per cell
+MEASURE_HINT = "--measure times a few steps of each"
 
 
 def main(arguments: list[str]) -> None:
-    """Shows the plan."""
+    """Prints the plan of a sweep."""
     parser = Parser(
-        "plan", "What a sweep would do: its jobs, what is done already, time and memory. Nothing is trained or written."
+        "plan",
+        "The plan of a sweep: its jobs, which are done, expected time and memory. Nothing is trained or written.",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as after python -m cnnbench -m")
-    parser.add_argument("-m", "--multirun", action="store_true", help="may be left out")
-    parser.add_argument("--measure", action="store_true", help="time a few real steps of each distinct cell")
-    parser.add_argument("--jobs", action="store_true", help=f"a row a job also where there are more than {MOST_JOBS}")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours besides")
+    parser.add_argument("-m", "--multirun", action="store_true", help="optional")
+    parser.add_argument("--measure", action="store_true", help="time a few real steps of each cell")
+    parser.add_argument("--jobs", action="store_true", help=f"a row per job even if there are more than {MAX_JOBS}")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours, added to cnnbench's")
     options = parser.parse_args(arguments)
     console = make_console()
     try:
-        plan = planned(options.overrides, options.config_dir, console)
-        estimates = estimated(plan, options.measure, console)
+        plan = plan_with_progress(options.overrides, options.config_dir, console)
+        estimates = measure_cells(plan, console) if options.measure else estimate_jobs(plan)
     finally:
-        dismiss()
-    show(plan, estimates, options.jobs, console)
+        stop_fork_server()
+    print_plan(plan, estimates, options.jobs, console)
 
 
-def estimated(plan: Plan, measure: bool, console: Console) -> dict[str, Estimate]:
-    """An estimate for each job that has one, by the job's name."""
-    if not measure:
-        seen = seen_in(plan.asked.runs_dir)
-        found = {each.job.name: from_finished(each, seen) for each in plan.jobs}
-        return {name: estimate for name, estimate in found.items() if estimate}
-    cells = by_cell(plan.jobs, lambda each: each.job)
-    configs = [members[0].config for members in cells]
-    if console.is_terminal:
-        with console.status("measuring") as status:
-            made = measured(configs, lambda what, done, of: status.update(f"{what} cell {done} of {of}"))
-    else:
-        made = measured(configs)
-    return {each.job.name: estimate for members, estimate in zip(cells, made, strict=True) for each in members}
+def estimate_jobs(plan: Plan) -> dict[str, Estimate]:
+    """Estimates from finished runs, by the job's name; a job without similar finished runs has none."""
+    finished = finished_runs(plan.request.runs_dir)
+    found = {each.job.name: estimate_from_finished(each, finished) for each in plan.jobs}
+    return {name: estimate for name, estimate in found.items() if estimate}
 
 
-def show(plan: Plan, estimates: dict[str, Estimate], every_job: bool, console: Console) -> None:
-    """All of it."""
-    record, policy = plan.record, plan.policy
-    plain(console, f"{plan.sweep.path}: {counted(plan)}", "bold")
-    if record["question"]:
-        plain(console, record["question"], "italic")
-    if policy.cost:
-        plain(console, f"its file says: {policy.cost}")
+def measure_cells(plan: Plan, console: Console) -> dict[str, Estimate]:
+    """Estimates from a few measured steps of one job of each cell, by the job's name."""
+    cells = group_by_cell(plan.jobs, lambda each: each.job)
+    with progress_line(console, "measuring") as show:
+        estimates = measure_each([members[0].config for members in cells], show)
+    return {each.job.name: estimate for members, estimate in zip(cells, estimates, strict=True) for each in members}
+
+
+def print_plan(plan: Plan, estimates: dict[str, Estimate], every_job: bool, console: Console) -> None:
+    """Prints the question, the notes, a table of jobs or cells, the factors with their confounds, and the total cost.
+
+    Args:
+        plan: the sweep.
+        estimates: by the job's name.
+        every_job: a row per job, even of a large sweep.
+        console: to print to.
+    """
+    print_plain(console, f"{plan.sweep.path}: {plan_summary(plan)}", "bold")
+    if plan.record.question:
+        print_plain(console, plan.record.question, "italic")
+    if plan.policy.cost:
+        print_plain(console, f"cost, as the experiment states it: {plan.policy.cost}")
     for note in plan.notes:
-        plain(console, note, "yellow")
+        print_plain(console, note, "yellow")
     console.print()
-    console.print(of_jobs(plan, estimates) if every_job or len(plan.jobs) <= MOST_JOBS else of_cells(plan, estimates))
+    console.print((job_table if every_job or len(plan.jobs) <= MAX_JOBS else cell_table)(plan, estimates))
     console.print()
-    for arms in factors(plan):
-        tell(arms, record["baseline"], console)
-    total(plan, estimates, console)
+    for confounds in factor_confounds(plan):
+        print_confounds(confounds, plan.record.baseline, console)
+    print_total_cost(plan, estimates, console)
 
 
-def of_jobs(plan: Plan, estimates: dict[str, Estimate]) -> Table:
-    """A row a job."""
-    table = make_table("job", "state", "parameters", "steps", "time", "memory")
+def job_table(plan: Plan, estimates: dict[str, Estimate]) -> Table:
+    """A row per job."""
+    table = make_table(["job", "state"], ["parameters", "steps", "time", "memory"])
     for each in plan.jobs:
-        state = each.status["state"] + ("" if each.due or each.status["state"] == "done" else ", stays")
-        state += ", again" * bool(each.due and each.stale)
-        estimate = estimates.get(each.job.name)
-        table.add_row(Text(each.job.label), Text(state, STATES[each.status["state"]]), *numbers(each, estimate))
+        state = each.status.state
+        text = state + ", run again" * bool(each.due and each.stale)
+        text += ", not run again" * (not each.due and state != "done")
+        table.add_row(Text(each.job.label), Text(text, STATE_COLORS[state]), *cost_columns(each, estimates))
     return table
 
 
-def of_cells(plan: Plan, estimates: dict[str, Estimate]) -> Table:
-    """A row a cell."""
-    keys = [key for key in plan.asked.keys if key != "seed"]
-    table = make_table(
-        *(key.rpartition(".")[2] for key in keys), "jobs", "done", "parameters", "steps", "time of one", "memory"
-    )
-    for members in by_cell(plan.jobs, lambda each: each.job):
+def cell_table(plan: Plan, estimates: dict[str, Estimate]) -> Table:
+    """A row per cell."""
+    keys = [key for key in plan.request.keys if key != "seed"]
+    numbers = ["jobs", "done", "parameters", "steps", "time of one", "memory"]
+    table = make_table([key.rpartition(".")[2] for key in keys], numbers)
+    for members in group_by_cell(plan.jobs, lambda each: each.job):
         first = members[0]
-        values = [Text(as_typed(first.job.setting[key])) if key in first.job.setting else "" for key in keys]
-        done = sum(each.status["state"] == "done" for each in members)
-        table.add_row(*values, str(len(members)), str(done), *numbers(first, estimates.get(first.job.name)))
+        values = [Text(to_override(first.job.setting[key])) if key in first.job.setting else "" for key in keys]
+        done = sum(each.status.state == "done" for each in members)
+        table.add_row(*values, str(len(members)), str(done), *cost_columns(first, estimates))
     return table
 
 
-def make_table(*columns: str) -> Table:
-    """Words to the left, numbers to the right."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        right = column in ("parameters", "steps", "time", "time of one", "memory", "jobs", "done")
-        table.add_column(column, justify="right" if right else "left", no_wrap=right, overflow="fold")
-    return table
-
-
-def numbers(planned: Planned, estimate: Estimate | None) -> tuple[str, str, str, str]:
-    """Parameters, steps, time and memory of a job."""
-    facts = planned.job.facts
+def cost_columns(planned: PlannedJob, estimates: dict[str, Estimate]) -> tuple[str, str, str, str]:
+    """Parameters, steps, time and memory of a job; `?` for what is unknown."""
+    facts, estimate = planned.job.facts, estimates.get(planned.job.name)
     seconds = duration(estimate.seconds) if estimate else "?"
     memory = f"{estimate.peak_mb:,.0f} MB" if estimate and estimate.peak_mb else "?"
     return f"{facts['params']:,}", f"{facts['steps']:,}", seconds, memory
 
 
-def factors(plan: Plan) -> list[Arms]:
-    """The factors, with what else differs between their arms."""
-    settings = [each.job.setting for each in plan.jobs]
-    facts = []
+def factor_confounds(plan: Plan) -> list[Confounds]:
+    """The factors, each with what else differs between its variants."""
+    keys, facts = plan.request.keys, []
     for each in plan.jobs:
         own = each.job.facts
-        known = {name: own[name] for name in FACTS if name in own} | {"train": own["n"]["train"]}
-        facts.append({**flat(each.config.deciding()), **known})
-    choices = [each.config.choices for each in plan.jobs]
-    return confounds(settings, folded(facts, choices, plan.asked.keys), plan.asked.keys)
+        known = {name: own[name] for name in FACT_LABELS if name in own} | {"train": own["n"]["train"]}
+        facts.append({**flatten(each.config.identity_values()), **known})
+    facts = fold_group_choices(facts, [each.config.choices for each in plan.jobs], keys)
+    return find_confounds([each.job.setting for each in plan.jobs], facts, keys)
 
 
-def tell(arms: Arms, baseline: dict[str, Any], console: Console) -> None:
-    """A factor, and beneath it what else differs."""
-    base = baseline.get(arms.key)
-    levels = ", ".join(
-        as_typed(level) + " (baseline)" * (arms.key in baseline and level == base) for level in arms.levels
-    )
-    console.print(Text.assemble((arms.key, "bold"), f": {levels}"), soft_wrap=True, highlight=False)
-    for name, values in arms.differing.items():
-        shown = " / ".join(several(listed) for listed in values)
-        plain(console, f"  besides, {FACTS.get(name, name)}: {shown}", "yellow")
+def print_confounds(confounds: Confounds, baseline: dict[str, Any], console: Console) -> None:
+    """Prints a factor with its levels, and below it what else differs between them."""
+    key = confounds.key
+    levels = [
+        to_override(level) + " (baseline)" * (key in baseline and level == baseline[key]) for level in confounds.levels
+    ]
+    console.print(Text.assemble((key, "bold"), f": {', '.join(levels)}"), soft_wrap=True, highlight=False)
+    for name, values in confounds.differing.items():
+        text = " / ".join(join_values(listed) for listed in values)
+        print_plain(console, f"  also differs: {FACT_LABELS.get(name, name)} {text}", "yellow")
 
 
-def total(plan: Plan, estimates: dict[str, Estimate], console: Console) -> None:
-    """What all of it will take."""
-    due = [(each, estimates.get(each.job.name)) for each in plan.due]
+def print_total_cost(plan: Plan, estimates: dict[str, Estimate], console: Console) -> None:
+    """Prints the expected time and memory of all due jobs; nothing if none is due."""
+    due, slots = plan.due, plan.slots.count
+    known = [(each.config.trainer.devices, estimates[each.job.name]) for each in due if each.job.name in estimates]
     if not due:
         return
-    seconds, unknown = together(due, plan.slots.count)
     console.print()
-    known = [estimate for _, estimate in due if estimate]
     if not known:
-        plain(
-            console,
-            "time: unknown, as no run of these nets on these data has finished here; --measure times a few steps of each",
-        )
+        print_plain(console, f"time: unknown, no run of these nets on these data has finished here; {MEASURE_HINT}")
         return
-    sources = ", ".join(dict.fromkeys(estimate.how for estimate in known))
+    unknown = len(due) - len(known)
+    seconds = makespan(((devices, estimate.seconds) for devices, estimate in known), slots)
+    sources = ", ".join(dict.fromkeys(estimate.source for _, estimate in known))
     least = "at least " if unknown else ""
-    plain(console, f"time: {least}{duration(seconds)} for {len(due)} jobs, {plan.slots.count} at a time ({sources})")
+    print_plain(console, f"time: {least}{duration(seconds)} for {len(due)} jobs, {slots} at a time ({sources})")
     if unknown:
-        plain(
-            console,
-            f"  {unknown} of them are not counted, as none of their kind has finished here; --measure times a few steps of each",
-        )
-    peaks = [estimate.peak_mb for estimate in known if estimate.peak_mb]
-    if peaks:
-        most = sum(sorted(peaks)[-plan.slots.count :])
-        plain(console, f"memory: up to {most:,.0f} MB for {plan.slots.count} at a time")
+        print_plain(console, f"  without {unknown} of them: no run of their kind has finished here; {MEASURE_HINT}")
+    if peaks := sorted(estimate.peak_mb for _, estimate in known if estimate.peak_mb):
+        print_plain(console, f"memory: up to {sum(peaks[-slots:]):,.0f} MB for {slots} at a time")

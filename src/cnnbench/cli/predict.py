@@ -1,4 +1,4 @@
-"""`python -m cnnbench predict RUN_DIR IMAGE ...`: what a trained net says of pictures from anywhere."""
+"""`python -m cnnbench predict RUN_DIR IMAGE ...`: a trained net's predictions for image files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.cli.figures import save_figure
 from cnnbench.cli.parser import Parser
-from cnnbench.data.image_files import border_mean, drawable, read_image
+from cnnbench.data.image_files import border_mean, printable, read_image
 from cnnbench.errors import ConfigError
 from cnnbench.runs.preprocess import to_input
 from cnnbench.runs.run_dir import RunDir
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> None:
-    """Prints the top classes of each picture, and draws them if asked."""
+    """Prints the most probable classes of each image; draws them with `--show`."""
     options = _parse(arguments)
-    warnings.simplefilter("ignore")  # of fonts
+    warnings.simplefilter("ignore")  # of missing fonts
     RunDir.open(options.run_dir)
     absent = next((path for path in options.images if not path.is_file()), None)
     if absent:
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> None:
         options.run_dir, options.images, options.top, options.invert, options.trust, options.ema
     )
     if options.show:
-        draw(pictures, predictions, options.show)
+        draw_predictions(pictures, predictions, options.show)
     if options.json:
         print(json.dumps({"schema": 1, "run": str(options.run_dir), "predictions": predictions}, indent=2))
     else:
@@ -40,7 +41,12 @@ def main(arguments: list[str]) -> None:
 def predict(
     run_dir: Path, paths: list[Path], top: int = 3, invert: bool = False, trust: bool = False, ema: bool = False
 ) -> tuple[list[Image.Image], list[dict[str, Any]]]:
-    """The pictures as the net saw them, and for each `{image, top: [{class, index, probability}, ...]}`, likeliest first."""
+    """Predicts the classes of image files with the net of a run.
+
+    Returns:
+        the images as the net received them, and for each `{image, top: [{class, index, probability}, ...]}`, with the `top`
+        most probable classes, in descending order.
+    """
     import torch
 
     from cnnbench.runs.load_net import load_net
@@ -50,7 +56,7 @@ def predict(
     batch = torch.stack([to_input(picture, facts) for picture in pictures])
     with torch.no_grad():
         probabilities = net(batch).softmax(1)
-    likeliest = probabilities.topk(min(top, len(facts["classes"])))
+    best = probabilities.topk(min(top, len(facts["classes"])))
     predictions = [
         {
             "image": str(path),
@@ -59,13 +65,13 @@ def predict(
                 for probability, index in zip(values, indices, strict=True)
             ],
         }
-        for path, values, indices in zip(paths, likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
+        for path, values, indices in zip(paths, best.values.tolist(), best.indices.tolist(), strict=True)
     ]
     return pictures, predictions
 
 
-def draw(pictures: list[Image.Image], predictions: list[dict[str, Any]], path: Path) -> None:
-    """Each picture, and beside it its likeliest classes as bars, to a PNG, PDF or SVG file."""
+def draw_predictions(pictures: list[Image.Image], predictions: list[dict[str, Any]], path: Path) -> None:
+    """Draws each image next to bars of its most probable classes, to a PNG, PDF, SVG or JPEG file."""
     from matplotlib.figure import Figure
 
     rows = len(pictures)
@@ -74,32 +80,31 @@ def draw(pictures: list[Image.Image], predictions: list[dict[str, Any]], path: P
         pictures, predictions, figure.subplots(rows, 2, squeeze=False), strict=True
     ):
         left.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        left.set_title(drawable(Path(prediction["image"]).name), fontsize=9, parse_math=False)
+        left.set_title(printable(Path(prediction["image"]).name), fontsize=9, parse_math=False)
         left.axis("off")
-        names = [drawable(answer["class"]) for answer in prediction["top"]]
-        values = [answer["probability"] for answer in prediction["top"]]
+        names = [printable(entry["class"]) for entry in prediction["top"]]
+        values = [entry["probability"] for entry in prediction["top"]]
         bars = right.barh(range(len(names)), values, color=["#0072B2"] + ["#9ecae1"] * (len(names) - 1))
         right.bar_label(bars, [f"{value:.3f}" for value in values], padding=3, fontsize=9)
         right.set_yticks(range(len(names)), names, parse_math=False)
         right.invert_yaxis()
         right.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], xlabel="probability")
         right.spines[["top", "right"]].set_visible(False)
-    try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--show {path}: cannot be written ({error}); type a name that ends in .png") from error
+    save_figure(figure, "--show", path)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = Parser("predict", "Prints the likeliest classes of pictures of any size, grey or colour.")
+    parser = Parser("predict", "Prints the most probable classes of images of any size, grey or colour.")
     parser.add_argument(
-        "run_dir", type=Path, metavar="RUN_DIR", help="a folder that holds config.yaml and checkpoints/best.ckpt"
+        "run_dir", type=Path, metavar="RUN_DIR", help="a run directory: config.yaml and checkpoints/best.ckpt"
     )
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture files")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument("--top", type=int, default=3, help="how many classes to print; default: 3")
-    parser.add_argument("--invert", action="store_true", help="for dark on light, where the net learned light on dark")
-    parser.add_argument("--json", action="store_true", help="print the answers as JSON")
-    parser.add_argument("--show", type=Path, metavar="OUT.png", help="draw the pictures and the answers")
+    parser.add_argument(
+        "--invert", action="store_true", help="invert grey values: for dark digits and a net trained on MNIST"
+    )
+    parser.add_argument("--json", action="store_true", help="print the predictions as JSON")
+    parser.add_argument("--show", type=Path, metavar="OUT.png", help="draw the images and the predictions")
     parser.add_ema()
     parser.add_trust()
     options = parser.parse_args(arguments)
@@ -111,10 +116,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 def _print(predictions: list[dict[str, Any]], pictures: list[Image.Image], options: argparse.Namespace) -> None:
     for prediction in predictions:
-        answers = "   ".join(f"{answer['class']} {answer['probability']:.3f}" for answer in prediction["top"])
-        print(f"{prediction['image']}:  {answers}")
+        classes = "   ".join(f"{entry['class']} {entry['probability']:.3f}" for entry in prediction["top"])
+        print(f"{prediction['image']}:  {classes}")
     light = [p for p in pictures if p.mode == "L" and border_mean(p) > 127]  # type: ignore[operator]
     if light and not options.invert:
-        print("The background is light. Where the net learned light on dark, as MNIST is, type --invert")
+        print("The background is light. If the net was trained on light digits on black, as in MNIST, type --invert")
     if options.show:
         print(f"drawn: {options.show}")

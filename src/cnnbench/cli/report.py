@@ -1,4 +1,4 @@
-"""`python -m cnnbench report DIR`: says what a folder of runs shows; loads no torch."""
+"""`python -m cnnbench report DIR`: writes what a folder of runs shows; loads no torch."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import shlex
 from pathlib import Path
 
 from cnnbench.cli.parser import Parser
-from cnnbench.console import make_console, plain
+from cnnbench.console import make_console, print_plain
 from cnnbench.report.render.write import write
 
 
 def main(arguments: list[str]) -> None:
-    """Writes report.html, report.md, summary.csv and figures/, and says the answer; with --text it writes nothing."""
-    parser = Parser("report", "What the runs in a folder show, and how sure one may be.")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a sweep's, runs/NAME; a run's; any folder of runs")
-    parser.add_argument("--text", action="store_true", help="the answer and the table of cells, here; writes nothing")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; otherwise beside the runs")
+    """Writes report.html, report.md, summary.csv and figures/, and prints the answer; with --text it writes nothing."""
+    parser = Parser("report", "Writes what the runs in a folder show, and how certain it is.")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a sweep (runs/NAME), a run, or any folder of runs")
+    parser.add_argument("--text", action="store_true", help="print the answer and the tables, write nothing")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; default: DIR")
     options = parser.parse_args(arguments)
     console = make_console()
-    plain(console, f"{options.directory}" if options.text else f"{options.directory}: reading")
+    print_plain(console, f"{options.directory}" if options.text else f"{options.directory}: reading")
     from cnnbench.report.analysis.report_data import make_report
 
     if options.text:
@@ -32,6 +32,6 @@ def main(arguments: list[str]) -> None:
         status.update("drawing")
         files = write(report, out, shlex.join(["python", "-m", "cnnbench", "report", *arguments]))
     for sentence in report.answer:
-        plain(console, sentence, "bold")
+        print_plain(console, sentence, "bold")
     for what, path in files.items():
-        plain(console, f"{what:<12}{path}")
+        print_plain(console, f"{what:<12}{path}")

@@ -1,4 +1,4 @@
-"""`python -m cnnbench reproduce RUN_DIR`: runs a finished run again, and says whether it came out the same."""
+"""`python -m cnnbench reproduce RUN_DIR`: repeats a finished run, and compares the results bit by bit."""
 
 from __future__ import annotations
 
@@ -13,101 +13,134 @@ from rich.console import Console
 from cnnbench.cli.parser import Parser
 from cnnbench.cli.train import importing, require_trusted, train, train_on_ranks
 from cnnbench.config.schema import Config
-from cnnbench.distributed.ranks import placed
-from cnnbench.errors import ConfigError, Interrupted, SaidElsewhere
+from cnnbench.distributed.ranks import rank_and_world_size
+from cnnbench.errors import ConfigError, Interrupted, ReportedByOtherRank
 from cnnbench.files import write_atomic
 from cnnbench.runs.commands import resume_command
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.text import NAME
 
 if TYPE_CHECKING:
-    from cnnbench.report.analysis.reproducibility import Repeated
+    from cnnbench.report.analysis.reproducibility import Reproduction
 
-PLACES = ("data.root", "runs_dir")  # all that may be another
-SHOWN = 12  # differences
+MOVABLE_KEYS = ("data.root", "runs_dir")  # the only keys that may change
+MAX_DIFFERENCES = 12  # printed differences
 
 
 def main(arguments: list[str]) -> int:
-    """Runs it again; 0 where it came out equal, or within the spread of the seeds; else 1."""
+    """Repeats a run and prints the comparison.
+
+    Returns:
+        The exit code: 0 if the results are bit-equal or within the spread of the seeds, else 1.
+    """
     parser = Parser(
         "reproduce",
-        "Runs a finished run again, with its frozen config, in a new directory beside it. Exit code 0: equal to the bit, or the test "
-        "accuracies, before and now, lie where 95 % of new runs would by the other finished seeds of the cell; 1: neither.",
+        "Repeats a finished run with its frozen config, in a new directory next to it. Exit code 0: the results are bit-equal, or "
+        "both test accuracies are in the interval of 95 % of new runs, estimated from the other finished seeds of the setting. "
+        "Exit code 1: neither.",
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="of a finished run")
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="directory of a finished run")
     parser.add_argument(
-        "places", nargs="*", metavar="KEY=FOLDER", help="data.root: where its data lie here; runs_dir: where to write"
+        "places",
+        nargs="*",
+        metavar="KEY=FOLDER",
+        help="data.root: folder of its data on this machine; runs_dir: folder to write to",
     )
     parser.add_trust()
     options = parser.parse_args(arguments)
-    before = finished(options.run_dir)
-    config = placed_here(before, options.places)
+    before = open_finished_run(options.run_dir)
+    config = relocated_config(before, options.places)
     if not options.trust:
         require_trusted(config.model_copy(update={"resume": str(before.path)}))
-    now = repeat(before, config, shlex.join(["python", "-m", "cnnbench", "reproduce", *arguments]))
-    from cnnbench.report.analysis.reproducibility import repeated
+    now = run_repetition(before, config, shlex.join(["python", "-m", "cnnbench", "reproduce", *arguments]))
+    from cnnbench.report.analysis.reproducibility import compare_with_repetition
 
-    found = repeated(before, now)
-    show(found, Console())
+    found = compare_with_repetition(before, now)
+    print_reproduction(found, Console())
     return 0 if found.equal or found.within else 1
 
 
-def finished(path: Path) -> RunDir:
-    """A run that has a result.
+def open_finished_run(path: Path) -> RunDir:
+    """Opens a run directory that has a result.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: the run is not finished, or its result is damaged.
     """
     run = RunDir.open(path)
     if not run.result.is_file():
         raise ConfigError(
-            f"{path}: is not finished ({run.found()['state']}), there is nothing to compare with; "
+            f"{path}: is not finished ({run.effective_status().state}), so there is nothing to compare with; "
             f"finish it first: {resume_command(run.path)}"
         )
-    run.outcome()
+    run.load_result()
     return run
 
 
-def placed_here(run: RunDir, places: list[str]) -> Config:
-    """The frozen config of a run, to be run beside it, or where `data.root=FOLDER` and `runs_dir=FOLDER` say."""
+def relocated_config(run: RunDir, places: list[str]) -> Config:
+    """Loads the frozen config of a run, and sets the folders of the repetition.
+
+    The repetition is written next to the run, unless `runs_dir=FOLDER` is typed; its data are those of the run, unless
+    `data.root=FOLDER` is typed.
+
+    Args:
+        run: the run to repeat.
+        places: the typed `KEY=FOLDER` arguments.
+
+    Raises:
+        ConfigError: another key is typed, the run takes several machines, or a folder is unfit.
+    """
     config = Config.load(run.config)
-    typed = {place.partition("=")[0]: place.partition("=")[2].strip("'\"") for place in places}
-    other = next(
-        (place for place in places if place.partition("=")[0] not in PLACES or not place.partition("=")[2]), None
-    )
-    if other:
+    typed = {}
+    for place in places:
+        key, _, folder_name = place.partition("=")
+        if key not in MOVABLE_KEYS or not folder_name:
+            raise ConfigError(
+                f"{place}: a repetition keeps the config of its run; only data.root=FOLDER and runs_dir=FOLDER may be typed"
+            )
+        typed[key] = folder_name.strip("'\"")
+    if config.trainer.num_nodes > 1 or rank_and_world_size()[1] > 1:
         raise ConfigError(
-            f"{other}: a repeated run keeps its own config; data.root=FOLDER and runs_dir=FOLDER may be typed"
-        )
-    if config.trainer.num_nodes > 1 or placed()[1] > 1:
-        raise ConfigError(
-            f"{run.path}: repeating takes one machine and one command; this run has trainer.num_nodes={config.trainer.num_nodes}"
+            f"{run.path}: a repetition takes one machine and one command; this run has trainer.num_nodes={config.trainer.num_nodes}"
         )
     folder = run.path.resolve().parent
     runs_dir, name = folder.parent, folder.name
     if "runs_dir" in typed:
         runs_dir, name = Path(typed["runs_dir"]), config.name
     elif not NAME.fullmatch(name):
-        raise ConfigError(f"{folder}: no folder's name that runs are put under; type runs_dir=FOLDER besides")
+        raise ConfigError(f"{folder}: not a valid name for a folder of runs; type runs_dir=FOLDER as well")
     if runs_dir.is_relative_to(Path.cwd()):
         runs_dir = runs_dir.relative_to(Path.cwd())
     if not Path(typed.get("data.root", ".")).is_dir():
-        raise ConfigError(f"data.root={typed['data.root']}: there is no such folder")
+        raise ConfigError(f"data.root={typed['data.root']}: the folder does not exist")
     root = str(Path(typed.get("data.root", config.data.root)).resolve())
     data = config.data.model_copy(update={"root": root})
     return config.model_copy(update={"data": data, "runs_dir": str(runs_dir), "name": name, "resume": "never"})
 
 
-def repeat(before: RunDir, config: Config, command: str) -> RunDir:
-    """Trains and tests it in a directory of its own, or goes on with an unfinished repetition."""
-    from cnnbench.distributed.fork_server import elsewhere
+def run_repetition(before: RunDir, config: Config, command: str) -> RunDir:
+    """Trains and tests a run again in a new directory, or resumes an unfinished repetition.
+
+    Args:
+        before: the run to repeat.
+        config: its config with the folders of the repetition.
+        command: the typed command, which resumes the repetition after a signal.
+
+    Returns:
+        The directory of the repetition.
+
+    Raises:
+        ConfigError: the run cannot be repeated here.
+        Interrupted: a signal stopped the repetition.
+        ReportedByOtherRank: the repetition failed.
+    """
+    from cnnbench.distributed.fork_server import run_in_subprocess
 
     several = config.trainer.devices > 1
-    earlier = unfinished(before, config)
+    earlier = unfinished_repetition(before, config)
     with importing(Console()):
-        elsewhere(check, config, before.path) if several else check(config, before.path)
+        run_in_subprocess(check_repeatable, config, before.path) if several else check_repeatable(config, before.path)
     folder = Path(config.runs_dir) / config.name
-    now = earlier or RunDir.claim(folder, stem(before))
+    now = earlier or RunDir.create(folder, name_without_number(before))
     if earlier is None:
         write_atomic(now.config, config.dump())
     config = config.model_copy(update={"resume": str(now.path)})
@@ -118,65 +151,67 @@ def repeat(before: RunDir, config: Config, command: str) -> RunDir:
         else:
             train(config, command)
     except Interrupted as error:
-        raise to_go_on(now, command, error.signum) from error
+        raise interrupted_error(now, command, error.signum) from error
     if code > 128:
-        raise to_go_on(now, command, code - 128)
+        raise interrupted_error(now, command, code - 128)
     if code:
-        raise SaidElsewhere(code)
+        raise ReportedByOtherRank(code)
     return now
 
 
-def to_go_on(run: RunDir, command: str, signum: int) -> Interrupted:
-    """What is said of a repetition that was stopped."""
-    return Interrupted(f"{run.path}: stopped. To go on, type the same again: {command}", signum)
+def interrupted_error(run: RunDir, command: str, signum: int) -> Interrupted:
+    """The error for a repetition that a signal stopped."""
+    return Interrupted(f"{run.path}: stopped. To resume, type the same command again: {command}", signum)
 
 
-def check(config: Config, run: Path, progress: Callable[..., None] | None = None) -> None:
-    """Whether a frozen config can be run here as it was; needs torch.
+def check_repeatable(config: Config, run: Path, progress: Callable[..., None] | None = None) -> None:
+    """Checks that a frozen config can be run on this machine as it was; imports torch.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: there is no GPU although the run used one, or the data files are different.
     """
     import torch
 
     from cnnbench.training.validate import prepare
 
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError(f"{run}: was trained on a GPU, and PyTorch sees none here; repeat it where there is one")
+        raise ConfigError(
+            f"{run}: was trained on a GPU, but PyTorch finds none on this machine; repeat it on a machine with a GPU"
+        )
     if prepare(config).config.identity() != config.identity():
         raise ConfigError(
-            f"{run}: the files in {config.data.root} are not those that it was trained on; restore them, or name the folder of "
-            "those with data.root=FOLDER"
+            f"{run}: the files in {config.data.root} are not those that it was trained on; restore them, or type the folder of "
+            "the original files: data.root=FOLDER"
         )
 
 
-def unfinished(before: RunDir, config: Config) -> RunDir | None:
-    """The newest repetition that was begun with this config and is not at its end.
+def unfinished_repetition(before: RunDir, config: Config) -> RunDir | None:
+    """Finds the newest unfinished repetition with this config.
 
     Raises:
-        ConfigError: it is on.
+        ConfigError: the repetition is still running.
     """
-    folder, name = Path(config.runs_dir) / config.name, re.compile(rf"{re.escape(stem(before))}-(\d+)")
+    folder, name = Path(config.runs_dir) / config.name, re.compile(rf"{re.escape(name_without_number(before))}-(\d+)")
     numbered = {int(found[1]): path for path in folder.glob("*") if (found := name.fullmatch(path.name))}
     for _, path in sorted(numbered.items(), reverse=True):
         run = RunDir(path)
-        if run.found()["state"] not in ("pending", "running", "interrupted") or not run.config.is_file():
+        if run.effective_status().state not in ("pending", "running", "interrupted") or not run.config.is_file():
             continue
         if Config.load(run.config).model_copy(update={"runs_dir": config.runs_dir}) != config:
             continue
         if owner := run.owner():
-            raise ConfigError(f"{path}: this repetition is on ({owner}); wait for it")
+            raise ConfigError(f"{path}: this repetition is still running ({owner}); wait for it")
         return run
     return None
 
 
-def stem(run: RunDir) -> str:
-    """A directory's name without the number of a second go."""
+def name_without_number(run: RunDir) -> str:
+    """The name of a run directory without the number of a repetition: `a_0123abcd` for `a_0123abcd-2`."""
     return re.sub(r"(_[0-9a-f]{8})-\d+$", r"\1", run.path.resolve().name)
 
 
-def show(found: Repeated, console: Console) -> None:
-    """The verdict, what differs, why that may be."""
+def print_reproduction(found: Reproduction, console: Console) -> None:
+    """Prints the verdict, the differences and their possible causes."""
 
     def line(text: str, style: str | None = None) -> None:
         console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
@@ -189,15 +224,12 @@ def show(found: Repeated, console: Console) -> None:
         return
     was, now = ("none" if value is None else f"{value:.4f}" for value in found.accuracy)
     style = "bold yellow" if found.within else "bold red"
-    line(f"{found.verdict}: test accuracy {was}, now {now}; {found.spread.told()}", style)
-    line(f"not equal to the bit, compared were {found.compared}:")
-    more = [f"and {len(found.differences) - SHOWN} more"] if len(found.differences) > SHOWN else []
-    for text in [*found.differences[:SHOWN], *more]:
+    line(f"{found.verdict}: test accuracy {was}, now {now}; {found.spread.sentence()}", style)
+    line(f"not bit-equal; compared: {found.compared}:")
+    more = [f"and {len(found.differences) - MAX_DIFFERENCES} more"] if len(found.differences) > MAX_DIFFERENCES else []
+    for text in [*found.differences[:MAX_DIFFERENCES], *more]:
         line(f"  {text}")
-    line(
-        "likely because of:"
-        if found.reasons
-        else "same code, packages and machine: nothing that is recorded explains it"
-    )
+    none = "" if found.reasons else " none is recorded; code, packages and machine are the same"
+    line(f"possible causes:{none}")
     for reason in found.reasons:
         line(f"  {reason}")

@@ -1,4 +1,4 @@
-"""`python -m cnnbench status runs/NAME`: how a sweep stands, from any shell, at any time, also when nothing runs it any more."""
+"""`python -m cnnbench status DIR`: shows the state of a sweep or a run, whether or not a process still runs it."""
 
 from __future__ import annotations
 
@@ -15,69 +15,70 @@ from cnnbench.cli.parser import Parser
 from cnnbench.console import make_console
 from cnnbench.runs.commands import resume_command
 from cnnbench.runs.run_dir import RunDir
-from cnnbench.runs.sweep_dir import ENDS, SweepDir
-from cnnbench.sweep.progress import SAMPLE, Tally
-from cnnbench.sweep.status_table import progress_of, rendered, retry
-from cnnbench.text import numeric
+from cnnbench.runs.sweep_dir import SweepDir
+from cnnbench.sweep.progress import MAX_SAMPLE, ProgressTracker
+from cnnbench.sweep.status_table import progress_columns, retry_override, status_view
 
-WATCH_S = 1.0
+REFRESH_S = 1.0
 
 
 def main(arguments: list[str]) -> None:
-    """Shows it, once or until Ctrl-C."""
-    parser = Parser("status", "How the jobs of a sweep stand, or a run.")
+    """Prints the state once, or refreshes it until Ctrl-C or until the owner has ended."""
+    parser = Parser("status", "Shows the state of a sweep or a run.")
     parser.add_argument("directory", type=Path, metavar="DIR", help="a sweep's, runs/NAME, or a run's")
-    parser.add_argument("--watch", action="store_true", help="keep showing it, until Ctrl-C or its end")
+    parser.add_argument("--watch", action="store_true", help="refresh every second, until Ctrl-C or the end")
     options = parser.parse_args(arguments)
     console = make_console()
     if not options.watch:
-        console.print(shown(options.directory)[0])
+        console.print(view(options.directory)[0])
         return
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            screen, on = shown(options.directory)
+            screen, owner = view(options.directory)
             live.update(screen, refresh=True)
-            if not on:
+            if owner is None:
                 return
-            time.sleep(WATCH_S)
+            time.sleep(REFRESH_S)
 
 
-def shown(directory: Path) -> tuple[Group, bool]:
-    """How it stands, and whether anything is on."""
+def view(directory: Path) -> tuple[Group, str | None]:
+    """What is printed, and the living process that owns the run or sweep."""
     if (directory / "config.yaml").is_file():
-        return of_run(RunDir(directory))
-    return of_sweep(SweepDir.open(directory))
+        return run_view(RunDir(directory))
+    return sweep_view(SweepDir.open(directory))
 
 
-def of_run(run: RunDir) -> tuple[Group, bool]:
-    """A single run."""
-    status, state, owner = run.status(), run.found()["state"], run.owner()
-    parts = [f"{run.path}  {state}"]
+def run_view(run: RunDir) -> tuple[Group, str | None]:
+    """The state of one run: its progress while it is running, else what to type next."""
+    status, state, owner = run.status(), run.effective_status().state, run.owner()
+    lines = [f"{run.path}  {state}"]
     if owner:
-        epoch, loss, accuracy, left = progress_of(status)
-        parts += [f"epoch {epoch}  loss {loss}  val acc {accuracy}  {left} left  ({owner})"]
-    if status.get("reason"):
-        parts.append(str(status["reason"]))
+        epoch, loss, accuracy, left = progress_columns(status)
+        lines.append(f"epoch {epoch}  loss {loss}  val acc {accuracy}  {left} left  ({owner})")
+    if status.reason:
+        lines.append(status.reason)
     if state == "interrupted":
-        parts.append(f"to go on: {resume_command(run.path)}")
-    return Group(*map(Text, parts)), bool(owner)
+        lines.append(f"to resume: {resume_command(run.path)}")
+    return Group(*map(Text, lines)), owner
 
 
-def of_sweep(sweep: SweepDir) -> tuple[Group, bool]:
-    """All jobs of a sweep."""
-    record, jobs = sweep.read(), sweep.jobs()
+def sweep_view(sweep: SweepDir) -> tuple[Group, str | None]:
+    """The state of all jobs of a sweep, and what to type next."""
+    record = sweep.read()
+    assert record is not None  # the sweep was opened
+    jobs, launcher = sweep.jobs(record), sweep.launcher()
     states = {job.name: job.status() for job in jobs}
-    launcher = sweep.launcher()
-    done = [job for job in jobs if states[job.name]["state"] == "done"][-SAMPLE:]
-    took = {job.name: s for job in done if (s := numeric(job.result(), "time", "fit_s")) is not None}
-    now = Tally(jobs, states, record.get("slots") or 1, took).standing()
-    parts: list[Any] = [rendered(now, str(sweep.path), launcher)]
-    if record.get("question"):
-        parts.insert(0, Text(record["question"], "italic"))
-    ended = sum(now.counts[state] for state in ENDS)
-    command = record.get("command") or f"python -m cnnbench -m name={shlex.quote(record['name'])} ..."
-    if not launcher and ended < now.total:
-        parts.append(Text(f"nobody runs it. To go on, type the same again: {command}"))
-    if not launcher and now.bad:
-        parts.append(Text(f"to run what failed again, too: {command}{retry(now.counts)}"))
-    return Group(*parts), bool(launcher)
+    finished = [job for job in jobs if states[job.name].state == "done"][-MAX_SAMPLE:]
+    results = {job.name: job.result() for job in finished}
+    took = {name: result.fit_s for name, result in results.items() if result and result.fit_s is not None}
+    tracker = ProgressTracker(jobs, states, record.slots or 1, took)
+    parts: list[Any] = [status_view(tracker.snapshot(), str(sweep.path), launcher)]
+    if record.question:
+        parts.insert(0, Text(record.question, "italic"))
+    command = record.command or f"python -m cnnbench -m name={shlex.quote(record.name)} ..."
+    if not launcher and tracker.finished < tracker.total:
+        parts.append(Text(f"no process runs it. To continue, type the same command again: {command}"))
+    retry = retry_override(tracker.counts)
+    if not launcher and retry:
+        parts.append(Text(f"to run the failed jobs again as well: {command}{retry}"))
+    return Group(*parts), launcher

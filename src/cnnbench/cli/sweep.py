@@ -1,35 +1,42 @@
-"""`cnnbench -m key=a,b ...`: runs a sweep."""
+"""`python -m cnnbench -m key=a,b ...`: runs a sweep."""
 
 from __future__ import annotations
 
 import signal
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from cnnbench.console import make_console
 from cnnbench.distributed import signals
-from cnnbench.distributed.fork_server import dismiss
-from cnnbench.distributed.ranks import placed
-from cnnbench.errors import ConfigError, Interrupted, SaidElsewhere
-from cnnbench.sweep.run import planned, run
+from cnnbench.distributed.fork_server import stop_fork_server
+from cnnbench.distributed.ranks import rank_and_world_size
+from cnnbench.errors import ConfigError, Interrupted, ReportedByOtherRank
+from cnnbench.sweep.run import plan_with_progress, run_sweep
 
 
 def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
-    """Runs what is left of a sweep; the exit code."""
-    rank, size = placed()
+    """Runs the unfinished jobs of a sweep; returns the exit code.
+
+    Raises:
+        ConfigError: the sweep is wrong, or was started as several ranks.
+        Interrupted: a signal stopped it.
+    """
+    rank, size = rank_and_world_size()
     if size > 1:
         if rank:
-            raise SaidElsewhere(ConfigError.exit_code)
+            raise ReportedByOtherRank(ConfigError.exit_code)
         raise ConfigError(
             "-m: a sweep is started once, and starts its jobs' processes itself; type it without torchrun or srun -n"
         )
     console = make_console()
 
-    def stopped(number: int) -> Interrupted:
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         name = signal.Signals(number).name
-        return Interrupted(f"stopped by {name} while no job ran. To go on, type the same again: {command}", number)
+        raise Interrupted(f"stopped by {name} while no job ran. To resume, type the same command again: {command}", number)
 
-    with signals.raising(stopped):
+    with signals.handled_by(interrupt):
         try:
-            return run(planned(overrides, config_dir, console), command, console)
+            return run_sweep(plan_with_progress(overrides, config_dir, console), command, console)
         finally:
-            dismiss()
+            stop_fork_server()

@@ -1,4 +1,4 @@
-"""`python -m cnnbench [key=value ...]`: composes, trains, shows what came out and what to type next."""
+"""`python -m cnnbench [key=value ...]`: composes a config, trains it, prints the result and the next commands."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.config.compose import compose
-from cnnbench.distributed.ranks import placed, require_size
-from cnnbench.errors import ConfigError, Diverged, Interrupted, RunFailed, SaidElsewhere, ended
+from cnnbench.distributed.ranks import rank_and_world_size, require_world_size
+from cnnbench.errors import ConfigError, Diverged, Interrupted, ReportedByOtherRank, RunFailed, exit_code_of
 from cnnbench.runs.commands import trust_flag
 from cnnbench.runs.run_dir import RunDir
 
@@ -20,102 +20,112 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cnnbench.config.schema import Config
+    from cnnbench.runs.schema import Result
 
 
 def main(arguments: list[str], command: str) -> int:
-    """Trains what the arguments say; the exit code."""
+    """Runs `key=value` arguments as one run, or with `-m` as a sweep; returns the exit code."""
     overrides, config_dir, flags = split_arguments(arguments)
     if flags.multirun:
         from cnnbench.cli.sweep import main as sweep
 
         return sweep(overrides, config_dir, command)
-    trust = flags.trust
-    config = resumed_or_composed(overrides, config_dir)  # mistakes are told here, before torch is imported
-    if trust and not resumes(config):
+    config = resumed_or_composed(overrides, config_dir)  # raises ConfigError before torch is imported
+    if flags.trust and not is_resumed(config):
         raise ConfigError("--trust: goes with resume=RUN_DIR; what you type yourself needs none")
-    if resumes(config) and not trust and not RunDir(Path(config.resume)).result.is_file():
+    if is_resumed(config) and not flags.trust and not RunDir(Path(config.resume)).result.is_file():
         require_trusted(config)
-    devices, (_, started) = config.trainer.devices, placed()
-    if started == 1 and devices > 1 and config.trainer.num_nodes == 1:
+    _, started = rank_and_world_size()
+    if started == 1 and config.trainer.devices > 1 and config.trainer.num_nodes == 1:
         return train_on_ranks(config, command)
-    require_size(config, started)
+    require_world_size(config, started)
     train(config, command)
     return 0
 
 
 def train(config: Config, command: str) -> None:
-    """A run, or one process's part of it, and what came out."""
+    """Trains in this process, alone or as one of several ranks; rank zero prints the result."""
     from rich.console import Console
 
-    rank, _ = placed()
+    from cnnbench.console import print_plain
+
+    rank, _ = rank_and_world_size()
     console = Console(quiet=rank > 0)
     earlier = RunDir(Path(config.resume))
-    if resumes(config) and earlier.result.is_file():
-        result = earlier.outcome()
+    if is_resumed(config) and earlier.result.is_file():
+        result = earlier.load_result()
         if rank == 0 and earlier.owner() is None:
-            earlier.tidy()
-        console.print(f"{earlier.path}: is done already", soft_wrap=True, highlight=False, markup=False)
-        show(result, earlier, console)
+            earlier.repair()
+        print_plain(console, f"{earlier.path}: is done already")
+        print_result(result, earlier, console)
         return
     with importing(console):
         from cnnbench.training.run import run
     try:
         outcome = run(config, command, console)
-    except (Diverged, Interrupted) as error:  # all ranks end so, at the same step
-        raise error if rank == 0 else SaidElsewhere(error.exit_code) from error
+    except (Diverged, Interrupted) as error:  # raised by all ranks after the same step
+        raise error if rank == 0 else ReportedByOtherRank(error.exit_code) from error
     if not outcome.fresh:
-        console.print(f"{outcome.directory.path}: is done already", soft_wrap=True, highlight=False, markup=False)
-    show(outcome.result, outcome.directory, console)
+        print_plain(console, f"{outcome.directory.path}: is done already")
+    print_result(outcome.result, outcome.directory, console)
 
 
 def train_on_ranks(config: Config, command: str) -> int:
-    """A run in a process for each device; the exit code."""
+    """Trains in one process per device; returns the exit code."""
     from rich.console import Console
 
-    from cnnbench.distributed.fork_server import Job, forwarding
+    from cnnbench.distributed.fork_server import RankProcesses, forwarding_signals
 
     console = Console()
-    job = Job(be_rank, (config, command), config.trainer.devices)
-    with forwarding(job):
+    ranks = RankProcesses(run_rank, (config, command), config.trainer.devices)
+    with forwarding_signals(ranks):
         with importing(console):
-            job.start()
-        code = job.wait()
+            ranks.start()
+        code = ranks.wait()
     if code >= 0:
         return code
     name = signal.Signals(-code).name
     if name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         raise Interrupted(f"stopped by {name}", -code)
-    raise RunFailed(f"a rank was ended by {name}" + ("; was there memory enough?" if name == "SIGKILL" else ""))
+    raise RunFailed(f"a rank was ended by {name}" + ("; was there enough memory?" if name == "SIGKILL" else ""))
 
 
-def be_rank(config: Config, command: str) -> int:
-    """What one process of several does; its exit code."""
-    return ended(lambda: train(config, command))
+def run_rank(config: Config, command: str) -> int:
+    """Runs one of several ranks; returns its exit code."""
+    return exit_code_of(lambda: train(config, command))
 
 
 def require_trusted(config: Config) -> None:
-    """A run that goes on, and that nobody vouches for, may name nothing that is not ours; told once, before ranks are started."""
+    """Checks, before ranks are started, that a resumed run names no code from outside cnnbench, torch and torchvision.
+
+    Raises:
+        Untrusted: it does, or its data folder is absent.
+    """
     from rich.console import Console
 
     with importing(Console()):
-        from cnnbench.runs.trust import require_known, require_present
+        from cnnbench.runs.trust import require_data_folder, require_trusted_parts
 
-        require_known(Path(config.resume), config)
-        require_present(Path(config.resume), config)
+        require_trusted_parts(Path(config.resume), config)
+        require_data_folder(Path(config.resume), config)
 
 
 def importing(console: Console) -> AbstractContextManager[Any]:
-    """Says on a terminal why nothing is seen yet."""
+    """Shows on a terminal that torch and Lightning are being imported, which takes seconds."""
     return console.status("importing torch and Lightning") if console.is_terminal else nullcontext()
 
 
-def resumes(config: Config) -> bool:
-    """Whether it names a run directory to go on with."""
+def is_resumed(config: Config) -> bool:
+    """Whether `resume` names a run directory."""
     return config.resume not in ("never", "auto")
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], Path | None, Namespace]:
-    """`key=value` overrides, the folder after `--config-dir`, and whether there are `--trust` and `--multirun`."""
+    """The `key=value` overrides, the folder after `--config-dir`, and the flags `trust` and `multirun`.
+
+    Raises:
+        ConfigError: a flag is unknown, or `--trust` came with `-m`.
+    """
     parser = argparse.ArgumentParser(prog="python -m cnnbench", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config-dir", type=Path)
     parser.add_argument("--trust", action="store_true")
@@ -135,31 +145,34 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], Path | None, Names
 
 
 def resumed_or_composed(overrides: list[str], config_dir: Path | None) -> Config:
-    """The config of the overrides; with `resume=RUN_DIR` that of the run, which no other key may change."""
-    from_run = [
-        o.partition("=")[2] for o in overrides if o.startswith("resume=") and o not in ("resume=auto", "resume=never")
-    ]
+    """The config of the overrides; with `resume=RUN_DIR` the config of that run.
+
+    Raises:
+        ConfigError: the overrides are wrong, or a resumed run is given another key.
+    """
+    from_run = [o for o in overrides if o.startswith("resume=") and o not in ("resume=auto", "resume=never")]
     if not from_run:
         return compose(overrides, config_dir)
+    typed = from_run[0].partition("=")[2]
     if len(overrides) > 1:
         other = next(o for o in overrides if not o.startswith("resume="))
         raise ConfigError(
-            f"{other}: a resumed run keeps its own config; type resume={from_run[0]} alone, or start anew without it"
+            f"{other}: a resumed run keeps its own config; type resume={typed} alone, or start anew without it"
         )
     from cnnbench.config.schema import Config
 
-    directory = RunDir.open(Path(from_run[0].strip("'\"")))
-    frozen = Config.load(directory.config)
-    return frozen.model_copy(update={"resume": str(directory.path)})
+    directory = RunDir.open(Path(typed.strip("'\"")))
+    return Config.load(directory.config).model_copy(update={"resume": str(directory.path)})
 
 
-def show(result: dict[str, Any], directory: RunDir, console: Any) -> None:
-    """The result as a small table, and how to go on."""
+def print_result(result: Result, directory: RunDir, console: Console) -> None:
+    """Prints accuracy, loss and the accuracy's 95 % interval as a table, and the commands to type next."""
     from rich.table import Table
 
+    from cnnbench.console import print_plain
     from cnnbench.stats import wilson
 
-    metrics, n = result["metrics"], result["n"]
+    metrics, n = result.metrics, result.n
     table = Table("", "accuracy", "loss", "images", "95 % interval of the accuracy", box=None, padding=(0, 2, 0, 0))
     for name, kind in {"": "", ", ema": "ema_"}.items():
         if f"test/{kind}acc" not in metrics:
@@ -172,17 +185,16 @@ def show(result: dict[str, Any], directory: RunDir, console: Any) -> None:
         table.add_row(f"test{name}", *test, f"{low:.4f} to {high:.4f}", style="bold")
     console.print()
     console.print(table)
-    console.print(
-        f"best epoch {result['best_epoch']}, {result['time']['fit_s']:.1f} s, {result['samples_per_s']:,.0f} images/s, "
-        f"{result['params']:,} parameters\n",
-        soft_wrap=True,
-        highlight=False,
+    print_plain(
+        console,
+        f"best epoch {result.best_epoch}, {result.fit_s:.1f} s, {result.samples_per_s:,.0f} images/s, "
+        f"{result.params:,} parameters\n",
     )
     path, trust = shlex.quote(str(directory.path)), trust_flag(directory.path)
     for what, text in {
         "curves": f"{path}/curves.png",
-        "score again": f"python -m cnnbench evaluate {path}{trust}",
-        "ask it": f"python -m cnnbench predict {path} IMAGE{trust}",
-        "watch": f"tensorboard --logdir {shlex.quote(str(directory.path.parent.parent))}",
+        "evaluate": f"python -m cnnbench evaluate {path}{trust}",
+        "predict": f"python -m cnnbench predict {path} IMAGE{trust}",
+        "tensorboard": f"tensorboard --logdir {shlex.quote(str(directory.path.parent.parent))}",
     }.items():
-        console.print(f"{what:<12}{text}", soft_wrap=True, highlight=False, markup=False)
+        print_plain(console, f"{what:<12}{text}")

@@ -1,1 +1,1 @@
-"""Parameters, multiply-adds, activations, memory and receptive fields of any net, layer by layer."""
+"""Parameters, multiply-accumulates, activations, memory and receptive fields of any net, layer by layer."""

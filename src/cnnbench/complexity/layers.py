@@ -1,6 +1,6 @@
-"""What a net is made of, layer by layer: parameters, multiply-accumulates, activations, receptive fields.
+"""A net layer by layer: parameters, multiply-accumulates, activations, receptive fields.
 
-Counted by running it once, on the meta device or any other: no twin of the net that counts by formulas.
+They are counted while the net runs once, on the meta device or another one. No formulas repeat what the layers do.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.hooks import RemovableHandle
 
-from cnnbench.complexity.op_tracer import Watch
-from cnnbench.complexity.receptive_field import windows
+from cnnbench.complexity.op_tracer import OpTracer
+from cnnbench.complexity.receptive_field import window_axes
 from cnnbench.ops import convolution, normalization, pooling
 
-ELSEWHERE = "(elsewhere)"  # what was done outside of layers
-IDLE = "(not run)"  # parameters that took no part
+OUTSIDE_LAYERS = "(outside layers)"  # operations and parameters that belong to no layer
+NOT_RUN = "(not run)"  # parameters that no operation reads
 CONVOLUTIONS = (nn.modules.conv._ConvNd, convolution.Conv2d)
 NORMS = (nn.modules.batchnorm._BatchNorm, normalization.BatchNorm2d)
 GLOBAL_MEANS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -29,7 +30,7 @@ WINDOWS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *BY_HAND)
 
 
 class Window(NamedTuple):
-    """Of a square convolution or pooling, the same along both sides."""
+    """The window of a convolution or pooling with equal values along both sides, in pixels."""
 
     size: int
     stride: int
@@ -38,11 +39,11 @@ class Window(NamedTuple):
 
     @property
     def reach(self) -> int:
-        """Pixels from its first to its last, dilation included."""
+        """Pixels from its first to its last entry, dilation included."""
         return self.dilation * (self.size - 1) + 1
 
     def positions(self, side: int) -> float:
-        """(W - F + 2P) / S + 1: how often it fits along a side; not a whole number where it does not fit evenly."""
+        """(W - F + 2P) / S + 1, not rounded: a fraction if the window does not fit evenly into a side of `side` pixels."""
         return (side - self.reach + 2 * self.padding) / self.stride + 1
 
 
@@ -51,16 +52,16 @@ class Layer:
     """One run of a layer on one image.
 
     Attributes:
-        name: as in the code; `ELSEWHERE` for what no layer did, `IDLE` for parameters that took no part.
-        type: its class.
-        input, output: shapes, without the images' dimension.
-        params: trainable numbers; 0 where the layer was run before.
+        name: as in `named_modules()`; `OUTSIDE_LAYERS` for operations in no layer, `NOT_RUN` for unused parameters.
+        type: name of its class.
+        input, output: shapes without the batch dimension.
+        params: trainable parameters; 0 if the layer has run before.
         macs: multiply-accumulates.
-        book_flops: "FLOPs" as nndl-practice counts them: a multiply-add as one, and what `book_flops_of` says.
-        activations: numbers that it gives.
-        receptive_field: pixels a side of what one number sees of the image, and of the zeros around it; None where unknown.
-        stride: pixels between what neighbours see; None where all see the same.
-        window: of a convolution or pooling.
+        book_flops: "FLOPs" as nndl-practice counts them, see `book_flops_of`.
+        activations: elements of the output.
+        receptive_field: pixels a side of the image, padding included, on which one output element depends; None: unknown.
+        stride: pixels between the receptive fields of neighbours; None if all have the same receptive field.
+        window: of a convolution or pooling, else None.
     """
 
     name: str
@@ -78,7 +79,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Failure:
-    """Where a net broke off: the layer that raised, what it was given, and why."""
+    """The layer that raised an error (None if no layer was running), its input's shape, and the error."""
 
     name: str
     layer: nn.Module | None
@@ -87,14 +88,23 @@ class Failure:
 
 
 @dataclass
-class Account:
-    """A net on images of one shape (C, H, W): its layers in the order of execution, and what took no part."""
+class ModelSummary:
+    """A net on images of one shape (C, H, W).
+
+    Attributes:
+        image: (C, H, W).
+        layers: in the order in which they run.
+        idle: parameters that no operation reads: name -> number of elements.
+        output: shape of the net's output without the batch dimension; None if it is no tensor.
+        unknown: operations without a rule for their receptive field.
+        failure: the error that stopped the net; None if it ran to its end.
+    """
 
     image: tuple[int, int, int]
     layers: list[Layer] = field(default_factory=list)
-    idle: dict[str, int] = field(default_factory=dict)  # parameters that took no part: name -> numbers
-    output: tuple[int, ...] | None = None  # of the net, where it gives a tensor
-    unknown: set[str] = field(default_factory=set)  # operations that count as seeing everything for want of a rule
+    idle: dict[str, int] = field(default_factory=dict)
+    output: tuple[int, ...] | None = None
+    unknown: set[str] = field(default_factory=set)
     failure: Failure | None = None
 
     def total(self, key: str) -> int:
@@ -102,134 +112,138 @@ class Account:
         return sum(getattr(layer, key) for layer in self.layers)
 
 
-def parameters(net: nn.Module) -> int:
-    """Trainable numbers in the net."""
+def count_parameters(net: nn.Module) -> int:
+    """Number of trainable parameters of the net."""
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 
-def macs(net: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates of convolutions and linear layers for one image (C, H, W), in evaluation; on the net's own device."""
+def count_macs(net: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of convolutions and matrix products for one image (C, H, W), in evaluation, on the net's device."""
     image = torch.empty(1, *shape, device=device_of(net))
-    with evaluation(net), Watch(image) as watch:
+    with evaluation_mode(net), OpTracer(image) as tracer:
         net(image)
-    return watch.macs
+    return tracer.macs
 
 
-def account(net: nn.Module, shape: tuple[int, int, int]) -> Account:
-    """Runs the net once, in evaluation, on an image (C, H, W); a net that raises is told as far as it came."""
+def summarize(net: nn.Module, shape: tuple[int, int, int]) -> ModelSummary:
+    """Runs the net once, in evaluation, on an image (C, H, W). If the net raises, the summary ends there, with the failure."""
     image = torch.empty(1, *shape, device=device_of(net))
-    book = Account(shape)
-    with evaluation(net), Watch(image) as watch:
-        clerk = Clerk(watch, book)
+    summary = ModelSummary(shape)
+    with evaluation_mode(net), OpTracer(image) as tracer:
+        recorder = LayerRecorder(tracer, summary)
         hooks = [
             hook
             for name, module in net.named_modules()
             if not any(module.children()) and not isinstance(module, nn.Identity)
-            for hook in clerk.observe(name or type(net).__name__, module)
+            for hook in recorder.add_hooks(name or type(net).__name__, module)
         ]
         try:
             output = net(image)
         except Exception as error:
-            book.failure = Failure(*clerk.at_work, error=error)
+            summary.failure = Failure(*recorder.running, error=error)
+            return summary
         finally:
             for hook in hooks:
                 hook.remove()
-    if book.failure is None:
-        book.output = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
-        book.unknown = watch.unknown
-        clerk.close(net)
-    return book
+    summary.output = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
+    summary.unknown = tracer.unknown
+    recorder.finish(net)
+    return summary
 
 
-class Clerk:
-    """Writes a line for each layer that runs."""
+class LayerRecorder:
+    """Adds a `Layer` to a summary for each layer that runs.
 
-    def __init__(self, watch: Watch, book: Account) -> None:
-        self.watch, self.book = watch, book
-        self.counted: set[int] = set()  # the ids of parameters
+    Attributes:
+        running: name, module and input shape of the layer that runs now; empty between layers.
+    """
+
+    def __init__(self, tracer: OpTracer, summary: ModelSummary) -> None:
+        self.tracer, self.summary = tracer, summary
+        self.counted: set[int] = set()  # ids of parameters
         self.macs_before = 0
-        self.at_work: tuple[str, nn.Module | None, tuple[int, ...]] = ("", None, ())
+        self.running: tuple[str, nn.Module | None, tuple[int, ...]] = ("", None, ())
 
-    def observe(self, name: str, module: nn.Module) -> Iterator[Any]:
-        """The two hooks of a layer."""
+    def add_hooks(self, name: str, module: nn.Module) -> Iterator[RemovableHandle]:
+        """Adds the two hooks of a layer."""
 
-        def begin(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            given = next((tuple(value.shape[1:]) for value in inputs if isinstance(value, Tensor)), ())
-            self.at_work, self.macs_before = (name, module, given), self.watch.macs
+        def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            shape = next((tuple(value.shape[1:]) for value in inputs if isinstance(value, Tensor)), ())
+            self.running, self.macs_before = (name, module, shape), self.tracer.macs
 
-        def end(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             first = output[0] if isinstance(output, tuple | list) else output
             if isinstance(first, Tensor) and inputs and isinstance(inputs[0], Tensor):
-                self.write(name, module, inputs[0], first)
-            self.at_work = ("", None, ())
+                self.record(name, module, inputs[0], first)
+            self.running = ("", None, ())
 
-        yield module.register_forward_pre_hook(begin)
-        yield module.register_forward_hook(end)
+        yield module.register_forward_pre_hook(before)
+        yield module.register_forward_hook(after)
 
-    def write(self, name: str, module: nn.Module, given: Tensor, made: Tensor) -> None:
-        """One line."""
+    def record(self, name: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
+        """Adds the layer with its input `x` and its output to the summary."""
         window = window_of(module)
-        if isinstance(module, BY_HAND) and given in self.watch.axes and window:
-            self.watch.axes[made] = windows(self.watch.axes[given], *window)
-        own = [p for p in module.parameters(recurse=False) if p.requires_grad and id(p) not in self.counted]
-        self.counted.update(map(id, own))
-        macs = self.watch.macs - self.macs_before
-        rows, columns = self.watch.axes.get(made) or (None, None)
-        self.book.layers.append(
+        if isinstance(module, BY_HAND) and x in self.tracer.axes and window:
+            self.tracer.axes[output] = window_axes(self.tracer.axes[x], *window)
+        new = [p for p in module.parameters(recurse=False) if p.requires_grad and id(p) not in self.counted]
+        self.counted.update(map(id, new))
+        macs = self.tracer.macs - self.macs_before
+        axes = self.tracer.axes.get(output)
+        self.summary.layers.append(
             Layer(
                 name=name,
                 type=type(module).__name__,
-                input=tuple(given.shape[1:]),
-                output=tuple(made.shape[1:]),
-                params=sum(p.numel() for p in own),
+                input=tuple(x.shape[1:]),
+                output=tuple(output.shape[1:]),
+                params=sum(p.numel() for p in new),
                 macs=macs,
-                book_flops=book_flops_of(module, macs, given, made),
-                activations=made[0].numel(),
-                receptive_field=max(rows.size, columns.size) if rows and columns else None,
-                stride=(max(rows.jump, columns.jump) or None) if rows and columns else None,
+                book_flops=book_flops_of(module, macs, x, output),
+                activations=output[0].numel(),
+                receptive_field=max(axis.size for axis in axes) if axes else None,
+                stride=(max(axis.jump for axis in axes) or None) if axes else None,
                 window=window,
             )
         )
 
-    def close(self, net: nn.Module) -> None:
-        """Notes what was done outside of layers, and what took no part, in last lines."""
-        self.book.idle = {
+    def finish(self, net: nn.Module) -> None:
+        """Adds rows for operations and parameters outside of layers, and for parameters that were not used."""
+        self.summary.idle = {
             name: parameter.numel()
             for name, parameter in net.named_parameters()
-            if parameter.requires_grad and id(parameter) not in self.watch.used
+            if parameter.requires_grad and id(parameter) not in self.tracer.used
         }
-        idle = sum(self.book.idle.values())
-        params = parameters(net) - self.book.total("params") - idle
-        macs = self.watch.macs - self.book.total("macs")
-        for name, numbers, operations in ((ELSEWHERE, params, macs), (IDLE, idle, 0)):
-            if numbers or operations:
-                self.book.layers.append(Layer(name, "", (), (), numbers, operations, operations, 0, None, None))
+        idle = sum(self.summary.idle.values())
+        params = count_parameters(net) - self.summary.total("params") - idle
+        macs = self.tracer.macs - self.summary.total("macs")
+        for name, row_params, row_macs in ((OUTSIDE_LAYERS, params, macs), (NOT_RUN, idle, 0)):
+            if row_params or row_macs:
+                self.summary.layers.append(Layer(name, "", (), (), row_params, row_macs, row_macs, 0, None, None))
 
 
-def book_flops_of(module: nn.Module, macs: int, given: Tensor, made: Tensor) -> int:
+def book_flops_of(module: nn.Module, macs: int, x: Tensor, output: Tensor) -> int:
     """nndl-practice's "FLOPs" of a layer (section 5.3, `paddle.flops`).
 
-    A multiply-add counts one; a convolution adds one an output for its bias, batch norm takes two an element, average pooling one
-    an output (global: two); max pooling, activations and flattening take none; a linear layer's bias is not counted.
+    A multiply-add counts as one. A convolution's bias adds one per output, batch norm takes two per element, average pooling
+    one per output (global: two). Max pooling, activations and flattening take none; a linear layer's bias is not counted.
     """
-    outputs = made[0].numel()
+    outputs = output[0].numel()
     if isinstance(module, CONVOLUTIONS):
         return macs + (outputs if module.bias is not None else 0)
     if isinstance(module, NORMS):
         return 2 * outputs
-    if isinstance(module, MEANS) and made is not given:
-        is_global = isinstance(module, GLOBAL_MEANS) and made.shape[2:].numel() == 1
+    if isinstance(module, MEANS) and output is not x:
+        is_global = isinstance(module, GLOBAL_MEANS) and output.shape[2:].numel() == 1
         return outputs * (2 if is_global else 1)
     return macs
 
 
 def window_of(module: nn.Module) -> Window | None:
-    """The window of a square convolution or pooling of maps; None for others, and for padding="same"."""
+    """The window of a square convolution or pooling of maps; None for other modules, and for padding="same"."""
     if not isinstance(module, WINDOWS):
         return None
     values = []
-    for key in Window._fields:
-        value = getattr(module, "kernel_size" if key == "size" else key, 1)
+    for key in ("kernel_size", "stride", "padding", "dilation"):
+        value = getattr(module, key, 1)
         value = tuple(value) if isinstance(value, tuple | list) else (value, value)
         if len(set(value)) > 1 or not isinstance(value[0], int):
             return None
@@ -241,13 +255,13 @@ def window_of(module: nn.Module) -> Window | None:
 
 
 def device_of(net: nn.Module) -> torch.device:
-    """Where its first parameter is."""
+    """The device of the net's first parameter; the default device if it has none."""
     return next(net.parameters(), torch.empty(0)).device
 
 
 @contextmanager
-def evaluation(net: nn.Module) -> Iterator[None]:
-    """The net in evaluation, without gradients, attention by plain matrix products; afterwards all is as it was."""
+def evaluation_mode(net: nn.Module) -> Iterator[None]:
+    """Runs the block with the net in evaluation, without gradients, attention as plain matrix products; then restores all."""
     modes = [(module, module.training) for module in net.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

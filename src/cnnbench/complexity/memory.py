@@ -1,4 +1,4 @@
-"""How much memory training a net takes, by asking autograd and the optimizer; on the meta device none of it is used."""
+"""Memory that training a net takes, measured with autograd and the optimizer. On the meta device no memory is used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnbench.complexity.layers import device_of
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a training step holds, at least: what it computes with for a moment comes on top."""
+    """Bytes that a training step holds. A lower bound: temporary buffers come on top."""
 
     weights: int
     gradients: int
@@ -24,34 +24,38 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of the four."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
 def training_memory(
     net: nn.Module, shape: tuple[int, int, int], batch_size: int, make_optimizer: Callable[[Any], Any]
 ) -> Memory:
-    """For a batch of images (C, H, W): what autograd keeps for the backward pass, by asking it; the optimizer's state likewise.
+    """Measures the memory of a training step on a batch of images (C, H, W).
 
-    Takes steps with the net, which should be on the meta device.
+    Activations are the tensors that autograd saves for the backward pass. It runs a step with the net, which should be on the
+    meta device.
+
+    Args:
+        net: the net; its weights are changed.
+        shape: (C, H, W) of an image.
+        batch_size: images in a step.
+        make_optimizer: builds an optimizer from the net's parameters.
     """
-    held = {id(value.untyped_storage()): value for value in (*net.parameters(), *net.buffers())}
-    fixed = {value.untyped_storage()._cdata for value in held.values()}
-    kept: dict[int, torch.UntypedStorage] = {}
+    weights = {value.untyped_storage()._cdata for value in (*net.parameters(), *net.buffers())}
+    saved: dict[int, torch.UntypedStorage] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in fixed:
-            kept[storage._cdata] = storage
+        if storage._cdata not in weights:
+            saved[storage._cdata] = storage
         return tensor
 
     device = device_of(net)
-    images, labels = (
-        torch.empty(batch_size, *shape, device=device),
-        torch.zeros(batch_size, dtype=torch.long, device=device),
-    )
+    images = torch.empty(batch_size, *shape, device=device)
+    labels = torch.zeros(batch_size, dtype=torch.long, device=device)
     net.train()
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         output = net(images)
         outputs = [part for part in (output if isinstance(output, tuple) else (output,)) if isinstance(part, Tensor)]
         torch.stack([F.cross_entropy(part, labels) for part in outputs]).sum()
@@ -64,5 +68,5 @@ def training_memory(
         weights=sum(value.nbytes for value in (*net.parameters(), *net.buffers())),
         gradients=sum(value.nbytes for value in net.parameters() if value.requires_grad),
         optimizer=sum(value.nbytes for value in state),
-        activations=sum(storage.nbytes() for storage in kept.values()),
+        activations=sum(storage.nbytes() for storage in saved.values()),
     )

@@ -1,24 +1,29 @@
-"""`_target_` nodes to objects: found by dotted name, checked against the signature, built."""
+"""Instantiates `_target_` nodes: imports the dotted name, checks the arguments against its signature, calls it."""
 
 from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cnnbench.config.schema import Node
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.text import as_typed
+from cnnbench.text import to_override
 
-NUMBERS = (int, float, "int", "float")  # annotations for which true is not 1
+NUMBER_ANNOTATIONS = (int, float, "int", "float")
+NAMED_KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def locate(node: Node, group: str) -> Callable[..., Any]:
-    """The class or function that the node names."""
+    """Imports the class or function that the node names.
+
+    Raises:
+        ConfigError: the name cannot be imported, or is no class or function.
+    """
     try:
         found = pkgutil.resolve_name(node.target)
-    except Exception as error:  # whatever a module of the user's own raises
+    except Exception as error:  # a user's module may raise anything
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"{group}._target_={node.target}: cannot be imported ({reason}); expected a dotted name such as mypkg.MyNet, "
@@ -30,66 +35,78 @@ def locate(node: Node, group: str) -> Callable[..., Any]:
 
 
 def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
-    """Calls the node's target with its arguments, and with those of `facts` that it names.
+    """Calls the node's target with its arguments, and with those of `facts` that its signature names.
+
+    Args:
+        node: the target and its arguments.
+        group: the config group of the node, for messages.
+        positional: the first arguments of the target.
+        facts: values that no config may set, such as `num_classes`.
 
     Raises:
-        ConfigError: the target has no such argument, or refuses a value.
+        ConfigError: the target has no such argument, lacks one, or refuses a value.
     """
     target = locate(node, group)
+    name = getattr(target, "__name__", node.target)
     try:
-        signature = inspect.signature(target)
-    except ValueError as error:  # some classes written in C have none
+        parameters = inspect.signature(target).parameters
+    except ValueError as error:  # some classes written in C have no signature
         raise ConfigError(
             f"{group}._target_={node.target}: its arguments are unknown; expected a Python class"
         ) from error
-    named = [name for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    unnamed = sum(p.kind is p.POSITIONAL_ONLY for p in signature.parameters.values())
-    free = [key for key in named[max(0, len(positional) - unnamed) :] if key not in facts]
-    name = getattr(target, "__name__", node.target)
-    for key in node.arguments:
-        if key not in free and not open_ended:
+    kinds = [parameter.kind for parameter in parameters.values()]
+    named = [key for key, parameter in parameters.items() if parameter.kind in NAMED_KINDS]
+    left = max(
+        0, len(positional) - kinds.count(inspect.Parameter.POSITIONAL_ONLY)
+    )  # named ones that `positional` fills
+    free = [key for key in named[left:] if key not in facts]
+    for key, value in node.arguments.items():
+        if key not in free and inspect.Parameter.VAR_KEYWORD not in kinds:
             near = did_you_mean(key, free) or ";"
             raise ConfigError(f"{group}.{key}: {name} takes no {key}{near} it takes: {', '.join(free) or 'nothing'}")
-    for key, value in node.arguments.items():
-        if isinstance(value, bool) and key in free and signature.parameters[key].annotation in NUMBERS:
-            raise ConfigError(f"{group}.{key}={as_typed(value)}: {name} expects a number")
-    wanted = {key: value for key, value in facts.items() if key in named}
-    lacking = [
-        n for n in free if signature.parameters[n].default is inspect.Parameter.empty and n not in node.arguments
-    ]
-    if lacking:
-        raise ConfigError(f"{group}.{lacking[0]}: {name} needs it; type +{group}.{lacking[0]}=...")
+        if isinstance(value, bool) and key in free and parameters[key].annotation in NUMBER_ANNOTATIONS:
+            raise ConfigError(f"{group}.{key}={to_override(value)}: {name} expects a number")
+    for key in free:
+        if key not in node.arguments and parameters[key].default is inspect.Parameter.empty:
+            raise ConfigError(f"{group}.{key}: {name} needs it; type +{group}.{key}=...")
     try:
-        return target(*positional, **node.arguments, **wanted)
+        return target(*positional, **node.arguments, **{key: facts[key] for key in named if key in facts})
     except (ValueError, TypeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
-        odd = [key for key, value in node.arguments.items() if _of_another_kind(value, signature.parameters.get(key))]
-        if len(odd) == 1:
-            key, default = odd[0], as_typed(signature.parameters[odd[0]].default)
-            raise ConfigError(
-                f"{group}.{key}={as_typed(node.arguments[key])}: {name} refuses it ({reason}); its default is {default}"
-            ) from error
-        given = ", ".join(f"{key}={as_typed(value)}" for key, value in node.arguments.items())
-        raise ConfigError(f"{group}: {name}({given}) is refused: {reason}") from error
+        raise ConfigError(_refusal(error, node, group, name, parameters)) from error
 
 
-def _of_another_kind(value: Any, parameter: inspect.Parameter | None) -> bool:
-    """A value is a list where the default is none, or the other way round; a number where it is a text, ..."""
-    default = parameter.default if parameter else None
-    if default is None or default is inspect.Parameter.empty or value is None:
+def _refusal(error: Exception, node: Node, group: str, name: str, parameters: Mapping[str, inspect.Parameter]) -> str:
+    """Returns one line on an error that the target raised; names the argument, if exactly one has an unusual type."""
+    reason = " ".join(str(error).split())
+    defaults = {key: parameters[key].default for key in node.arguments if key in parameters}
+    odd = [key for key, default in defaults.items() if _differ_in_kind(node.arguments[key], default)]
+    if len(odd) == 1:
+        (key,) = odd
+        value, default = to_override(node.arguments[key]), to_override(defaults[key])
+        return f"{group}.{key}={value}: {name} refuses it ({reason}); its default is {default}"
+    given = ", ".join(f"{key}={to_override(value)}" for key, value in node.arguments.items())
+    return f"{group}: {name}({given}) is refused: {reason}"
+
+
+def _differ_in_kind(value: Any, default: Any) -> bool:
+    """Whether a value and an argument's default are of different kinds, as a list and a number are."""
+    if value is None or default is None or default is inspect.Parameter.empty:
         return False
-    kinds = [
-        list if isinstance(item, Sequence) and not isinstance(item, str) else type(item) for item in (value, default)
-    ]
-    return len({float if kind is int else kind for kind in kinds}) > 1
+
+    def kind(item: Any) -> type:
+        if isinstance(item, Sequence) and not isinstance(item, str):
+            return list
+        return float if type(item) is int else type(item)
+
+    return kind(value) is not kind(default)
 
 
-def takes(target: Callable[..., Any], key: str) -> bool:
-    """Whether a class or function has an argument of that name, or takes any."""
+def accepts(target: Callable[..., Any], argument: str) -> bool:
+    """Whether a class or function has an argument of that name, or takes any keyword argument."""
     try:
-        parameters = inspect.signature(target).parameters.values()
-    except ValueError:  # some classes written in C have none
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # some classes written in C have no signature
         return False
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return any(p.kind is p.VAR_KEYWORD or (p.name == key and p.kind in named) for p in parameters)
+    if argument in parameters and parameters[argument].kind in NAMED_KINDS:
+        return True
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())

@@ -1,4 +1,4 @@
-"""`key=value`, as typed and as Hydra's grammar reads it."""
+"""Reads and writes `key=value` overrides in Hydra's grammar."""
 
 from __future__ import annotations
 
@@ -10,34 +10,43 @@ from typing import Any
 
 from cnnbench.errors import ConfigError
 
-PATHS = ("data.root", "runs_dir")  # keys whose values are folders
-RESERVED = ("null", "true", "false", "nan", "inf")  # words that mean no text in Hydra's grammar
+PATH_KEYS = ("data.root", "runs_dir")  # keys whose values are folders
+RESERVED_WORDS = ("null", "true", "false", "nan", "inf")  # Hydra's grammar does not read these as text
 
 
 @dataclass(frozen=True)
-class Typed:
-    """Overrides taken apart: by key, `fixed` has what was typed, `swept` has the values of a key that was given several."""
+class ParsedOverrides:
+    """Overrides by key.
+
+    Attributes:
+        fixed: the override as typed, of each key with one value.
+        swept: the values of each key with several.
+    """
 
     fixed: dict[str, str]
     swept: dict[str, list[Any]]
 
 
-def read_overrides(overrides: Iterable[str], known: dict[str, dict[str, Path]]) -> Typed:
-    """Reads `key=value`, `key=a,b`, `key=range(5)`, `model=glob(resnet*)`; what is typed later wins.
+def read_overrides(overrides: Iterable[str], known: dict[str, dict[str, Path]]) -> ParsedOverrides:
+    """Parses `key=value`, `key=a,b`, `key=range(5)` and `model=glob(resnet*)`; of a repeated key the last one counts.
+
+    Args:
+        overrides: as typed.
+        known: groups with their choices, for `glob`.
 
     Raises:
-        ConfigError: one of them cannot be read.
+        ConfigError: an override cannot be read, is an interval, or its glob matches no choice.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
 
-    typed, parser = Typed({}, {}), OverridesParser.create()
-    for text in map(quoted, overrides):
+    typed, parser = ParsedOverrides({}, {}), OverridesParser.create()
+    for text in map(quote_path, overrides):
         try:
             parsed = parser.parse_override(text)
         except HydraException as error:
-            raise ConfigError(unreadable(text)) from error
+            raise ConfigError(unreadable_message(text)) from error
         assert parsed.key_or_group is not None
         key = f"+{parsed.key_or_group}" if parsed.is_add() or parsed.is_force_add() else parsed.key_or_group
         typed.fixed.pop(key, None)
@@ -46,26 +55,35 @@ def read_overrides(overrides: Iterable[str], known: dict[str, dict[str, Path]]) 
             typed.fixed[key] = text
             continue
         if parsed.is_interval_sweep():
-            raise ConfigError(f"{text}: an interval has no end of values; type some of them, as in {key}=0.01,0.1")
+            raise ConfigError(
+                f"{text}: an interval has infinitely many values; type some of them, as in {key}=0.01,0.1"
+            )
         values = parsed.value()
         if isinstance(values, Glob):
-            typed.swept[key] = values.filter(list(known.get(key, {})))
+            choices = list(known.get(key, {}))
+            typed.swept[key] = values.filter(choices)
             if not typed.swept[key]:
-                raise ConfigError(f"{text}: none of the choices; they are: {', '.join(known.get(key, {})) or 'none'}")
+                raise ConfigError(f"{text}: matches no choice; choices: {', '.join(choices) or 'none'}")
         else:
             typed.swept[key] = [_plain(value) for value in parsed.sweep_iterator()]
     return typed
 
 
-def value_of(override: str) -> Any:
-    """The value of a `key=value` that `read_overrides` took for fixed."""
+def override_value(override: str) -> Any:
+    """Returns the value of a `key=value` with one value, in plain types."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     return _plain(OverridesParser.create().parse_override(override).value())
 
 
+def last_typed(overrides: Iterable[str], key: str) -> str | None:
+    """Returns the text of the value that `key=value` gives the key; the last one counts; None if the key is absent."""
+    typed = dict(override.partition("=")[::2] for override in overrides)
+    return typed.get(key)
+
+
 def _plain(value: Any) -> Any:
-    """A value of Hydra's grammar as Python has it."""
+    """Converts a value of Hydra's grammar to plain types."""
     from hydra.core.override_parser.types import QuotedString
 
     if isinstance(value, QuotedString):
@@ -77,13 +95,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def as_override(key: str, value: Any) -> str:
-    """`key=value` as Hydra's grammar reads it, whatever characters the value has."""
+def hydra_override(key: str, value: Any) -> str:
+    """Writes `key=value` such that Hydra's grammar reads back the same value; text is quoted where necessary."""
     from hydra.core.override_parser.types import Override, Quote, QuotedString
 
     def in_quotes(value: Any) -> Any:
         if isinstance(value, str):
-            plain = re.fullmatch(r"[A-Za-z_][\w./:-]*", value) and value.lower() not in RESERVED
+            plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./:-]*", value) and value.lower() not in RESERVED_WORDS
             return value if plain else QuotedString(text=value, quote=Quote.single)
         if isinstance(value, list):
             return [in_quotes(item) for item in value]
@@ -94,15 +112,15 @@ def as_override(key: str, value: Any) -> str:
     return f"{key}={Override._get_value_element_as_str(in_quotes(value))}"
 
 
-def quoted(override: str) -> str:
-    """A path in quotes, for Hydra's grammar refuses many a folder's name; one that has them already stays as it is."""
+def quote_path(override: str) -> str:
+    """Puts a folder's name in quotes, which Hydra's grammar needs for many characters; a quoted one stays as it is."""
     key, equals, value = override.partition("=")
-    if key not in PATHS or value[:1] in ("'", '"') or not value:
+    if key not in PATH_KEYS or value[:1] in ("'", '"') or not value:
         return override
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"{key}{equals}'{escaped}'"
 
 
-def unreadable(override: str) -> str:
-    """What is said of an override that the grammar does not know."""
+def unreadable_message(override: str) -> str:
+    """The error message for an override that Hydra's grammar cannot read."""
     return f"{override}: cannot be read; expected key=value, with quotes around a value that holds = or brackets"

@@ -1,11 +1,12 @@
-"""The typed schema of a run's keys, the checks across keys, and a run's identity.
+"""Defines the typed schema of a run's keys, the checks across keys, and a run's identity.
 
-`Config` is what `conf/` composes to. A *frozen* config has every `auto` resolved; it is what `config.yaml` in a run
-directory holds, and all that a run is made from.
+`conf/` composes to a `Config`. In a *frozen* config every `auto` is resolved; `config.yaml` in a run directory holds the frozen
+config, and nothing else configures the run.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,12 +15,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from cnnbench.config.identity import fill_earlier, former_hash, identity_hash
+from cnnbench.config.identity import add_earlier_values, former_hash, identity_hash
 from cnnbench.config.shipped_parts import current_path
-from cnnbench.errors import ConfigError
-from cnnbench.text import NAME, as_typed
+from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.text import NAME, to_override
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C where PyYAML has it: ten times as fast
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML's C version is ten times as fast; some builds lack it
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 Count = Annotated[int, Field(gt=0, strict=True)]
 Range = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=2, max_length=2)]
@@ -31,22 +32,20 @@ INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming
 
 
 def key(expected: str, example: Any, **limits: Any) -> Any:
-    """A field whose errors say what was `expected` and give an `example`."""
+    """Declares a key whose errors state what was `expected` and give an `example`."""
     return Field(description=expected, examples=[example], **limits)
 
 
-def outside(**field: Any) -> Any:
-    """A field that decides no number of a run beyond its last bits: it does not enter the run's identity."""
-    return Field(json_schema_extra=OUTSIDE, **field)
-
-
 def outside_key(expected: str, example: Any, **limits: Any) -> Any:
-    """A `key` that does not enter a run's identity, unless its sweep varies it."""
+    """Declares a `key` that changes a run's numbers in their last bits at most.
+
+    It does not enter the run's identity, unless the run's sweep varies it.
+    """
     return key(expected, example, json_schema_extra=OUTSIDE, **limits)
 
 
 class Keys(BaseModel):
-    """A group of keys; a key that it does not have is an error."""
+    """Base class of a group of keys; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
 
@@ -60,12 +59,12 @@ class Keys(BaseModel):
         return value
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain types only, keys as in `conf/`."""
+        """Returns plain types, with keys as in `conf/`."""
         return self.model_dump(by_alias=True)
 
 
 class Node(Keys):
-    """What a `_target_` is built from: the dotted name of a class or function, and its arguments."""
+    """A class or function, by its dotted name `_target_`, and its arguments."""
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, protected_namespaces=())
     target: str = Field(alias="_target_", examples=["mypkg.MyNet"])
@@ -78,26 +77,26 @@ class Node(Keys):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What the target is called with."""
+        """The keyword arguments of the target."""
         return {key: value for key, value in self if key not in self.not_arguments}
 
 
 class DataKeys(Node):
-    """Which images, and how they are split; a data set may have keys of its own besides."""
+    """The data set, its preprocessing and its splits; a data set may have further keys."""
 
     not_arguments: ClassVar[tuple[str, ...]] = ("target", "fingerprint")
-    root: str = outside_key("a folder", "auto", min_length=1)
-    image_size: Literal["auto"] | Count = key("auto or pixels a side, an integer above 0", 32)
-    mean: PerChannel = key("auto, a number or one for each channel", "[0.5]")
-    std: PerChannel = key("auto, a number above 0 or one for each channel", "[0.5]")
-    train_size: Size = key("a count, a range [a,b] with a below b, or null", 1000)
-    val_size: Size = key("a count, a range [a,b] with a below b, or null", "[50000,50200]")
-    test_size: Size = key("a count, a range [a,b] with a below b, or null", 200)
-    fraction: float = key("a number above 0, at most 1", 0.5, gt=0, le=1)
+    root: str = outside_key("a folder", "auto", default="auto", min_length=1)
+    image_size: Literal["auto"] | Count = key("auto or pixels a side, an integer above 0", 32, default="auto")
+    mean: PerChannel = key("auto, a number or one for each channel", "[0.5]", default="auto")
+    std: PerChannel = key("auto, a number above 0 or one for each channel", "[0.5]", default="auto")
+    train_size: Size = key("a count, a range [a,b] with a below b, or null", 1000, default=None)
+    val_size: Size = key("a count, a range [a,b] with a below b, or null", "[50000,50200]", default=None)
+    test_size: Size = key("a count, a range [a,b] with a below b, or null", 200, default=None)
+    fraction: float = key("a number above 0, at most 1", 0.5, default=1.0, gt=0, le=1)
     label_noise: float = key("a number from 0, below 1", 0.2, default=0.0, ge=0, lt=1)
-    split_seed: int = key("an integer from 0 to 4294967295", 0, ge=0, lt=2**32)
-    pipeline: Literal["auto", "device", "memory"] = outside_key("auto, device or memory", "auto")
-    fingerprint: str | None = None  # of the set's files; filled when the config is frozen
+    split_seed: int = key("an integer from 0 to 4294967295", 0, default=0, ge=0, lt=2**32)
+    pipeline: Literal["auto", "device", "memory"] = outside_key("auto, device or memory", "auto", default="auto")
+    fingerprint: str | None = None  # of the data set's files; freezing the config fills it
 
     @field_validator("train_size", "val_size", "test_size")
     @classmethod
@@ -113,9 +112,27 @@ class DataKeys(Node):
             raise ValueError("not positive")
         return std
 
+    @classmethod
+    def of_target(cls, target: type, arguments: dict[str, Any]) -> DataKeys:
+        """Checks the keyword arguments of a data set class.
+
+        Raises:
+            ConfigError: a key is unknown, or its value is not valid.
+        """
+        named = [name for name in inspect.signature(target).parameters if name != "keys"]
+        known = [*named, *(name for name in cls.model_fields if name not in (*named, *cls.not_arguments))]
+        for name in arguments:
+            if name not in cls.model_fields:
+                near = did_you_mean(name, known) or ";"
+                raise ConfigError(f"data.{name}: {target.__name__} takes no {name}{near} it takes: {', '.join(known)}")
+        try:
+            return cls.model_validate({"_target_": f"{target.__module__}.{target.__qualname__}", **arguments})
+        except ValidationError as error:
+            raise ConfigError(_explain(error, {"data": arguments}, "data")) from error
+
 
 class OptimizerKeys(Node):
-    """A torch.optim class and its arguments; `decay` says which parameters the weight decay is for."""
+    """A torch.optim class and its arguments; `decay` selects the parameters that get weight decay."""
 
     not_arguments: ClassVar[tuple[str, ...]] = ("target", "decay")
     lr: float = key("a number above 0", 0.01, gt=0, allow_inf_nan=False)
@@ -124,7 +141,7 @@ class OptimizerKeys(Node):
 
 
 class TrainerKeys(Keys):
-    """Where a run happens, and how often it validates and saves."""
+    """The devices of a run, its number of steps, and how often it validates and saves."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = key("auto, cpu or gpu", "auto")
     devices: int = outside_key("an integer above 0", 1, gt=0)
@@ -137,7 +154,7 @@ class TrainerKeys(Keys):
 
 
 class Config(Keys):
-    """All keys of one run. Errors are `ConfigError`s that name the key, what was expected, and an example."""
+    """All keys of one run. `from_values` checks them; its errors name the key, what was expected, and an example."""
 
     model: Node
     data: DataKeys
@@ -161,14 +178,16 @@ class Config(Keys):
     compile: bool = key("true or false", "true")
     deterministic: Literal["auto", "warn"] | bool = key("auto, true, warn or false", "true")
     threads: Literal["auto"] | Count = outside_key("auto or an integer above 0", 2)
-    channels_last: bool = outside(default=False)  # of the weights, in memory; found out when the config is frozen
+    # the weights' memory format; freezing the config sets it
+    channels_last: bool = Field(False, json_schema_extra=OUTSIDE)
     name: str = outside_key("at most 80 letters, digits, '.', '_', '-'", "my_run")
     runs_dir: str = outside_key("a folder", "runs", min_length=1)
     resume: str = outside_key("never, auto or a run directory", "auto")
     log: Literal["normal", "full"] = outside_key("normal or full", "full")
-    choices: dict[str, str] = outside(default_factory=dict)
-    # keys that decide no number, but vary in the sweep that the run is of
-    swept: list[str] = outside(default_factory=list)
+    # the label of each group's choice
+    choices: dict[str, str] = Field(default_factory=dict, json_schema_extra=OUTSIDE)
+    # the keys outside the identity that the run's sweep varies
+    swept: list[str] = Field(default_factory=list, json_schema_extra=OUTSIDE)
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -184,31 +203,35 @@ class Config(Keys):
 
     @model_validator(mode="after")
     def _devices_share_the_batch(self) -> Config:
-        parts = self.parts
+        parts = self.batch_parts
         if self.batch_size % parts:
             below = self.batch_size // parts * parts
             near = f"batch_size={below} or batch_size={below + parts}" if below else f"batch_size={parts}"
             raise ValueError(
-                f"batch_size={self.batch_size}: it is global, and cannot be shared evenly by {self.sharers}; type {near}"
+                f"batch_size={self.batch_size}: it is global, and cannot be shared evenly by {self.batch_divisors}; type {near}"
             )
         return self
 
     @property
-    def parts(self) -> int:
-        """A batch is cut into so many."""
+    def batch_parts(self) -> int:
+        """The number of parts that a global batch is divided into."""
         return self.trainer.devices * self.trainer.num_nodes * self.accumulate
 
     @property
-    def sharers(self) -> str:
-        """What cuts it."""
+    def batch_divisors(self) -> str:
+        """What divides the batch, for messages: `4 devices × accumulate=8`."""
         devices = self.trainer.devices * self.trainer.num_nodes
         return " × ".join(
             [f"{devices} devices"] * (devices > 1) + [f"accumulate={self.accumulate}"] * (self.accumulate > 1)
         )
 
     @classmethod
-    def check(cls, values: dict[str, Any]) -> Config:
-        """The typed form of composed `values`."""
+    def from_values(cls, values: dict[str, Any]) -> Config:
+        """Checks composed `values`.
+
+        Raises:
+            ConfigError: one line on the first value that is wrong.
+        """
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -216,33 +239,38 @@ class Config(Keys):
 
     @classmethod
     def load(cls, path: Path) -> Config:
-        """The frozen config of a run directory's `config.yaml`."""
+        """Loads the frozen config from a run directory's `config.yaml`.
+
+        Raises:
+            ConfigError: the file cannot be read, or holds no run's config.
+        """
         try:
             values = yaml.load(path.read_text(encoding="utf-8"), Loader)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: not a readable config.yaml ({' '.join(str(error).split())})") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: not the config.yaml of a run")
-        return cls.restore(values)
+        return cls.from_saved(values)
 
     @classmethod
-    def restore(cls, values: dict[str, Any]) -> Config:
-        """The typed form of what a run has saved, perhaps with an earlier version of cnnbench."""
-        return cls.check(fill_earlier(values))
+    def from_saved(cls, values: dict[str, Any]) -> Config:
+        """Checks the values that a run saved, also with an earlier version of cnnbench."""
+        return cls.from_values(add_earlier_values(values))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain types only, keys as in `conf/`; `swept` where a sweep has made it necessary."""
+        """Returns plain types, with keys as in `conf/`; `swept` only where it is not empty."""
         values = super().as_dict()
         return values if self.swept else {key: value for key, value in values.items() if key != "swept"}
 
     def dump(self) -> str:
-        """The text of `config.yaml`."""
+        """Returns the text of `config.yaml`."""
         return yaml.dump(self.as_dict(), Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
-    def deciding(self) -> dict[str, Any]:
-        """The values that decide a frozen run's numbers, and those that vary in its sweep; nested, keys as in `conf/`.
+    def identity_values(self) -> dict[str, Any]:
+        """Returns the values that enter a frozen run's identity, nested, with keys as in `conf/`.
 
-        Data enter by their fingerprint, never by their path.
+        These are the keys that decide the run's numbers, and those that its sweep varies. Data enter by the fingerprint of their
+        files, never by their path.
         """
         values = self.as_dict()
         for dotted in OUTSIDE_IDENTITY:
@@ -252,18 +280,18 @@ class Config(Keys):
         return values
 
     def identity(self) -> str:
-        """The hash of what decides a frozen run's numbers (SHA-256, hex)."""
-        return identity_hash(self.deciding())
+        """Returns the identity of a frozen run: the SHA-256 hash, in hex, of the values that decide its numbers."""
+        return identity_hash(self.identity_values())
 
     def identities(self) -> tuple[str, ...]:
-        """The identity, and the hash that earlier versions of cnnbench gave the same run, if they could make it."""
-        values = self.deciding()
+        """Returns the identity, then the hash that earlier versions gave the same run, if they had its parts."""
+        values = self.identity_values()
         former = former_hash(values)
         return (identity_hash(values), former) if former else (identity_hash(values),)
 
 
 def _outside(keys: type[Keys], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of a schema that are marked as outside the identity."""
+    """Yields the dotted keys of a schema that are declared outside the identity."""
     for name, field in keys.model_fields.items():
         if field.json_schema_extra == OUTSIDE:
             yield f"{prefix}{name}"
@@ -274,45 +302,40 @@ def _outside(keys: type[Keys], prefix: str = "") -> Iterator[str]:
 OUTSIDE_IDENTITY = tuple(_outside(Config))
 
 
-def _explain(error: ValidationError, values: dict[str, Any]) -> str:
-    """The first complaint, in one line: key, what came, what was expected, an example."""
+def _explain(error: ValidationError, values: dict[str, Any], *group: str) -> str:
+    """Returns one line on the first error: the key, what came, what was expected, an example.
+
+    Args:
+        error: raised by a schema.
+        values: those that were checked, nested as in `Config`.
+        group: the name of the schema's group in `Config`, where it is not `Config` itself.
+    """
     first = error.errors()[0]
     if not first["loc"]:
         return first["msg"].removeprefix("Value error, ")
-    dotted, field, came = _at(first["loc"], values)
+    dotted, field, came = _find((*group, *first["loc"]), values)
     if first["type"] == "extra_forbidden":
         return f"{dotted}: no such key; `python -m cnnbench --help` lists them"
     example = f"; for instance {dotted}={field.examples[0]}" if field and field.examples else ""
     if first["type"] == "missing":
         return f"{dotted}: a value is missing{example}"
     expected = (field and field.description) or first["msg"]
-    return f"{dotted}={as_typed(came)}: expected {expected}{example}"
+    return f"{dotted}={to_override(came)}: expected {expected}{example}"
 
 
-def _at(location: tuple[int | str, ...], values: Any) -> tuple[str, FieldInfo | None, Any]:
-    """The dotted key, the schema's field and the value that an error's location leads to."""
-    keys: type[BaseModel] = Config
-    dotted, field = [], None
-    for part in location:
-        dotted.append(str(part))
-        field = {info.alias or name: info for name, info in keys.model_fields.items()}.get(str(part))
-        values = values.get(part) if isinstance(values, dict) else None
-        if field is not None and field.annotation == dict[str, Node]:
-            return _at_step(location[len(dotted) :], dotted, values)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+def _find(location: tuple[int | str, ...], values: Any) -> tuple[str, FieldInfo | None, Any]:
+    """Follows an error's location as far as the schema has keys; returns the dotted key, its field and its value."""
+    dotted: list[str] = []
+    field: FieldInfo | None = None
+    kind: Any = Config
+    for part in map(str, location):
+        if kind == dict[str, Node]:  # the steps of `augment`, by name
+            field, kind = None, Node
+        elif isinstance(kind, type) and issubclass(kind, Keys):
+            field = {info.alias or name: info for name, info in kind.model_fields.items()}.get(part)
+            kind = field and field.annotation
+        else:
             break
-        keys = field.annotation
+        dotted.append(part)
+        values = values.get(part) if isinstance(values, dict) else None
     return ".".join(dotted), field, values
-
-
-def _at_step(
-    location: tuple[int | str, ...], dotted: list[str], steps: dict[str, Any]
-) -> tuple[str, FieldInfo | None, Any]:
-    """The same below `augment`, whose keys are the names of steps."""
-    if not location:
-        return ".".join(dotted), None, steps
-    name, *rest = map(str, location)
-    if not rest:
-        return ".".join([*dotted, name]), None, steps[name]
-    field = {info.alias or key: info for key, info in Node.model_fields.items()}.get(rest[0])
-    return ".".join([*dotted, name, *rest]), field, None

@@ -1,6 +1,7 @@
-"""Finds the parts that ship with cnnbench by their name, wherever their module was when a path to them was written.
+"""Finds the parts that ship with cnnbench by their name, also when a config names a module that they have left since.
 
-A part is what a config names with `_target_`: a net, a data set, an augmentation step, a learning-rate schedule.
+A part is a class or function that a config names with `_target_`: a net, a data set, an augmentation step, a learning-rate
+schedule.
 """
 
 from __future__ import annotations
@@ -12,25 +13,20 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
-ROOMS = (
-    "models",
-    "ops",
-    "data",
-    "augment",
-    "training/schedulers.py",
-)  # folders, or a file, whose classes a config may name
+# Folders and files with classes that a config may name.
+ROOMS = ("models", "ops", "data", "augment", "training/schedulers.py")
 DEFINITION = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
-SCHEDULE = re.compile(r"^(?:class|def) ([A-Za-z]\w*)", re.MULTILINE)  # schedules are functions, too
+SCHEDULE = re.compile(r"^(?:class|def) ([A-Za-z]\w*)", re.MULTILINE)  # a schedule may be a function
 
 
 @cache
 def shipped_parts() -> dict[str, str]:
-    """Dotted path of every shipped part, by its name. Reads source files, imports nothing."""
+    """Returns the dotted path of every shipped part, by its name. Reads source files and imports nothing."""
     return dict(_definitions())
 
 
 def _definitions() -> Iterator[tuple[str, str]]:
-    """(name, dotted path) of every public class in `ROOMS`, and of every schedule."""
+    """Yields (name, dotted path) of every public class in `ROOMS`, and of every schedule."""
     for room in ROOMS:
         root = PACKAGE / room
         for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
@@ -41,17 +37,17 @@ def _definitions() -> Iterator[tuple[str, str]]:
 
 
 def current_path(target: str) -> str:
-    """The dotted path of a target today: a shipped part's is found by its name, any other is returned as it is."""
+    """Returns a target's present dotted path: a shipped part is found by its name, any other path is returned unchanged."""
     return shipped_parts().get(part_name(target), target) if target.startswith("cnnbench.") else target
 
 
 def part_name(target: str) -> str:
-    """What a target enters a run's identity as: a shipped part by its name, any other by its dotted path."""
+    """Returns what enters a run's identity for a target: a shipped part's name, any other target's dotted path."""
     return target.rpartition(".")[2] if target.startswith("cnnbench.") else target
 
 
 def with_current_paths(values: Any) -> Any:
-    """A copy of nested config values, or of dotted keys with values, in which every `_target_` has its current path."""
+    """Copies nested config values, or dotted keys with values, and gives every `_target_` its present path."""
     if isinstance(values, list):
         return [with_current_paths(value) for value in values]
     if not isinstance(values, dict):

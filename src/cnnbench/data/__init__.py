@@ -1,1 +1,1 @@
-"""Data sets: uint8 tensors in memory, cut into batches; one short file a set. The test split is read once, at the end."""
+"""Data sets: uint8 tensors in memory, cut into batches; one short file per set. The test split is read once, at the end."""

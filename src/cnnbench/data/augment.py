@@ -1,4 +1,4 @@
-"""The former place of `Step`, for augmentation steps written before it moved; gone with version 1.0."""
+"""The former module of `Step`, kept until version 1.0 for augmentation steps that import it from here."""
 
 from cnnbench.augment.step import Step
 

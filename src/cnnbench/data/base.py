@@ -1,4 +1,4 @@
-"""The former place of `ImageData`, for data sets written before it moved; gone with version 1.0."""
+"""The former module of `ImageData`, kept until version 1.0 for data sets that import it from here."""
 
 from cnnbench.data.datamodule import ImageData
 

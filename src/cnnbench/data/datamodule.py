@@ -8,297 +8,345 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 
-from cnnbench.augment.mixup_cutmix import Mixing
+from cnnbench.augment.mixup_cutmix import MixUpCutMix
 from cnnbench.augment.step import Augment
-from cnnbench.data.decoded_cache import Decoded, Make, Remembered, decoded_folder
-from cnnbench.data.download.archives import sum_beside
-from cnnbench.data.download.fetch import default_root, expanded, fetch
-from cnnbench.data.download.mirrors import Remote, has_sum, sum_of
+from cnnbench.config.schema import DataKeys
+from cnnbench.data.decoded_cache import Decode, FileFacts, decoded_folder, load_or_decode
+from cnnbench.data.download.archives import checksum_file
+from cnnbench.data.download.fetch import default_root, expand_home, fetch
+from cnnbench.data.download.mirrors import Remote, file_checksum, has_checksum
 from cnnbench.data.image_files import Fit
-from cnnbench.data.loader import Images, Loader, resize
+from cnnbench.data.loader import BatchPlan, Images, Loader, Normalization, resize
 from cnnbench.data.parallel import chunks, in_parallel
-from cnnbench.data.splits import Size, mislabel, split_hash, split_train, take
+from cnnbench.data.splits import mislabel, size_indices, split_hash, split_train
 from cnnbench.errors import ConfigError, CorruptFile, DataError
-from cnnbench.text import as_typed
+from cnnbench.text import to_override
 
 log = logging.getLogger("cnnbench.run")
 
-NAMED = 10  # so many classes are named in a message
+MAX_NAMED = 10  # classes or files that a message lists
 
 Official = Literal["train", "test"]
 Split = Literal["train", "val", "test"]
-PerChannel = str | float | list[float]
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """How a run cuts training images into batches, and changes them.
+
+    Attributes:
+        plan: batch size, accumulation and the seed of the order.
+        make_augment: (image_size, mean per channel) -> the run's augmentation, or None.
+        mixing: MixUp and CutMix, or None.
+    """
+
+    plan: BatchPlan = field(default_factory=lambda: BatchPlan(seed=0))
+    make_augment: Callable[[int, list[float]], Augment | None] = lambda image_size, mean: None
+    mixing: MixUpCutMix | None = None
 
 
 class ImageData(LightningDataModule):
-    """Images of one set, split, decoded once, and cut into batches.
+    """Images of one set: split, decoded once, and cut into batches.
 
-    A subclass states the facts below, names its files and reads an official split. Everything of `conf/data_keys.yaml`
-    arrives here; batch size, seed and augmentation are the run's.
+    A subclass states the facts below, names its files and reads an official split. A subclass with keys besides those of
+    `DataKeys` names them in its constructor, and passes all others on: `def __init__(self, *, shade=3, **keys)`.
+
+    Args:
+        root: folder of the files; `auto` is `default_root()`.
+        keys: the other keys of `DataKeys`; those that are not given have its defaults.
+
+    Attributes:
+        root: folder of the files.
+        keys: the other keys, typed.
+        image_size: pixels a side of the images that the net takes.
+        mean, std: per channel, of pixels scaled to 0..1; empty until `setup` where they are neither given nor stated.
+        indices: rows of the official split that each split has; (n,) int64, ascending.
+        images: the images of each split that has been set up.
+        batches: how the run cuts and changes training images; replaced as a whole.
+        pipeline: where the images are kept: `device`, or `memory` (also `auto`).
+        scoring_side: pixels a side of the images that are scored; set it before `setup`.
+
+    Raises:
+        ConfigError: a key is unknown, or its value is not valid.
     """
 
     name: str
     classes: Sequence[str]
     channels: int = 1
     size: int = 28  # pixels a side, as published
-    own_mean: Sequence[float]  # per channel, of pixels in 0..1
+    own_mean: Sequence[float]  # per channel, of pixels scaled to 0..1
     own_std: Sequence[float]
-    measured_on: str = "all pixels of the official train split"  # what own_mean and own_std are of
+    measured_on: str = (
+        "all pixels of the official train split"  # the pixels that own_mean and own_std were computed from
+    )
     licence: str = ""
-    origin: str = ""  # who made the set, and where it is described
-    remotes: tuple[Remote, ...] = ()  # the published files; none for a set that cannot be fetched
-    sums: Mapping[str, str] = MappingProxyType({})  # published checksums of files, by their name in `folder`
-    val_share: float = 0.1  # of the official train split, where val_size is absent
-    fit: Fit = "pad"  # what becomes of a picture from elsewhere that is not square
+    origin: str = ""  # authors of the set, and where it is described
+    remotes: tuple[Remote, ...] = ()  # the published files; none for a set that cannot be downloaded
+    sums: Mapping[str, str] = MappingProxyType({})  # published checksums, by a file's path in `folder`
+    val_share: float = 0.1  # of the official train split, used where val_size is null
+    fit: Fit = "pad"  # how `predict` makes a picture square
 
-    def __init__(
-        self,
-        *,
-        root: str | Path = "",
-        image_size: int | Literal["auto"] = "auto",
-        mean: PerChannel = "auto",
-        std: PerChannel = "auto",
-        train_size: Size = None,
-        val_size: Size = None,
-        test_size: Size = None,
-        fraction: float = 1.0,
-        label_noise: float = 0.0,
-        split_seed: int = 0,
-        pipeline: Literal["auto", "device", "memory"] = "auto",
-        batch_size: int = 64,
-        shuffle_seed: int = 0,
-        make_augment: Callable[[int, list[float]], Augment | None] | None = None,
-    ) -> None:
+    def __init__(self, *, root: str | Path = "auto", **keys: Any) -> None:
         super().__init__()
-        self.root = expanded(root)
-        self.image_size = self.size if image_size == "auto" else image_size
-        self.mean = self._per_channel("mean", mean, self.own_mean)
-        self.std = self._per_channel("std", std, self.own_std)
-        self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
-        self.fraction, self.label_noise = fraction, label_noise
-        self.split_seed, self.pipeline = split_seed, pipeline
-        self.batch_size, self.shuffle_seed, self.make_augment = batch_size, shuffle_seed, make_augment
-        self.accumulate = 1  # parts that a batch is cut into
-        self.mixing: Mixing | None = None
-        self.scoring_side = self.image_size  # of images that are scored; tests at several scales begin with larger ones
+        self.root = default_root() if root == "auto" else expand_home(root)
+        self.keys = DataKeys.of_target(type(self), keys)
+        self.image_size = self.size if self.keys.image_size == "auto" else self.keys.image_size
+        self.mean = self._per_channel("mean", self.own_mean)
+        self.std = self._per_channel("std", self.own_std)
+        self.batches = TrainingBatches()
+        self.pipeline = self.keys.pipeline
+        self.scoring_side = self.image_size
         self.indices: dict[Split, np.ndarray] = {}
         self.images: dict[Split, Images] = {}
         self._prepared = False
-        self._read: dict[Official, Images] = {}
+        self._official: dict[Official, Images] = {}
 
-    # ---- what a subclass says -------------------------------------------------------------------------------------
+    # ---- what a subclass defines ----------------------------------------------------------------------------------
 
     @property
     def folder(self) -> Path:
-        """Where published files are unpacked to."""
+        """Folder that downloaded files are unpacked into."""
         return self.root
 
     def files(self) -> list[Path]:
-        """The files that hold the set; none for a set that is made."""
+        """The files of the set; empty for a set that is generated."""
         return [self.folder / member for remote in self.remotes for member in remote.members]
 
     def check(self) -> None:
-        """Raises `DataError` where the files are not what they should be: here, where they have not their checksums."""
+        """Checks the files; this default compares their checksums.
+
+        Raises:
+            DataError: a file is absent or its content is wrong; `CorruptFile` if downloading it again repairs it.
+        """
         for path in self.files():
-            self.require_sum(path)
+            self.require_checksum(path)
 
     def count(self, official: Official) -> int:
-        """How many images an official split has, without decoding it."""
+        """Number of images in an official split, without decoding it."""
         raise NotImplementedError
 
     def read(self, official: Official) -> Images:
-        """Decodes an official split: (N, C, H, W) uint8 and labels, in the official order."""
+        """Decodes an official split: pixels (N, C, H, W) uint8 and labels (N,) int64, in the official order."""
         raise NotImplementedError
 
     def labels(self, official: Official) -> np.ndarray:
         """(N,) int64, the class of each image of an official split."""
-        kept = self._facts.recall().get(f"{official} labels")
+        kept = self._facts.load().get(f"{official} labels")
         if kept is not None:
             return np.array(kept)
-        labels = self._whole(official).labels.numpy()
-        self._facts.keep(**{f"{official} labels": labels.tolist()})
+        labels = self._read_official(official).labels.numpy()
+        self._facts.save(**{f"{official} labels": labels.tolist()})
         return labels
 
-    def decoder(self, official: Official, side: int) -> Make:
-        """Rows of an official split -> (n, C, side, side) uint8."""
-        return lambda rows: resize(self._whole(official).source[rows], side).numpy()
+    def decoder(self, official: Official, side: int) -> Decode:
+        """A function: rows (n,) of an official split -> pixels (n, C, side, side) uint8."""
+        return lambda rows: resize(self._read_official(official).source[rows], side).numpy()
 
-    def decoding(self, official: Official) -> str:
-        """What, besides the files, the rows of an official split depend on; part of a file name."""
+    def decoding_key(self, official: Official) -> str:
+        """All that the decoded rows of an official split depend on, except the files and the size; part of a file name."""
         return official
 
-    # ---- what follows from it -------------------------------------------------------------------------------------
+    # ---- derived facts --------------------------------------------------------------------------------------------
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return len(self.classes)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image as the net sees it."""
+        """(C, H, W) of an image as the net takes it."""
         return self.channels, self.image_size, self.image_size
 
     @property
     def native(self) -> int:
-        """Pixels a side that the set's images have; `size`, unless that is less."""
+        """Pixels a side of the set's images; more than `size` where `size` is limited."""
         return self.size
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the names and contents of the set's files (SHA-256, sixteen hex digits)."""
-        if known := self._facts.recall().get("fingerprint"):
+        if known := self._facts.load().get("fingerprint"):
             return known
         digest, files = hashlib.sha256(self.name.encode()), self.files()
         for at in chunks(np.arange(len(files)), f"{self.name}: reading {len(files):,} files"):
             some = [files[index] for index in at]
-            for path, content in zip(some, in_parallel(sum_of, some), strict=True):
-                digest.update(os.fsencode(self.label_of(path)))
-                digest.update(bytes.fromhex(content))
+            for path, checksum in zip(some, in_parallel(file_checksum, some), strict=True):
+                digest.update(os.fsencode(self.portable_name(path)))
+                digest.update(bytes.fromhex(checksum))
         return digest.hexdigest()[:16]
 
-    def label_of(self, path: Path) -> str:
-        """What a file is called wherever the set lies."""
+    def portable_name(self, path: Path) -> str:
+        """A file's name without the folder of the set."""
         return path.name
 
     @property
     def split_hash(self) -> str:
-        """Stands for the indices of all three splits, once they are set up."""
+        """Sixteen hex digits for the indices of all three splits, once they are set up."""
         return split_hash(*(self.indices[split] for split in ("train", "val", "test")))
 
     @property
     def label_hash(self) -> str:
-        """Stands for the labels that are trained on, those that `label_noise` has changed among them."""
+        """Sixteen hex digits for the training labels, with those that `label_noise` has changed."""
         return split_hash(self.images["train"].labels.cpu().numpy())
 
     @property
     def train_side(self) -> int:
-        """Pixels a side of the train images as they are stored: what the augmentation begins with."""
-        wanted = self.augment(self.mean or [0.5] * self.channels)
-        return (wanted and wanted.stored_side(self.native, self.image_size)) or self.scoring_side
+        """Pixels a side of the train images as they are stored, before augmentation."""
+        augment = self.augment()
+        return (augment and augment.stored_side(self.native, self.image_size)) or self.scoring_side
 
-    def augment(self, mean: list[float]) -> Augment | None:
-        """The run's augmentation."""
-        return self.make_augment(self.image_size, mean) if self.make_augment else None
+    @property
+    def train_plan(self) -> BatchPlan:
+        """The run's batches of the train split, and this rank's share of them."""
+        if not self.trainer:
+            return self.batches.plan
+        return replace(self.batches.plan, rank=self.trainer.global_rank, world_size=self.trainer.world_size)
+
+    def augment(self) -> Augment | None:
+        """The run's augmentation; its mean is 0.5 until the set's is known."""
+        return self.batches.make_augment(self.image_size, self.mean or [0.5] * self.channels)
+
+    # ---- files ----------------------------------------------------------------------------------------------------
 
     def prepare_data(self) -> None:
-        """Fetches files that are absent, checks them, and checks the sizes of the splits against them; once."""
+        """Downloads absent files, checks all files, and checks `test_size`; does so once.
+
+        Raises:
+            DataError: a file cannot be downloaded or read, or is not what it should be; or the test split is too small.
+        """
         if self._prepared:
             return
         with self._readable():
             fetch(self.name, self.remotes, self.folder, self.sums)
-            if "fingerprint" not in self._facts.recall():
+            if "fingerprint" not in self._facts.load():
                 self.check()
-                self._facts.keep(fingerprint=self.fingerprint)
-            self.indices["test"] = take(self.test_size, self.count("test"), "data.test_size")
+                self._facts.save(fingerprint=self.fingerprint)
+            self.indices["test"] = self._test_indices(self.count("test"))
         self._prepared = True
 
-    def mend(self) -> None:
-        """Fetches what is absent, and anew what is corrupt; reads every file, whatever is remembered of them."""
+    def repair_files(self) -> None:
+        """Downloads absent and corrupt files; reads every file, even if an earlier command has checked it.
+
+        Raises:
+            DataError: a file cannot be downloaded, or is still wrong.
+        """
+
+        def corrupt() -> CorruptFile | None:
+            try:
+                self.check()
+            except CorruptFile as error:
+                return error
+            return None
+
         with self._readable():
             fetch(self.name, self.remotes, self.folder, self.sums)
             for _ in self.files():
-                if (error := self._corrupt()) is None:
+                if (error := corrupt()) is None:
                     return
                 try:
-                    fetch(
-                        self.name, self.remotes, self.folder, self.sums, lambda: getattr(self._corrupt(), "path", None)
-                    )
+                    fetch(self.name, self.remotes, self.folder, self.sums, lambda: getattr(corrupt(), "path", None))
                 except DataError as failure:
                     raise DataError(f"{error}\n{failure}") from failure
             self.check()
 
-    def require_sum(self, path: Path) -> None:
-        """Raises `CorruptFile` where a file has not its published checksum, or not the one that it was unpacked with."""
-        beside = sum_beside(path)
-        kept = f"sha256:{beside.read_text(encoding='utf-8').strip()}" if beside.is_file() else None
+    def require_checksum(self, path: Path) -> None:
+        """Compares a file's checksum with the published one or, if none is published, with that at the time of unpacking.
+
+        Raises:
+            CorruptFile: they differ.
+        """
+        kept = checksum_file(path)
+        unpacked = f"sha256:{kept.read_text(encoding='utf-8').strip()}" if kept.is_file() else None
         name = path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else path.name
-        checksum = self.sums.get(name, kept)
-        if checksum and not has_sum(path, checksum):
+        checksum = self.sums.get(name, unpacked)
+        if checksum and not has_checksum(path, checksum):
             kind, _, digest = checksum.partition(":")
-            raise CorruptFile(f"{path}: corrupt, its {kind.upper()} sum is not {digest}; {self.again}", path)
+            raise CorruptFile(f"{path}: corrupt, its {kind.upper()} sum is not {digest}; {self.repair_hint}", path)
 
     @property
-    def again(self) -> str:
-        """What to do about a corrupt file."""
-        elsewhere = "" if self.root == default_root() else f" --root {shlex.quote(str(self.root))}"
-        return f"type python -m cnnbench fetch {self.name}{elsewhere}, which replaces it"
+    def repair_hint(self) -> str:
+        """The command to type for a corrupt file."""
+        root = "" if self.root == default_root() else f" --root {shlex.quote(str(self.root))}"
+        return f"type python -m cnnbench fetch {self.name}{root}, which replaces it"
+
+    # ---- splits and batches ---------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Decodes what a stage needs, once: `fit` and `validate` the official train split, `test` the test split.
+        """Splits and decodes the images of a stage, once: the official train split for `fit` and `validate`, else `test`.
 
-        A mean and deviation that the set does not state are measured on the train images.
+        A mean and deviation that are neither given nor stated by the set are measured on the train images.
+
+        Raises:
+            DataError: a size does not fit the split, or an image cannot be decoded.
         """
         if stage in ("fit", "validate") and "train" not in self.images:
             labels = self.labels("train")
             self.indices["train"], self.indices["val"] = self.split(labels)
-            untrained = np.setdiff1d(np.arange(self.num_classes), labels[self.indices["train"]])
-            if len(untrained):
-                named = ", ".join(self.classes[label] for label in untrained[:NAMED])
-                log.warning("data=%s: %d classes have no image to train on: %s", self.name, len(untrained), named)
-            sides: dict[Split, int] = {"train": self.train_side, "val": self.scoring_side}
-            self._keep("train", labels, sides)
+            absent = np.setdiff1d(np.arange(self.num_classes), labels[self.indices["train"]])
+            if len(absent):
+                named = ", ".join(self.classes[label] for label in absent[:MAX_NAMED])
+                log.warning("data=%s: %d classes have no image to train on: %s", self.name, len(absent), named)
+            self._set_images("train", labels, {"train": self.train_side, "val": self.scoring_side})
             if not self.mean or not self.std:
-                mean, std = self.measured()
+                mean, std = self.measure_mean_std()
                 self.mean, self.std = self.mean or mean, self.std or std
-            noisy = mislabel(self.images["train"].labels.numpy(), self.label_noise, self.num_classes, self.split_seed)
-            self.images["train"] = self.images["train"].relabelled(noisy)
+            train, keys = self.images["train"], self.keys
+            noisy = mislabel(train.labels.numpy(), keys.label_noise, self.num_classes, keys.split_seed)
+            self.images["train"] = train.with_labels(noisy)
         elif stage == "test" and "test" not in self.images:
             labels = self.labels("test")
-            self.indices["test"] = take(self.test_size, len(labels), "data.test_size")
-            self._keep("test", labels, {"test": self.scoring_side})
-        self._read.clear()
+            self.indices["test"] = self._test_indices(len(labels))
+            self._set_images("test", labels, {"test": self.scoring_side})
+        self._official.clear()
 
-    def measured(self) -> tuple[list[float], list[float]]:
-        """Mean and deviation of each channel, of what `measured_on` names: here, of the official train split, as published."""
-        return self._statistics("train", self.size, np.arange(self.count("train")))
+    def measure_mean_std(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, of the pixels that `measured_on` names."""
+        return self._statistics(self.size, np.arange(self.count("train")))
 
     def split(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Indices (train, val) into the official train split."""
+        """Indices (train, val) into the official train split, each ascending, from its labels (N,)."""
         return split_train(
             labels,
-            train_size=self.train_size,
-            val_size=self.val_size,
+            train_size=self.keys.train_size,
+            val_size=self.keys.val_size,
             val_share=self.val_share,
-            fraction=self.fraction,
-            split_seed=self.split_seed,
+            fraction=self.keys.fraction,
+            split_seed=self.keys.split_seed,
         )
 
-    def loader(self, split: Split, shuffle: bool = False) -> Loader:
-        """Batches of a split that has been set up; those that are not shuffled, for scoring, are twice as large."""
+    def loader(self, split: Split, plan: BatchPlan | None = None) -> Loader:
+        """Batches of a split that has been set up.
+
+        Args:
+            split: train, val or test.
+            plan: with a seed, images are shuffled, augmented and mixed; without, they are as they are, in the stored order.
+                None: for scoring, in batches twice as large as the run's.
+        """
+        plan = plan or self.train_plan.for_scoring()
+        training = plan.seed is not None
         images = self.images[split]
-        if not shuffle and images.source.shape[-1] != self.scoring_side:  # stored as an augmentation would like them
-            rows = self._rows("train", self.scoring_side, self.indices[split])
-            images = Images(torch.from_numpy(rows), images.labels.cpu(), torch.from_numpy(self.indices[split]))
+        if not training and images.source.shape[-1] != self.scoring_side:  # stored at the size that augmentation takes
+            pixels = self._pixels("train", self.scoring_side, self.indices[split])
+            images = Images(torch.from_numpy(pixels), images.labels.cpu())
         elif self.pipeline == "device":
-            images = self.images[split] = images.to(self._device())
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return Loader(
-            images,
-            self.batch_size if shuffle else max(1, 2 * self.batch_size // self.accumulate),
-            self.mean,
-            self.std,
-            self._device(),
-            self.shuffle_seed if shuffle else None,
-            self.augment(self.mean) if shuffle else None,
-            rank,
-            ranks,
-            self.accumulate if shuffle else 1,
-            self.mixing if shuffle else None,
-        )
+            images = self.images[split] = images.to(self._device)
+        augment, mixing = (self.augment(), self.batches.mixing) if training else (None, None)
+        return Loader(images, plan, Normalization(self.mean, self.std), self._device, augment, mixing)
 
     def train_dataloader(self) -> Loader:
-        """Shuffled batches."""
-        return self.loader("train", shuffle=True)
+        """Shuffled, augmented batches of the train split."""
+        return self.loader("train", self.train_plan)
 
     def val_dataloader(self) -> Loader:
         """Validation batches."""
@@ -308,72 +356,71 @@ class ImageData(LightningDataModule):
         """Test batches."""
         return self.loader("test")
 
-    # ---- how ------------------------------------------------------------------------------------------------------
+    # ---- internals ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _facts(self) -> Remembered:
-        return Remembered(self._remembered_as, self.files())
+    def _facts(self) -> FileFacts:
+        return FileFacts(self._facts_name, self.files())
 
     @property
-    def _remembered_as(self) -> str:
-        """What facts of the files are kept under: the name, and whatever else they depend on."""
+    def _facts_name(self) -> str:
+        """Name for the kept facts of the files: the set, and the keys that the facts depend on."""
         return self.name
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
-        """Files that cannot be read are a mistake of the user's, or of the disk."""
+        """Reports a file that cannot be read as a `DataError`."""
         try:
             yield
         except OSError as error:
-            where = error.filename or self.folder
-            raise DataError(f"data={self.name}: {where} cannot be read ({error.strerror or error})") from error
+            path = error.filename or self.folder
+            raise DataError(f"data={self.name}: {path} cannot be read ({error.strerror or error})") from error
 
-    def _corrupt(self) -> CorruptFile | None:
-        """What the check says of the first corrupt file."""
-        try:
-            self.check()
-        except CorruptFile as error:
-            return error
-        return None
-
-    def _whole(self, official: Official) -> Images:
-        """An official split as it is read, while a stage is set up."""
-        if official not in self._read:
-            self._read[official] = self.read(official)
-            self._facts.require_unchanged(self.files())
-        return self._read[official]
-
-    def _keep(self, official: Official, labels: np.ndarray, sides: dict[Split, int]) -> None:
-        """Fills `images` with splits of one official split, each at its size; those of one size share their rows."""
-        for side in sorted(set(sides.values())):
-            splits = [split for split in sides if sides[split] == side]
-            wanted = np.unique(np.concatenate([self.indices[split] for split in splits]))
-            whole = Images(torch.from_numpy(self._rows(official, side, wanted)), torch.from_numpy(labels))
-            for split in splits:
-                self.images[split] = whole.select(self.indices[split])
-
-    def _statistics(self, official: Official, side: int, rows: np.ndarray) -> tuple[list[float], list[float]]:
-        """Mean and deviation of some images of an official split at some size."""
-        pixels = torch.from_numpy(self._rows(official, side, rows))
-        self._read.clear()
-        return Images(pixels, torch.zeros(len(pixels), dtype=torch.int64)).select(rows).statistics()
-
-    def _rows(self, official: Official, side: int, wanted: np.ndarray) -> np.ndarray:
-        """(N, C, side, side) uint8 of an official split, of which the rows `wanted` are there."""
-        if not self.files():
-            return resize(self._whole(official).source, side).numpy()
-        folder = decoded_folder(self.name, self.fingerprint, self.files()[0].parent)
-        shape = (self.count(official), self.channels, side, side)
-        decoded = Decoded(folder, f"{self.decoding(official)}-{self.channels}x{side}", shape)
-        return decoded.rows(wanted, self.decoder(official, side), f"{self.name}: decoding {official} images")
-
+    @property
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    def _per_channel(self, key: str, given: PerChannel, own: Sequence[float]) -> list[float]:
-        values = list(own) if isinstance(given, str) else given if isinstance(given, list) else [float(given)]
+    def _test_indices(self, total: int) -> np.ndarray:
+        return size_indices(self.keys.test_size, total, "data.test_size")
+
+    def _read_official(self, official: Official) -> Images:
+        """An official split, read once while a stage is set up."""
+        if official not in self._official:
+            self._official[official] = self.read(official)
+            self._facts.require_unchanged(self.files())
+        return self._official[official]
+
+    def _set_images(self, official: Official, labels: np.ndarray, sides: dict[Split, int]) -> None:
+        """Decodes splits of one official split, each at its number of pixels a side; splits of one size share a file."""
+        for side in sorted(set(sides.values())):
+            splits = [split for split in sides if sides[split] == side]
+            rows = np.unique(np.concatenate([self.indices[split] for split in splits]))
+            decoded = Images(torch.from_numpy(self._pixels(official, side, rows)), torch.from_numpy(labels[rows]))
+            for split in splits:
+                self.images[split] = decoded.select(np.searchsorted(rows, self.indices[split]))
+
+    def _statistics(self, side: int, rows: np.ndarray) -> tuple[list[float], list[float]]:
+        """Mean and deviation of rows of the official train split at a size."""
+        pixels = torch.from_numpy(self._pixels("train", side, rows))
+        self._official.clear()
+        return Images(pixels, torch.from_numpy(rows)).statistics()
+
+    def _pixels(self, official: Official, side: int, rows: np.ndarray) -> np.ndarray:
+        """(n, C, side, side) uint8, rows (n,), ascending, of an official split."""
+        if not self.files():
+            return resize(self._read_official(official).source[rows], side).numpy()
+        selected = "" if len(rows) == self.count(official) else f"-{split_hash(rows)[:8]}"
+        folder = decoded_folder(self.name, self.fingerprint, self.files()[0].parent)
+        path = folder / f"{self.decoding_key(official)}-{self.channels}x{side}{selected}.npy"
+        title = f"{self.name}: decoding {official} images"
+        return load_or_decode(path, rows, (self.channels, side, side), self.decoder(official, side), title)
+
+    def _per_channel(self, key: str, own: Sequence[float]) -> list[float]:
+        """The key's values, one for each channel; `auto` stands for the set's own."""
+        given = getattr(self.keys, key)
+        values = list(own) if given == "auto" else given if isinstance(given, list) else [float(given)]
         if values and len(values) not in (1, self.channels):
             raise ConfigError(
-                f"data.{key}={as_typed(given)}: {self.name} has {self.channels} channels; type one number for each"
+                f"data.{key}={to_override(given)}: {self.name} has {self.channels} channels; type one number for each"
             )
         return values * self.channels if len(values) == 1 else values

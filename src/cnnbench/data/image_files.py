@@ -1,4 +1,4 @@
-"""Picture files of any kind, as the nets take them."""
+"""Reads picture files of any kind as square grey or RGB images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ if TYPE_CHECKING:
 
 LARGEST_SIDE = 4096  # pixels; a larger picture is shrunk before it is made square
 
-
 Fit = Literal["pad", "crop", "stretch"]
 
 
 def read_image(path: Path, channels: int, invert: bool = False, fit: Fit = "pad") -> Image.Image:
-    """A picture file of any size and mode as a square of grey (1 channel) or RGB (3).
+    """A picture file of any size and mode as a square image: grey ("L") for 1 channel, "RGB" for 3.
 
-    One that is not square is set on its border's mean (`pad`), cut to its middle (`crop`), or distorted (`stretch`).
+    Args:
+        path: of the file.
+        channels: 1 or 3.
+        invert: makes dark pixels light and light pixels dark.
+        fit: how a picture becomes square, see `make_square`.
+
+    Raises:
+        ConfigError: the file is absent or cannot be read, or no picture file has so many channels.
     """
     from PIL import ImageOps
 
@@ -29,11 +35,11 @@ def read_image(path: Path, channels: int, invert: bool = False, fit: Fit = "pad"
     if invert:
         image = ImageOps.invert(image)
     image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    return squared(image, fit)
+    return make_square(image, fit)
 
 
-def squared(image: Image.Image, fit: Fit) -> Image.Image:
-    """A picture as wide as it is high; see `read_image`."""
+def make_square(image: Image.Image, fit: Fit) -> Image.Image:
+    """Adds borders of the border's mean colour (`pad`), keeps the middle (`crop`), or distorts the picture (`stretch`)."""
     from PIL import ImageOps
 
     short, long = min(image.size), max(image.size)
@@ -47,27 +53,27 @@ def squared(image: Image.Image, fit: Fit) -> Image.Image:
     return image.crop((left, top, left + short, top + short))
 
 
-def drawable(text: str) -> str:
-    """A name without what is no character, as a file's or folder's name may have it."""
+def printable(text: str) -> str:
+    """Replaces by `?` what cannot be encoded in UTF-8; names of files and folders may contain such bytes."""
     return text.encode("utf-8", "replace").decode()
 
 
 def short_side(path: Path) -> int | None:
-    """Pixels of a picture file's shorter side, from its header; None where it has none that can be read."""
+    """Pixels of a picture's shorter side, from the file's header; None if the header cannot be read."""
     from PIL import Image
 
     try:
         with Image.open(path) as file:
             return min(file.size)
-    except Exception:  # it is named when it is decoded
+    except Exception:  # decoding reports the file
         return None
 
 
 def read_picture(path: Path, mode: str) -> Image.Image:
-    """A picture file in grey ("L") or colour ("RGB"), turned as its EXIF says; a transparent one lies on white.
+    """A picture file in grey ("L") or colour ("RGB"), rotated by its EXIF orientation, transparency blended with white.
 
     Raises:
-        ConfigError: there is none, or it cannot be read.
+        ConfigError: the file is absent or cannot be read.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -81,32 +87,32 @@ def read_picture(path: Path, mode: str) -> Image.Image:
         raise ConfigError(
             f"{path}: not a picture that can be read; expected PNG, JPEG, or another format of Pillow's"
         ) from error
-    except Exception as error:  # decoders of damaged files raise whatever they stumble on
+    except Exception as error:  # decoders raise many kinds of errors for damaged files
         raise ConfigError(f"{path}: damaged, or not a picture ({' '.join(str(error).split())})") from error
     image = _eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode not in ("L", "RGB"):
-        image = image.convert("RGB")  # from where every mode has its grey
+        image = image.convert("RGB")  # Pillow converts RGB to grey, but not every other mode
     return image.convert(mode)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Sixteen-bit grey scaled to eight; `convert` would clip it."""
+    """Scales 16-bit and 32-bit grey to 8 bits; `convert` would clip it."""
     if not image.mode.startswith(("I", "F")):
         return image
     import numpy as np
     from PIL import Image
 
     values = np.asarray(image, dtype=np.float64)
-    deep = image.mode.startswith("I;16") or values.max() > 255  # 32 bits tell nothing of the range that is meant
+    deep = image.mode.startswith("I;16") or values.max() > 255  # a 32-bit file does not state its range
     largest = 65535.0 if deep else 1.0 if values.max() <= 1 else 255.0
     return Image.fromarray((values * (255 / largest)).clip(0, 255).astype(np.uint8))
 
 
 def border_mean(image: Image.Image) -> tuple[int, ...] | int:
-    """The mean of the outermost pixels: of each channel, or the one of grey."""
+    """The mean of the outermost pixels: one value per channel, or one for grey; 0..255."""
     import numpy as np
 
     pixels = np.asarray(image)

@@ -1,4 +1,4 @@
-"""Work over many files or rows: on all cores, and with a bar where it takes longer than a moment."""
+"""Work on many files or rows: on all cores, with a progress bar if it takes longer than a second."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
-CHUNK = 512  # files or rows between two looks at the bar
+CHUNK = 512  # files or rows between two updates of the bar
 
 
 def in_parallel(function: Callable[[Path], Any], paths: list[Path]) -> list[Any]:
-    """What the function gives for each file, in their order: decoders and hashes release the interpreter."""
+    """The function's result for each file, in order, computed in threads: decoding and hashing release the interpreter lock."""
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # what a decoder stumbles on and gets over; filters are not a thread's own
+        warnings.simplefilter(
+            "ignore"
+        )  # set here, since threads share the filters: decoders warn about what they repair
         return list(pool.map(function, paths))
 
 
 def chunks(rows: np.ndarray, title: str) -> Iterator[np.ndarray]:
-    """`rows` a chunk at a time; a bar on a terminal, once it takes longer than a moment."""
+    """Yields `rows` (n,) in chunks; shows a bar on a terminal once that takes longer than a second."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -1,6 +1,6 @@
-"""The processes of one run: which of them this is, and what they must agree on.
+"""The ranks of a run: rank and world size of this process, and collective operations between ranks.
 
-Who starts them: our executor on one machine; torchrun or Slurm's srun on several, whose environment is used as it is.
+On one machine `fork_server` starts the ranks; on several, torchrun or Slurm's srun, whose environment variables are used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cnnbench.errors import ConfigError, RunFailed, SaidElsewhere
+from cnnbench.errors import ConfigError, ReportedByOtherRank, RunFailed
 
 if TYPE_CHECKING:
     from pytorch_lightning.plugins.environments import ClusterEnvironment
@@ -20,23 +20,28 @@ if TYPE_CHECKING:
     from cnnbench.config.schema import Config
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=1)  # for what the first rank does alone, as a download; a rank that dies is noticed at once
+TIMEOUT = timedelta(days=1)  # rank zero may do long work alone, such as a download; a dead rank is noticed at once
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Processes that train one net together, each with its part of every batch."""
+    """This process among those that train one net together, each on its part of every batch.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: number of processes.
+    """
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """This process writes the run's files and shows its progress."""
+        """Whether this is rank zero, which writes the run's files and shows its progress."""
         return self.rank == 0
 
-    def largest(self, *values: float) -> list[int]:
-        """Of each value the largest that any rank has."""
+    def all_reduce_max(self, *values: float) -> list[int]:
+        """The maximum of each value over all ranks, as integers; every rank must call it."""
         if self.size == 1:
             return [int(value) for value in values]
         import torch
@@ -45,34 +50,39 @@ class Ranks:
         torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MAX)
         return agreed.tolist()
 
-    def by_first(self, work: Callable[[], T]) -> T:
-        """What the first rank makes; an error of its own is raised there, and elsewhere `SaidElsewhere`."""
+    def run_on_rank_zero(self, work: Callable[[], T]) -> T:
+        """Calls `work` on rank zero, and returns its result on all ranks; every rank must call this.
+
+        Raises:
+            ReportedByOtherRank: on the other ranks, if `work` raised an error on rank zero.
+        """
         if self.size == 1:
             return work()
         import torch
 
-        said: list[Any] = [None, None]
+        result_and_code: list[Any] = [None, None]
         try:
             if self.first:
-                said[0] = work()
+                result_and_code[0] = work()
         except BaseException as error:
-            said[1] = getattr(error, "exit_code", 1)
+            result_and_code[1] = getattr(error, "exit_code", 1)
             raise
         finally:
-            torch.distributed.broadcast_object_list(said, 0)
-        if said[1] is not None:
-            raise SaidElsewhere(said[1])
-        return said[0]
+            torch.distributed.broadcast_object_list(result_and_code, 0)
+        result, exit_code = result_and_code
+        if exit_code is not None:
+            raise ReportedByOtherRank(exit_code)
+        return result
 
-    def first_then_others(self, work: Callable[[], T]) -> T:
-        """What each rank makes for itself, after the first has made it: what that one downloads or decodes is there for all."""
+    def run_on_rank_zero_first(self, work: Callable[[], T]) -> T:
+        """Calls `work` on rank zero, then on the others, which find what rank zero has downloaded or decoded."""
         made: list[T] = []
-        self.by_first(lambda: made.append(work()))
+        self.run_on_rank_zero(lambda: made.append(work()))
         return made[0] if made else work()
 
 
-def every_rank(value: T) -> list[T]:
-    """What each rank has, the first rank's first."""
+def all_gather(value: T) -> list[T]:
+    """The value of each rank, in the order of ranks; can be pickled."""
     import torch
 
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
@@ -82,25 +92,25 @@ def every_rank(value: T) -> list[T]:
     return values
 
 
-def placed() -> tuple[int, int]:
-    """This process's rank, and how many there are, as the environment has them."""
+def rank_and_world_size() -> tuple[int, int]:
+    """(rank, world size) of this process, from the environment variables of torchrun or srun; (0, 1) without them."""
     environment = os.environ
     if {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= environment.keys():
         return int(environment["RANK"]), int(environment["WORLD_SIZE"])
-    if "SLURM_STEP_ID" in environment:  # started by srun; within sbatch or salloc alone there is one process
+    if "SLURM_STEP_ID" in environment:  # set by srun; sbatch and salloc alone start one process
         return int(environment["SLURM_PROCID"]), int(environment["SLURM_NTASKS"])
     return 0, 1
 
 
-def cluster() -> ClusterEnvironment:
-    """The same for Lightning, which otherwise takes any allocation of Slurm's for a run of many processes."""
+def lightning_environment() -> ClusterEnvironment:
+    """The ranks for Lightning, which takes every Slurm allocation for a run of several processes by default."""
     from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
-    return TorchElasticEnvironment() if placed()[1] > 1 else LightningEnvironment()
+    return TorchElasticEnvironment() if rank_and_world_size()[1] > 1 else LightningEnvironment()
 
 
-def as_torchrun() -> None:
-    """Puts what srun says about this process into the variables that torchrun sets."""
+def set_torchrun_variables() -> None:
+    """Sets torchrun's environment variables from those of srun."""
     from pytorch_lightning.plugins.environments import SLURMEnvironment
 
     environment = os.environ
@@ -112,47 +122,53 @@ def as_torchrun() -> None:
         "WORLD_SIZE": environment["SLURM_NTASKS"],
         "GROUP_RANK": environment["SLURM_NODEID"],
         "MASTER_ADDR": environment.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes),
-        "MASTER_PORT": environment.get("MASTER_PORT") or str(20000 + (job * 16 + step) % 10000),  # the same in all
+        "MASTER_PORT": environment.get("MASTER_PORT")
+        or str(20000 + (job * 16 + step) % 10000),  # the same on all ranks
     }
 
 
 @contextmanager
-def joined(config: Config) -> Iterator[Ranks]:
-    """This process among those of a run, which can talk to each other while the context lasts.
+def process_group(config: Config) -> Iterator[Ranks]:
+    """Initialises torch's process group for the ranks of a run, and destroys it at the end of the context.
 
     Raises:
-        ConfigError: there are not as many as `trainer.devices` × `trainer.num_nodes`.
+        ConfigError: the world size is not `trainer.devices` × `trainer.num_nodes`.
+        ReportedByOtherRank: the connection to another rank was lost.
     """
-    rank, size = placed()
-    require_size(config, size)
+    rank, size = rank_and_world_size()
+    require_world_size(config, size)
     if size == 1:
         yield Ranks()
         return
     import torch
 
     if "RANK" not in os.environ:
-        as_torchrun()
+        set_torchrun_variables()
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-    torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
+    torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         yield Ranks(rank, size)
     except RuntimeError as error:
-        if by_anothers_end(error):
-            raise SaidElsewhere(RunFailed.exit_code) from error
+        if is_lost_connection(error):
+            raise ReportedByOtherRank(RunFailed.exit_code) from error
         raise
     finally:
         torch.distributed.destroy_process_group()
 
 
-def by_anothers_end(error: Exception) -> bool:
-    """It was raised because another process of the run is gone, killed perhaps."""
-    said = str(error).lower()
-    return "connection closed by peer" in said or "connection reset by peer" in said
+def is_lost_connection(error: Exception) -> bool:
+    """Whether an error means that another rank has ended, perhaps by a kill."""
+    message = str(error).lower()
+    return "connection closed by peer" in message or "connection reset by peer" in message
 
 
-def require_size(config: Config, size: int) -> None:
-    """As many processes were started as the config has devices."""
+def require_world_size(config: Config, size: int) -> None:
+    """Checks that as many processes were started as the config has devices.
+
+    Raises:
+        ConfigError: another number was started.
+    """
     devices, nodes = config.trainer.devices, config.trainer.num_nodes
     if devices * nodes == size:
         return

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGUSR1 while a run is on."""
+"""Handling of SIGINT, SIGTERM and SIGUSR1 during a run or a sweep."""
 
 from __future__ import annotations
 
@@ -7,36 +7,33 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
-NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-SAME_S = 0.3  # one that comes again so soon is the same: Slurm and systemd send it to the launcher, which passes it on, and to the ranks
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+REPEAT_S = 0.3  # Slurm and systemd send a signal to the launcher, which forwards it, and to the ranks: it arrives twice
 
 
 @contextmanager
-def raising(error: Callable[[int], BaseException]) -> Iterator[None]:
-    """A signal within is an exception: what `error` makes of its number."""
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        raise error(number)
-
-    before = {number: signal.signal(number, receive) for number in NUMBERS}
+def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Calls `handler` for the stop signals inside the context, and restores the former handlers at its end."""
+    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
-class Signals:
-    """The first ends the run: at once, by a KeyboardInterrupt, or, while it is `held`, as soon as `received` is looked at.
+class SignalHandler:
+    """Interrupts a run at the first stop signal, and ends the process at the second.
 
-    The second ends the process.
+    The first signal sets `received` and raises KeyboardInterrupt; while the handler is `held`, it only sets `received`, which
+    the training loop reads between two steps. In another thread than the main one the signals keep their handlers.
 
     Args:
-        at_second: is called with its number before that.
+        at_second: called with the number of the second signal before the process ends.
     """
 
     def __init__(self, at_second: Callable[[int], None]) -> None:
@@ -44,30 +41,29 @@ class Signals:
         self.received = 0
         self.held = False
         self._received_at = 0.0
-        self._before: dict[int, Any] = {}
+        self._stack = ExitStack()
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> SignalHandler:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._receive) for number in NUMBERS}
+            self._stack.enter_context(handled_by(self._receive))
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def __exit__(self, *_: Any) -> None:
+        self._stack.close()
 
     def hold(self) -> None:
-        """From now on somebody looks at `received` every now and then."""
+        """From now on a signal only sets `received`."""
         self.held = True
 
     def release(self) -> None:
-        """From now on nobody does."""
+        """From now on a signal interrupts; raises KeyboardInterrupt if one arrived while the handler was held."""
         self.held = False
         if self.received:
             raise KeyboardInterrupt
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received:
-            if time.monotonic() - self._received_at > SAME_S:
+            if time.monotonic() - self._received_at > REPEAT_S:
                 self.at_second(number)
                 os._exit(128 + number)
             return

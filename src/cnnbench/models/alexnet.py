@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from cnnbench.models.layers import PoolTo, output_side
 
-SMALLEST_AT_STRIDE_4 = 63  # pixels; of less, the third pooling would find nothing
+SMALLEST_AT_STRIDE_4 = 63  # pixels a side; of a smaller image nothing is left before the third pooling
 
 
 class AlexNet(nn.Module):
-    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 224 in the paper; any from 32.
+    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 224 in the paper; any from 32 pixels.
 
-    Below 63 pixels the first convolution moves by 1 in place of 4, or nothing would be left; it is the same net otherwise.
+    Below 63 pixels the first convolution has stride 1 instead of 4, because nothing would be left; all else is the same.
     """
 
     min_image_size = 32
@@ -67,6 +67,6 @@ class AlexNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Computes the logits of a batch of images."""
         x = self.pool(self.features(x))  # (N, 256, 6, 6)
         return self.classifier(self.flatten(x))  # (N, num_classes)

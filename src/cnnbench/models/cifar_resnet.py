@@ -11,29 +11,29 @@ head     num_classes    average pool, linear
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import choose, count, switch
+from cnnbench.checks import require_bool, require_choice, require_number
+from cnnbench.models.layers import conv_norm_relu, pool_and_classify
 from cnnbench.models.residual import (
     BasicBlock,
-    Block,
     PreActivationBlock,
+    Shortcut,
     conv3x3,
-    none,
-    projection,
+    no_shortcut,
+    projection_shortcut,
     stage,
-    zero_padding,
+    zero_padding_shortcut,
 )
-
-SHORTCUTS = ("A", "B", "C", "none")
 
 
 class CifarResNet(nn.Module):
-    """(N, in_channels, H, W) -> logits (N, num_classes); any size from 8, 32 in the paper.
+    """(N, in_channels, H, W) -> logits (N, num_classes); any size from 8 pixels, 32 in the paper.
 
-    `depth` is 6n + 2; `shortcut` A: identity, zeros for new channels; B: 1×1 convolution where the shape changes; C: 1×1
-    everywhere; none: the plain net. `preactivation` puts BN and ReLU before each convolution (He et al. 2016).
+    `depth` is 6n + 2. `shortcut` A: identity, zeros as new channels; B: 1×1 convolution where the shape changes; C: 1×1
+    convolution everywhere; none: the plain net. `preactivation` puts BN and ReLU before each convolution (He et al. 2016).
     """
 
     min_image_size = 8
@@ -42,31 +42,37 @@ class CifarResNet(nn.Module):
         self, depth: int = 20, shortcut: str = "A", preactivation: bool = False, *, in_channels: int, num_classes: int
     ) -> None:
         super().__init__()
-        if count("depth", depth) < 8 or (depth - 2) % 6:
-            raise ValueError(f"depth must be 6n + 2 (8, 14, 20, ...), got {depth}")
-        n = (depth - 2) // 6
-        options = {"A": zero_padding, "B": projection(), "C": projection(everywhere=True), "none": none}
-        if switch("preactivation", preactivation):  # the sum's norm stands at the next block's beginning
-            options |= {"B": projection(norm=False), "C": projection(everywhere=True, norm=False)}
-        beside = options[choose("shortcut", shortcut, SHORTCUTS)]
-        block: Block = PreActivationBlock if preactivation else BasicBlock
-        stem: OrderedDict[str, nn.Module] = OrderedDict(conv=conv3x3(in_channels, 16))
-        self.stem = nn.Sequential(stem if preactivation else stem | norm_relu(16))  # (N, 16, 32, 32)
-        self.stage1 = stage(block, 16, 16, n, 1, beside)  # (N, 16, 32, 32)
-        self.stage2 = stage(block, 16, 32, n, 2, beside)  # (N, 32, 16, 16)
-        self.stage3 = stage(block, 32, 64, n, 2, beside)  # (N, 64,  8,  8)
-        self.last = nn.Sequential(norm_relu(64)) if preactivation else nn.Identity()
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()
-        self.linear = nn.Linear(64, num_classes)
+        require_number("depth", depth, integer=True, above=0)
+        require_bool("preactivation", preactivation)
+        if depth < 8 or (depth - 2) % 6:
+            raise ValueError(f"depth={depth}: expected 6n + 2 (8, 14, 20, ...)")
+        norm = not preactivation  # a pre-activation block normalizes the sum in the next block
+        shortcuts: dict[str, Shortcut] = {
+            "A": zero_padding_shortcut,
+            "B": projection_shortcut(norm=norm),
+            "C": projection_shortcut(everywhere=True, norm=norm),
+            "none": no_shortcut,
+        }
+        stage_of_n = partial(
+            stage,
+            PreActivationBlock if preactivation else BasicBlock,
+            depth=(depth - 2) // 6,
+            shortcut=shortcuts[require_choice("shortcut", shortcut, shortcuts)],
+        )
+        if preactivation:
+            self.stem = nn.Sequential(OrderedDict(conv=conv3x3(in_channels, 16)))  # (N, 16, 32, 32)
+        else:
+            self.stem = conv_norm_relu(in_channels, 16, 3, padding=1)
+        self.stage1 = stage_of_n(16, 16, stride=1)  # (N, 16, 32, 32)
+        self.stage2 = stage_of_n(16, 32, stride=2)  # (N, 32, 16, 16)
+        self.stage3 = stage_of_n(32, 64, stride=2)  # (N, 64,  8,  8)
+        self.last = (
+            nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(64), relu=nn.ReLU())) if preactivation else nn.Identity()
+        )
+        self.pool, self.flatten, self.linear = pool_and_classify(64, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Computes the logits of a batch of images."""
         x = self.stage1(self.stem(x))
         x = self.last(self.stage3(self.stage2(x)))
         return self.linear(self.flatten(self.pool(x)))  # (N, num_classes)
-
-
-def norm_relu(channels: int) -> OrderedDict[str, nn.Module]:
-    """Batch norm and ReLU, by name."""
-    return OrderedDict(norm=nn.BatchNorm2d(channels), relu=nn.ReLU())

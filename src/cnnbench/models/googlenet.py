@@ -26,18 +26,19 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from cnnbench.models.layers import NORMS, choose, conv_norm_relu, switch
+from cnnbench.checks import require_bool, require_choice
+from cnnbench.models.layers import conv_norm_relu
 
 EPS = 1e-3  # of the batch norms, as in the authors' code
-BRANCHES = {5: "5×5", 3: "3×3", "double3": "3×3, 3×3"}
 
 
 class GoogLeNet(nn.Module):
-    """(N, in_channels, H, W) -> logits (N, num_classes); in training with auxiliary heads (logits, head 1's, head 2's).
+    """(N, in_channels, H, W) -> logits (N, num_classes); in training with auxiliary heads three such tensors: net, head 1, head 2.
 
-    Any size from 32, 224 in the paper. `branch5x5` is what the table's 5×5 column holds: 5, the paper's 5×5 convolution; 3,
-    torchvision's 3×3; double3, two 3×3 convolutions. `norm` puts a batch norm after each convolution, or none (the paper).
-    `aux_heads` adds the two heads (figure 3), whose losses count `aux_weight` in training; in evaluation they are not run.
+    Any size from 32 pixels, 224 in the paper. `branch5x5` is the convolution of the table's 5×5 column: 5, the paper's 5×5; 3,
+    torchvision's 3×3; double3, two 3×3 convolutions. `norm` batch puts a batch norm after each convolution, none (the paper)
+    does not. `aux_heads` adds the two heads (figure 3): their losses have the weight `aux_weight` in training; they do not run
+    in evaluation.
     """
 
     min_image_size = 32
@@ -53,8 +54,9 @@ class GoogLeNet(nn.Module):
         num_classes: int,
     ) -> None:
         super().__init__()
-        choose("branch5x5", branch5x5, BRANCHES)
-        conv = partial(conv_norm_relu, norm=choose("norm", norm, NORMS), eps=EPS)
+        require_choice("branch5x5", branch5x5, (5, 3, "double3"))
+        require_bool("aux_heads", aux_heads)
+        conv = partial(conv_norm_relu, norm=norm, eps=EPS)
         inception = partial(Inception, branch5x5=branch5x5, norm=norm)
         self.conv1 = conv(in_channels, 64, 7, stride=2, padding=3)
         self.pool1 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
@@ -72,16 +74,15 @@ class GoogLeNet(nn.Module):
         self.pool4 = nn.MaxPool2d(2, stride=2, ceil_mode=True)
         self.inception5a = inception(832, 256, (160, 320), (32, 128), 128)
         self.inception5b = inception(832, 384, (192, 384), (48, 128), 128)
-        heads = switch("aux_heads", aux_heads)
-        self.aux1 = AuxiliaryHead(512, num_classes, norm) if heads else None
-        self.aux2 = AuxiliaryHead(528, num_classes, norm) if heads else None
+        self.aux1 = AuxiliaryHead(512, num_classes, norm) if aux_heads else None
+        self.aux2 = AuxiliaryHead(528, num_classes, norm) if aux_heads else None
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(0.4)
         self.linear = nn.Linear(1024, num_classes)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        """Logits of a batch of images; in training those of the auxiliary heads besides."""
+        """Computes the logits of a batch of images; in training also those of the auxiliary heads."""
         x = self.pool1(self.conv1(x))  # (N, 64, 56, 56)
         x = self.pool2(self.conv3(self.conv2(x)))  # (N, 192, 28, 28)
         x = self.pool3(self.inception3b(self.inception3a(x)))  # (N, 480, 14, 14)
@@ -96,7 +97,10 @@ class GoogLeNet(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches side by side, joined by channels: figure 2 (b). Pairs are (1×1 reduction, convolution)."""
+    """Four parallel branches, concatenated along the channels: figure 2 (b).
+
+    `c1`, `c3`, `c5` and `pool` are the branches' output channels; `c3` and `c5` are pairs (1×1 reduction, convolution).
+    """
 
     def __init__(
         self,
@@ -132,7 +136,7 @@ class Inception(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """(N, C, H, W) -> logits: average pool to 4×4, 1×1, 128, linear 1024, ReLU, dropout 0.7, linear. Section 5."""
+    """(N, C, H, W) -> logits (N, num_classes): average pool to 4×4, 1×1, 128, linear 1024, ReLU, dropout 0.7, linear. Section 5."""
 
     def __init__(self, in_channels: int, num_classes: int, norm: str) -> None:
         super().__init__()
@@ -145,6 +149,6 @@ class AuxiliaryHead(nn.Module):
         self.linear2 = nn.Linear(1024, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the classes."""
+        """Computes the logits of a feature map."""
         x = self.flatten(self.conv(self.pool(x)))  # (N, 2048)
         return self.linear2(self.dropout(self.relu(self.linear1(x))))  # (N, num_classes)

@@ -1,22 +1,22 @@
-"""Initial weights of any net's convolutions and linear layers; other layers keep PyTorch's own.
+"""Initial weights of the convolutions and linear layers of any net; other layers keep PyTorch's.
 
 | init           | convolution                | linear          | biases    |
 |----------------|----------------------------|-----------------|-----------|
-| torch          | as PyTorch draws them      | as PyTorch      | as PyTorch|
+| torch          | PyTorch's default          | the same        | the same  |
 | paddle         | N(0, sqrt(2 / fan_in))     | Xavier-uniform  | 0         |
 | paddle_create  | Xavier-uniform             | Xavier-uniform  | 0         |
 | normal         | N(0, init_std)             | N(0, init_std)  | 0         |
 | xavier_normal  | Glorot, Bengio 2010        | the same        | 0         |
 | kaiming_normal | He et al. 2015             | the same        | 0         |
 
-`paddle` is what PaddlePaddle's `nn.Conv2D` and `nn.Linear` start from, `paddle_create` its `create_parameter`.
+`paddle` is the default of PaddlePaddle's `nn.Conv2D` and `nn.Linear`, `paddle_create` that of its `create_parameter`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -29,71 +29,82 @@ CONVOLUTIONS = (
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, normalization.BatchNorm2d)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """How a weight is drawn, and the distribution's name."""
+RULES = {  # init -> rules for convolutions and for linear layers
+    "torch": ("pytorch", "pytorch"),
+    "paddle": ("kaiming_normal", "xavier_uniform"),
+    "paddle_create": ("xavier_uniform", "xavier_uniform"),
+    "normal": ("normal", "normal"),
+    "xavier_normal": ("xavier_normal", "xavier_normal"),
+    "kaiming_normal": ("kaiming_normal", "kaiming_normal"),
+}
 
-    draw: Callable[[Tensor], Tensor]
-    name: Callable[[Tensor], str]
+
+@dataclass(frozen=True)
+class Distribution:
+    """N(0, scale) or U(-scale, scale)."""
+
+    kind: Literal["N", "U"]
+    scale: float
+
+    def draw(self, weight: Tensor) -> None:
+        """Fills a weight in place from torch's global random generator."""
+        if self.kind == "N":
+            nn.init.normal_(weight, std=self.scale)
+        else:
+            nn.init.uniform_(weight, -self.scale, self.scale)
+
+    def __str__(self) -> str:
+        return f"{self.kind}({0 if self.kind == 'N' else f'-{self.scale:.4g}'}, {self.scale:.4g})"
 
 
 def initialize(net: nn.Module, init: str, init_std: float = 0.01) -> None:
-    """Draws the weights of `net` anew, in place, from torch's global generator, in the order of its modules."""
+    """Draws the weights of `net` anew, in place, in the order of its modules, from torch's global random generator.
+
+    `init` is a row of the table above; `torch` changes nothing. `init_std` is the deviation that `normal` uses.
+    """
     if init == "torch":
         return
-    for_convolutions, for_linear = rules(init, init_std)
     for module in net.modules():
         if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
-            (for_linear if isinstance(module, nn.Linear) else for_convolutions).draw(module.weight)
+            weight_distribution(module, init, init_std).draw(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
 
 def distributions(net: nn.Module, init: str, init_std: float = 0.01) -> dict[str, str]:
-    """What each parameter of `net` is drawn from: N(mean, deviation), U(from, to), or a number; by name, in order."""
-    found = {}
-    for prefix, module in net.named_modules():
-        for key, parameter in module.named_parameters(recurse=False):
-            found[f"{prefix}.{key}" if prefix else key] = _distribution(module, key, parameter, init, init_std)
+    """The distribution of each parameter of `net`, by name, in the order of `named_parameters()`.
+
+    A distribution is N(mean, deviation), U(from, to), or a number.
+    """
+    found = {
+        f"{prefix}.{key}".removeprefix("."): _distribution(module, key, init, init_std)
+        for prefix, module in net.named_modules()
+        for key, _ in module.named_parameters(recurse=False)
+    }
     return {name: found[name] for name, _ in net.named_parameters()}
 
 
-def rules(init: str, std: float) -> tuple[Rule, Rule]:
-    """An init's rules for the weights of convolutions and of linear layers."""
-    normal = Rule(lambda weight: nn.init.normal_(weight, std=std), lambda weight: _normal(std))
-    kaiming = Rule(  # nn.init's gain for ReLU is sqrt(2)
-        lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
-        lambda weight: _normal(sqrt(2 / fans(weight)[0])),
-    )
-    xavier_normal = Rule(nn.init.xavier_normal_, lambda weight: _normal(sqrt(2 / sum(fans(weight)))))
-    xavier_uniform = Rule(nn.init.xavier_uniform_, lambda weight: _uniform(sqrt(6 / sum(fans(weight)))))
+def weight_distribution(module: nn.Module, init: str, std: float) -> Distribution:
+    """The distribution from which an init draws the weight of a convolution or linear layer, rounded as in `torch.nn.init`."""
+    fan_in, fan_out = fans(module.weight)  # type: ignore[arg-type]
+    rule = RULES[init][isinstance(module, nn.Linear)]
     return {
-        "paddle": (kaiming, xavier_uniform),
-        "paddle_create": (xavier_uniform, xavier_uniform),
-        "normal": (normal, normal),
-        "xavier_normal": (xavier_normal, xavier_normal),
-        "kaiming_normal": (kaiming, kaiming),
-    }[init]
+        "pytorch": Distribution("U", 1 / sqrt(fan_in)),  # PyTorch's kaiming_uniform with a = sqrt(5), for biases too
+        "normal": Distribution("N", std),
+        "xavier_normal": Distribution("N", sqrt(2 / (fan_in + fan_out))),
+        "xavier_uniform": Distribution("U", sqrt(3) * sqrt(2 / (fan_in + fan_out))),
+        "kaiming_normal": Distribution("N", sqrt(2) / sqrt(fan_in)),
+    }[rule]
 
 
 def fans(weight: Tensor) -> tuple[int, int]:
-    """How many numbers an output is the sum of, and how many outputs an input goes to."""
+    """(fan_in, fan_out) of a weight (out, in, ...)."""
     return weight[0].numel(), weight.numel() // weight.shape[1]
 
 
-def _distribution(module: nn.Module, key: str, parameter: Tensor, init: str, std: float) -> str:
+def _distribution(module: nn.Module, key: str, init: str, std: float) -> str:
     if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
-        if init == "torch":  # weight and bias alike: kaiming_uniform with a = sqrt(5) is this
-            return _uniform(1 / sqrt(fans(module.weight)[0]))
-        return "0" if key == "bias" else rules(init, std)[isinstance(module, nn.Linear)].name(parameter)
+        return "0" if key == "bias" and init != "torch" else str(weight_distribution(module, init, std))
     if isinstance(module, NORMS):
         return "1" if key == "weight" else "0"
     return f"as {type(module).__name__} draws it"
-
-
-def _normal(std: float) -> str:
-    return f"N(0, {std:.4g})"
-
-
-def _uniform(bound: float) -> str:
-    return f"U(-{bound:.4g}, {bound:.4g})"

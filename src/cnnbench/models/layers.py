@@ -1,77 +1,55 @@
-"""The pieces that several nets are made of, and the arithmetic of their sizes."""
+"""Building blocks that several nets share, and the arithmetic of map sizes."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TypeVar
 
 from torch import Tensor, nn
 
-Layer = Callable[..., nn.Module]
-Value = TypeVar("Value")
+from cnnbench.checks import require_choice, require_number
 
-ACTIVATIONS: dict[str, Layer] = {
+LayerClass = Callable[..., nn.Module]
+
+ACTIVATIONS: dict[str, LayerClass] = {
     "none": nn.Identity,
     "relu": nn.ReLU,
     "leaky_relu": partial(nn.LeakyReLU, 0.1),
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
 }
-POOLINGS: dict[str, Layer] = {"max": nn.MaxPool2d, "mean": nn.AvgPool2d}
+POOLINGS: dict[str, LayerClass] = {"max": nn.MaxPool2d, "mean": nn.AvgPool2d}
 NORMS = ("batch", "none")
 
 
-def choose(knob: str, value: object, choices: Iterable[Value]) -> Value:
-    """The choice that `value` names.
+def activation_layer(name: str) -> nn.Module:
+    """The activation `none`, `relu`, `leaky_relu` (slope 0.1), `tanh` or `sigmoid`.
 
     Raises:
-        ValueError: it is none of `choices`.
+        ValueError: `name` is none of these.
     """
-    known = list(choices)
-    if value not in known or isinstance(value, bool):
-        given = repr(value) if str(value) in map(str, known) else value
-        raise ValueError(f"{knob} must be one of {', '.join(map(str, known))}, got {given}")
-    return known[known.index(value)]
+    return ACTIVATIONS[require_choice("activation", name, ACTIVATIONS)]()
 
 
-def count(knob: str, value: object) -> int:
-    """`value`, an integer above 0.
+def pooling_layer(name: str, size: int = 2) -> nn.Module:
+    """`max` or `mean` pooling, windows of `size` × `size` pixels that do not overlap.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: `name` is neither.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{knob} must be an integer above 0, got {value}")
-    return value
+    return POOLINGS[require_choice("pooling", name, POOLINGS)](size)
 
 
-def switch(knob: str, value: object) -> bool:
-    """`value`, true or false.
+def conv_layer(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+    """A convolution whose kernel size and stride the user chooses.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: one of the two is not an integer above 0.
     """
-    if not isinstance(value, bool):
-        raise ValueError(f"{knob} must be true or false, got {value}")
-    return value
-
-
-def activated_by(name: str) -> nn.Module:
-    """`none`, `relu`, `leaky_relu` (slope 0.1), `tanh` or `sigmoid`."""
-    return ACTIVATIONS[choose("activation", name, ACTIVATIONS)]()
-
-
-def pooling(name: str, size: int = 2) -> nn.Module:
-    """`max` or `mean` over windows of `size` × `size` that do not overlap."""
-    return POOLINGS[choose("pooling", name, POOLINGS)](size)
-
-
-def convolution(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
-    """A convolution whose kernel size and stride are the user's to choose."""
-    size, step = count("kernel_size", kernel_size), count("stride", stride)
-    return nn.Conv2d(in_channels, out_channels, size, step, padding)
+    require_number("kernel_size", kernel_size, integer=True, above=0)
+    require_number("stride", stride, integer=True, above=0)
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)
 
 
 def conv_norm_relu(
@@ -85,39 +63,47 @@ def conv_norm_relu(
     bias: bool | None = None,
     eps: float = 1e-5,
 ) -> nn.Sequential:
-    """Convolution, batch norm (unless `norm` is none), ReLU. The convolution has a bias where no norm follows, or as told."""
-    with_norm = choose("norm", norm, NORMS) == "batch"
-    convolution = nn.Conv2d(
-        in_channels, out_channels, kernel_size, stride, padding, bias=not with_norm if bias is None else bias
+    """Convolution, batch norm (none if `norm` is none), ReLU. `bias` None: the convolution has a bias if no norm follows it."""
+    has_norm = require_choice("norm", norm, NORMS) == "batch"
+    bias = not has_norm if bias is None else bias
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv=nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
     )
-    layers: OrderedDict[str, nn.Module] = OrderedDict(conv=convolution)
-    if with_norm:
+    if has_norm:
         layers["norm"] = nn.BatchNorm2d(out_channels, eps=eps)
     layers["relu"] = nn.ReLU()
     return nn.Sequential(layers)
 
 
-class PoolTo(nn.AdaptiveAvgPool2d):
-    """(N, C, H, W) -> (N, C, side, side) by means, for linear layers that follow; nothing is done at that size already.
+def pool_and_classify(channels: int, num_classes: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """The head (N, channels, H, W) -> logits (N, num_classes): global average pool, flatten, linear.
 
-    A net that was built for one image size so takes others too.
+    It returns three modules, which a net names `pool`, `flatten` and `linear`: checkpoints hold `linear.weight`.
+    """
+    return nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)
+
+
+class PoolTo(nn.AdaptiveAvgPool2d):
+    """(N, C, H, W) -> (N, C, side, side) by average pooling; a map of that size is returned unchanged.
+
+    It precedes linear layers, so that a net built for one image size also accepts others.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """The pooled map, or `x` itself."""
+        """Pools the map."""
         return x if x.shape[-2:] == (self.output_size, self.output_size) else super().forward(x)
 
 
 def output_side(side: int, layers: Iterable[nn.Module]) -> int:
-    """The side of the square map that `layers`, one after the other, make of a square map of `side`: (W - F + 2P) / S + 1.
+    """Pixels a side of a square map of `side` pixels after `layers` in sequence: each (W - F + 2P) / S + 1, rounded down.
 
     Raises:
-        ValueError: a window is larger than the map it is laid on.
+        ValueError: a window is larger than its padded input.
     """
     image = side
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-            window, stride, padding = (_number(value) for value in (layer.kernel_size, layer.stride, layer.padding))
+            window, stride, padding = (_first(value) for value in (layer.kernel_size, layer.stride, layer.padding))
             if window > side + 2 * padding:
                 raise ValueError(
                     f"an image of {image}×{image} pixels shrinks to nothing: a {window}×{window} window meets a map of "
@@ -127,5 +113,5 @@ def output_side(side: int, layers: Iterable[nn.Module]) -> int:
     return side
 
 
-def _number(value: object) -> int:
+def _first(value: object) -> int:
     return value[0] if isinstance(value, tuple) else value  # type: ignore[return-value]

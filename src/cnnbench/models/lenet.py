@@ -12,13 +12,13 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import activated_by, convolution, output_side, pooling
+from cnnbench.models.layers import activation_layer, conv_layer, output_side, pooling_layer
 
 
 class LeNet(nn.Module):
-    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 28 in the course; any from 12.
+    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 28 in the course; any from 12 pixels.
 
-    `kernel_size` is the second convolution's, `stride` both convolutions'; `activation` follows every layer but the last.
+    `kernel_size` is that of the second convolution, `stride` that of both. `activation` follows every layer except the last.
     """
 
     min_image_size = 12
@@ -35,34 +35,34 @@ class LeNet(nn.Module):
         image_size: int = 28,
     ) -> None:
         super().__init__()
-        self.layer1 = conv_act_pool(1, convolution(in_channels, 6, 3, stride, padding=1), activation, pooling)
-        self.layer2 = conv_act_pool(2, convolution(6, 16, kernel_size, stride), activation, pooling)
+        self.layer1 = conv_act_pool(1, conv_layer(in_channels, 6, 3, stride, padding=1), activation, pooling)
+        self.layer2 = conv_act_pool(2, conv_layer(6, 16, kernel_size, stride), activation, pooling)
         side = output_side(image_size, (*self.layer1, *self.layer2))
         self.flatten = nn.Flatten()
         self.layer3 = nn.Sequential(
             OrderedDict(
                 fc1=nn.Linear(16 * side * side, 120),
-                act1=activated_by(activation),
+                act1=activation_layer(activation),
                 fc2=nn.Linear(120, 84),
-                act2=activated_by(activation),
+                act2=activation_layer(activation),
                 fc3=nn.Linear(84, num_classes),
             )
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Computes the logits of a batch of images."""
         x = self.layer2(self.layer1(x))  # (N, 16, 5, 5)
         return self.layer3(self.flatten(x))  # (N, num_classes)
 
 
 def conv_act_pool(number: int, conv: nn.Conv2d, activation: str, pool: str) -> nn.Sequential:
-    """A convolution, its activation, 2×2 pooling; the layers are named with `number`."""
+    """A convolution, its activation, 2×2 pooling; `number` ends the names of the layers (conv1, act1, pool1)."""
     return nn.Sequential(
         OrderedDict(
             {
                 f"conv{number}": conv,
-                f"act{number}": activated_by(activation),
-                f"pool{number}": pooling(pool),
+                f"act{number}": activation_layer(activation),
+                f"pool{number}": pooling_layer(pool),
             }
         )
     )

@@ -1,9 +1,9 @@
-"""LeNet for FashionMNIST with leaky ReLU, and its variant of 3×3 convolutions: two in place of each 5×5.
+"""LeNet for FashionMNIST with leaky ReLU, and its variant with two 3×3 convolutions instead of each 5×5.
 
 layer    lenet_leaky, 28 × 28 in         lenet_3x3
 conv     6 × 12 × 12   5×5, 6;  max      4 × 12 × 12   3×3, 2; 3×3, 4;  max
         16 ×  4 ×  4   5×5, 16; max     16 ×  4 ×  4   3×3, 8; 3×3, 16; max
-se                                      16 ×  4 ×  4   squeeze and excitation (Hu et al. 2018), if asked for
+se                                      16 ×  4 ×  4   squeeze and excitation (Hu et al. 2018), with `se`
 fc      num_classes    linear 120, leaky ReLU, linear 84, ReLU, linear
 """
 
@@ -14,14 +14,16 @@ from itertools import chain, pairwise
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import activated_by, convolution, count, output_side, pooling, switch
+from cnnbench.checks import require_bool, require_number
+from cnnbench.models.layers import activation_layer, conv_layer, output_side, pooling_layer
 
 
 class LeakyLeNet(nn.Module):
-    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 28 in the course; any from 16.
+    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 28 in the course; any from 16 pixels.
 
-    `channels` lists the convolutions of each of the two stages; `kernel_size` and `stride` are those of all of them.
-    `activation` follows every layer but the last two: a ReLU stands between those, as in the course.
+    `channels` lists the output channels of each stage's convolutions; `kernel_size` and `stride` are those of every convolution.
+    `activation` follows every layer except the last two: between these is a ReLU, as in the course. `se` adds squeeze and
+    excitation after the convolutions.
     """
 
     min_image_size = 16
@@ -40,45 +42,46 @@ class LeakyLeNet(nn.Module):
         image_size: int = 28,
     ) -> None:
         super().__init__()
-        checked(channels)
+        check_channels(channels)
+        require_bool("se", se)
         ins = [in_channels, *chain(*channels)]
-        convolutions = (convolution(i, o, kernel_size, stride) for i, o in pairwise(ins))
+        convolutions = (conv_layer(i, o, kernel_size, stride) for i, o in pairwise(ins))
         self.conv = nn.Sequential(
-            *(layer for stage in channels for layer in stage_of(len(stage), convolutions, activation, pooling))
+            *(layer for stage in channels for layer in stage_layers(len(stage), convolutions, activation, pooling))
         )
         last, side = ins[-1], output_side(image_size, self.conv)
-        self.se = SqueezeExcitation(last, max(1, last // 8)) if switch("se", se) else nn.Identity()
+        self.se = SqueezeExcitation(last, max(1, last // 8)) if se else nn.Identity()
         self.flatten = nn.Flatten()
         self.fc = nn.Sequential(
             nn.Linear(last * side * side, 120),
-            activated_by(activation),
+            activation_layer(activation),
             nn.Linear(120, 84),
             nn.ReLU(),
             nn.Linear(84, num_classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Computes the logits of a batch of images."""
         x = self.se(self.conv(x))  # (N, 16, 4, 4)
         return self.fc(self.flatten(x))  # (N, num_classes)
 
 
-def checked(channels: Sequence[Sequence[int]]) -> None:
-    """Raises ValueError unless `channels` is a list of lists of integers above 0, none of them empty."""
+def check_channels(channels: Sequence[Sequence[int]]) -> None:
+    """Raises ValueError unless `channels` is a list of non-empty lists of integers above 0."""
     if not isinstance(channels, Sequence) or not channels or not all(isinstance(s, Sequence) and s for s in channels):
-        raise ValueError(f"channels must be a list for each stage, as in [[6],[16]], got {channels}")
+        raise ValueError(f"channels={channels}: expected a list for each stage, as in [[6],[16]]")
     for number in chain(*channels):
-        count("channels", number)
+        require_number("channels", number, integer=True, above=0)
 
 
-def stage_of(depth: int, convolutions: Iterator[nn.Module], activation: str, pool: str) -> list[nn.Module]:
-    """The next `depth` convolutions, each with its activation, then 2×2 pooling."""
-    pairs = [(next(convolutions), activated_by(activation)) for _ in range(depth)]
-    return [*chain(*pairs), pooling(pool)]
+def stage_layers(depth: int, convolutions: Iterator[nn.Module], activation: str, pool: str) -> list[nn.Module]:
+    """Takes the next `depth` convolutions, each with its activation, and adds a 2×2 pooling."""
+    pairs = [(next(convolutions), activation_layer(activation)) for _ in range(depth)]
+    return [*chain(*pairs), pooling_layer(pool)]
 
 
 class SqueezeExcitation(nn.Module):
-    """(N, C, H, W) -> the same: each channel times a weight in 0..1 that the means of all channels decide."""
+    """(N, C, H, W) -> (N, C, H, W): each channel times a weight in 0..1, computed from the means of all channels."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -87,6 +90,6 @@ class SqueezeExcitation(nn.Module):
         self.excite = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
-        """The weighted map."""
+        """Weights the channels of the map."""
         weights = self.excite(self.flatten(self.squeeze(x)))  # (N, C)
         return x * weights[:, :, None, None]

@@ -16,7 +16,7 @@ from cnnbench.models.layers import conv_norm_relu, output_side
 
 
 class MnistCNN(nn.Module):
-    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 28 in the course; any from 16."""
+    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 28 in the course; any from 16 pixels."""
 
     min_image_size = 16
 
@@ -33,7 +33,7 @@ class MnistCNN(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Computes the logits of a batch of images."""
         x = self.layer2(self.layer1(x))  # (N,  32, 12, 12)
         x = self.layer4(self.layer3(x))  # (N, 128,  4,  4)
         return self.fc(self.flatten(x))  # (N, num_classes)

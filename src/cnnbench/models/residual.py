@@ -1,4 +1,4 @@
-"""The blocks of residual nets, and what may stand beside their convolutions."""
+"""The blocks of residual nets (He et al. 2015, 2016) and their shortcuts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Shortcut = Callable[
-    [int, int, int], nn.Module | None
-]  # (channels in, channels out, stride) -> module; None in a plain net
+# (channels in, channels out, stride) -> the shortcut's module; None in a plain net
+Shortcut = Callable[[int, int, int], nn.Module | None]
 
 
 class BasicBlock(nn.Module):
@@ -36,7 +35,7 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1×1, BN, ReLU, 3×3, BN, ReLU, 1×1 to 4 × channels, BN; plus the shortcut; ReLU. He et al. 2015, figure 5, right.
 
-    The stride is the 3×3 convolution's, as in torchvision ("v1.5"); the paper's is the first 1×1's.
+    The 3×3 convolution has the stride, as in torchvision ("v1.5"); in the paper the first 1×1 convolution has it.
     """
 
     expansion = 4
@@ -63,7 +62,7 @@ class Bottleneck(nn.Module):
 class PreActivationBlock(nn.Module):
     """BN, ReLU, 3×3, BN, ReLU, 3×3; plus the shortcut. He et al. 2016 (arXiv:1603.05027), figure 1 (b).
 
-    A shortcut with weights starts from the activated input, as in the authors' code; the identity from the input itself.
+    A shortcut with weights takes the activated input, as in the authors' code; the other shortcuts take the input itself.
     """
 
     expansion = 1
@@ -87,29 +86,36 @@ class PreActivationBlock(nn.Module):
 Block = type[BasicBlock | Bottleneck | PreActivationBlock]
 
 
-def stage(block: Block, in_channels: int, channels: int, depth: int, stride: int, shortcut: Shortcut) -> nn.Sequential:
-    """`depth` blocks, the first of which moves by `stride` and changes the channels."""
-    ins = [in_channels] + [channels * block.expansion] * (depth - 1)
-    return nn.Sequential(*(block(i, channels, stride if n == 0 else 1, shortcut) for n, i in enumerate(ins)))
+def stage(
+    block: Block, in_channels: int, channels: int, *, depth: int, stride: int, shortcut: Shortcut
+) -> nn.Sequential:
+    """`depth` blocks in sequence; the first has the stride and changes the number of channels.
+
+    (N, in_channels, H, W) -> (N, channels × expansion, H / stride, W / stride).
+    """
+    inputs = [in_channels] + [channels * block.expansion] * (depth - 1)
+    return nn.Sequential(*(block(size, channels, 1 if i else stride, shortcut) for i, size in enumerate(inputs)))
 
 
 # ---- shortcuts: (channels in, channels out, stride) -> module ---------------------------------------------------------
 
 
-def none(in_channels: int, out_channels: int, stride: int) -> None:
-    """The plain net."""
+def no_shortcut(in_channels: int, out_channels: int, stride: int) -> None:
+    """Adds nothing: the plain net."""
 
 
-def zero_padding(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Option A: no parameters; where the shape changes every `stride`-th pixel, with zeros for the new channels."""
-    return nn.Identity() if same(in_channels, out_channels, stride) else PadChannels(out_channels - in_channels, stride)
+def zero_padding_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Option A, without parameters: the identity; where the shape changes, every `stride`-th pixel and zeros as new channels."""
+    if keeps_shape(in_channels, out_channels, stride):
+        return nn.Identity()
+    return PadChannels(out_channels - in_channels, stride)
 
 
-def projection(kernel_size: int = 1, *, everywhere: bool = False, norm: bool = True) -> Shortcut:
-    """Option B: a convolution where the shape changes, the identity elsewhere; option C: `everywhere`."""
+def projection_shortcut(kernel_size: int = 1, *, everywhere: bool = False, norm: bool = True) -> Shortcut:
+    """Option B: a convolution where the shape changes, else the identity. Option C, `everywhere`: always a convolution."""
 
     def shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-        if same(in_channels, out_channels, stride) and not everywhere:
+        if keeps_shape(in_channels, out_channels, stride) and not everywhere:
             return nn.Identity()
         conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
         return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels))) if norm else conv
@@ -118,31 +124,31 @@ def projection(kernel_size: int = 1, *, everywhere: bool = False, norm: bool = T
 
 
 class PadChannels(nn.Module):
-    """(N, C, H, W) -> (N, C + extra, H / stride, W / stride): every `stride`-th pixel, and channels of zeros."""
+    """(N, C, H, W) -> (N, C + extra, H / stride, W / stride): every `stride`-th pixel, then `extra` channels of zeros."""
 
     def __init__(self, extra: int, stride: int) -> None:
         super().__init__()
         self.extra, self.stride = extra, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """The smaller map with more channels."""
+        """Subsamples the map and appends the channels."""
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
 
     def extra_repr(self) -> str:
-        """As printed."""
+        """Arguments for `print(net)`."""
         return f"extra={self.extra}, stride={self.stride}"
 
 
-def same(in_channels: int, out_channels: int, stride: int) -> bool:
-    """Whether a block leaves the shape as it is."""
+def keeps_shape(in_channels: int, out_channels: int, stride: int) -> bool:
+    """Whether a block's output has the shape of its input."""
     return stride == 1 and in_channels == out_channels
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """3×3, padding 1, no bias."""
+    """A 3×3 convolution with padding 1 and no bias."""
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
 
 
 def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """1×1, no bias."""
+    """A 1×1 convolution without bias."""
     return nn.Conv2d(in_channels, out_channels, 1, bias=False)

@@ -9,31 +9,32 @@ stage3    14 × 14      [3×3, 256; 3×3, 256] × 2, 6     [1×1, 256; 3×3, 256
 stage4     7 × 7       [3×3, 512; 3×3, 512] × 2, 3     [1×1, 512; 3×3, 512; 1×1, 2048] × 3
 head     num_classes   average pool, linear
 
-Sizes are those of 224 × 224 images with the imagenet stem; with the cifar stem all maps are four times as wide and high.
+Output sizes hold for 224 × 224 images and the imagenet stem. With the cifar stem all maps are four times as wide and high.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from functools import partial
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import choose, switch
-from cnnbench.models.residual import BasicBlock, Block, Bottleneck, none, projection, stage
+from cnnbench.checks import require_bool, require_choice
+from cnnbench.models.layers import conv_norm_relu, pool_and_classify
+from cnnbench.models.residual import BasicBlock, Block, Bottleneck, no_shortcut, projection_shortcut, stage
 
 DEPTHS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),
 }
-SHORTCUTS = {"residual": projection(), "none": none}
+SHORTCUTS = {"residual": projection_shortcut(), "none": no_shortcut}
 
 
 class ResNet(nn.Module):
-    """(N, in_channels, H, W) -> logits (N, num_classes); any size from 8, 224 in the paper (with `stem` imagenet).
+    """(N, in_channels, H, W) -> logits (N, num_classes); any size from 8 pixels, 224 in the paper (with `stem` imagenet).
 
-    `depth` is 18, 34 or 50; `stem` imagenet (the paper's: the map is a quarter of the image before stage 1) or cifar (3×3
-    alone, for small images); `stem_bias` gives its convolution a bias; `shortcut` is residual (the identity, 1×1 where the
+    `depth` is 18, 34 or 50. `stem` is imagenet (the paper's: stage 1 gets a quarter of the image's side) or cifar (one 3×3
+    convolution, for small images); `stem_bias` gives its convolution a bias. `shortcut` is residual (identity, 1×1 where the
     shape changes: the paper's option B) or none, the plain net.
     """
 
@@ -50,41 +51,34 @@ class ResNet(nn.Module):
         num_classes: int,
     ) -> None:
         super().__init__()
-        block, (n1, n2, n3, n4) = DEPTHS[choose("depth", depth, DEPTHS)]
-        beside = SHORTCUTS[choose("shortcut", shortcut, SHORTCUTS)]
+        require_bool("stem_bias", stem_bias)
+        block, (n1, n2, n3, n4) = DEPTHS[require_choice("depth", depth, DEPTHS)]
+        stage_of = partial(stage, block, shortcut=SHORTCUTS[require_choice("shortcut", shortcut, SHORTCUTS)])
         e = block.expansion
-        self.stem = STEMS[choose("stem", stem, STEMS)](in_channels, switch("stem_bias", stem_bias))  # (N, 64, 56, 56)
-        self.stage1 = stage(block, 64, 64, n1, 1, beside)  # (N,  64e, 56, 56)
-        self.stage2 = stage(block, e * 64, 128, n2, 2, beside)  # (N, 128e, 28, 28)
-        self.stage3 = stage(block, e * 128, 256, n3, 2, beside)  # (N, 256e, 14, 14)
-        self.stage4 = stage(block, e * 256, 512, n4, 2, beside)  # (N, 512e,  7,  7)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()
-        self.linear = nn.Linear(e * 512, num_classes)
+        self.stem = STEMS[require_choice("stem", stem, STEMS)](in_channels, stem_bias)  # (N, 64, 56, 56)
+        self.stage1 = stage_of(64, 64, depth=n1, stride=1)  # (N,  64e, 56, 56)
+        self.stage2 = stage_of(e * 64, 128, depth=n2, stride=2)  # (N, 128e, 28, 28)
+        self.stage3 = stage_of(e * 128, 256, depth=n3, stride=2)  # (N, 256e, 14, 14)
+        self.stage4 = stage_of(e * 256, 512, depth=n4, stride=2)  # (N, 512e,  7,  7)
+        self.pool, self.flatten, self.linear = pool_and_classify(e * 512, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Computes the logits of a batch of images."""
         x = self.stage2(self.stage1(self.stem(x)))
         x = self.stage4(self.stage3(x))
         return self.linear(self.flatten(self.pool(x)))  # (N, num_classes)
 
 
 def imagenet_stem(in_channels: int, bias: bool) -> nn.Sequential:
-    """7×7, stride 2, BN, ReLU, max 3×3, stride 2: a quarter of the image's side."""
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=bias),
-            norm=nn.BatchNorm2d(64),
-            relu=nn.ReLU(),
-            pool=nn.MaxPool2d(3, stride=2, padding=1),
-        )
-    )
+    """7×7, stride 2, BN, ReLU, max 3×3, stride 2: (N, in_channels, H, W) -> (N, 64, H / 4, W / 4)."""
+    layers = conv_norm_relu(in_channels, 64, 7, stride=2, padding=3, bias=bias)
+    layers.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
+    return layers
 
 
 def cifar_stem(in_channels: int, bias: bool) -> nn.Sequential:
-    """3×3, BN, ReLU: the image's size."""
-    conv = nn.Conv2d(in_channels, 64, 3, padding=1, bias=bias)
-    return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(64), relu=nn.ReLU()))
+    """3×3, BN, ReLU: (N, in_channels, H, W) -> (N, 64, H, W)."""
+    return conv_norm_relu(in_channels, 64, 3, padding=1, bias=bias)
 
 
 STEMS = {"cifar": cifar_stem, "imagenet": imagenet_stem}

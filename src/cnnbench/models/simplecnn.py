@@ -1,4 +1,4 @@
-"""The first net of a PyTorch course: three convolutions, each halved by pooling, then three linear layers.
+"""The first net of a PyTorch course: three convolutions, each followed by pooling, then three linear layers.
 
 layer1   32 × 16 × 16   3×3, 32, ReLU, max 2×2
 layer2   64 ×  8 ×  8   3×3, 64, ReLU, max 2×2
@@ -16,7 +16,7 @@ from cnnbench.models.layers import output_side
 
 
 class SimpleCNN(nn.Module):
-    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 32 in the course; any from 8."""
+    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 32 in the course; any from 8 pixels."""
 
     min_image_size = 8
 
@@ -38,13 +38,13 @@ class SimpleCNN(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Computes the logits of a batch of images."""
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.layer4(self.flatten(x))
 
 
 def conv_relu_pool(in_channels: int, out_channels: int, number: int) -> nn.Sequential:
-    """3×3 convolution that keeps the size, ReLU, 2×2 max pooling; the layers are named with `number`."""
+    """3×3 convolution that keeps the size, ReLU, 2×2 max pooling; `number` ends the names of the layers (conv1, relu1, pool1)."""
     return nn.Sequential(
         OrderedDict(
             {

@@ -17,11 +17,11 @@ head    linear 4096, linear 4096, linear; ReLU and dropout between them
 from __future__ import annotations
 
 from collections import OrderedDict
-from math import inf
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import NORMS, PoolTo, choose, output_side
+from cnnbench.checks import require_choice, require_number
+from cnnbench.models.layers import NORMS, PoolTo, output_side, pool_and_classify
 
 CONFIGURATIONS = {  # kernel-channels of each convolution
     "A": "3-64 | 3-128 | 3-256 3-256 | 3-512 3-512 | 3-512 3-512",
@@ -34,10 +34,10 @@ CONFIGURATIONS = {  # kernel-channels of each convolution
 
 
 class VGG(nn.Module):
-    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 224 in the paper; any from 32.
+    """(N, in_channels, image_size, image_size) -> logits (N, num_classes). `image_size` 224 in the paper; any from 32 pixels.
 
-    `configuration` is a column of the table; `norm` puts a batch norm after each convolution, or none (the paper);
-    `width` multiplies all channels; `head` is the paper's three linear layers, or `pool`: global average, one linear layer.
+    `configuration` is a column of the table. `norm` batch puts a batch norm after each convolution, none (the paper) does not.
+    `width` multiplies all channels. `head` is paper (three linear layers) or pool (global average, one linear layer).
     """
 
     min_image_size = 32
@@ -54,46 +54,49 @@ class VGG(nn.Module):
         image_size: int = 224,
     ) -> None:
         super().__init__()
-        if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < inf:
-            raise ValueError(f"width must be a number above 0, got {width}")
-        table = CONFIGURATIONS[choose("configuration", configuration, CONFIGURATIONS)].split(" | ")
+        require_number("width", width, above=0)
+        has_norm = require_choice("norm", norm, NORMS) == "batch"
+        table = CONFIGURATIONS[require_choice("configuration", configuration, CONFIGURATIONS)].split(" | ")
         w1, w2, w3, w4, hidden = (max(1, round(width * channels)) for channels in (64, 128, 256, 512, 4096))
-        self.stage1 = stage(1, table[0], in_channels, w1, norm)  # (N,  64, 112, 112)
-        self.stage2 = stage(2, table[1], w1, w2, norm)  # (N, 128,  56,  56)
-        self.stage3 = stage(3, table[2], w2, w3, norm)  # (N, 256,  28,  28)
-        self.stage4 = stage(4, table[3], w3, w4, norm)  # (N, 512,  14,  14)
-        self.stage5 = stage(5, table[4], w4, w4, norm)  # (N, 512,   7,   7)
-        if choose("head", head, ("paper", "pool")) == "paper":
+        self.stage1 = stage(1, table[0], in_channels, w1, has_norm)  # (N,  64, 112, 112)
+        self.stage2 = stage(2, table[1], w1, w2, has_norm)  # (N, 128,  56,  56)
+        self.stage3 = stage(3, table[2], w2, w3, has_norm)  # (N, 256,  28,  28)
+        self.stage4 = stage(4, table[3], w3, w4, has_norm)  # (N, 512,  14,  14)
+        self.stage5 = stage(5, table[4], w4, w4, has_norm)  # (N, 512,   7,   7)
+        if require_choice("head", head, ("paper", "pool")) == "paper":
             self.head = paper_head(w4, output_side(image_size, self.modules()), hidden, num_classes)
         else:
             self.head = pool_head(w4, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Computes the logits of a batch of images."""
         x = self.stage3(self.stage2(self.stage1(x)))
         x = self.stage5(self.stage4(x))
         return self.head(x)  # (N, num_classes)
 
 
-def stage(number: int, layers: str, in_channels: int, channels: int, norm: str) -> nn.Sequential:
-    """The convolutions of a stage, named as in Caffe's VGG (conv3_1, ...), each with norm and ReLU, then the pooling."""
-    found: OrderedDict[str, nn.Module] = OrderedDict()
-    for index, layer in enumerate(layers.split(), start=1):
+def stage(number: int, table: str, in_channels: int, channels: int, has_norm: bool) -> nn.Sequential:
+    """The convolutions of a stage, named as in Caffe's VGG (conv3_1, ...), each with norm and ReLU, then max pooling.
+
+    (N, in_channels, H, W) -> (N, channels, H / 2, W / 2); `table` is a cell of `CONFIGURATIONS`, as in 3-64 3-64.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for index, layer in enumerate(table.split(), start=1):
         if layer == "LRN":  # AlexNet's constants; PyTorch divides alpha by the five channels, the paper does not
-            found["lrn"] = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+            layers["lrn"] = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
             continue
         kernel = int(layer.partition("-")[0])
-        found[f"conv{number}_{index}"] = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2)
-        if choose("norm", norm, NORMS) == "batch":
-            found[f"norm{number}_{index}"] = nn.BatchNorm2d(channels)
-        found[f"relu{number}_{index}"] = nn.ReLU()
+        layers[f"conv{number}_{index}"] = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2)
+        if has_norm:
+            layers[f"norm{number}_{index}"] = nn.BatchNorm2d(channels)
+        layers[f"relu{number}_{index}"] = nn.ReLU()
         in_channels = channels
-    found[f"pool{number}"] = nn.MaxPool2d(2)
-    return nn.Sequential(found)
+    layers[f"pool{number}"] = nn.MaxPool2d(2)
+    return nn.Sequential(layers)
 
 
 def paper_head(channels: int, side: int, hidden: int, num_classes: int) -> nn.Sequential:
-    """(N, channels, side, side) -> logits: two hidden linear layers with ReLU and dropout, then one to the classes."""
+    """(N, channels, side, side) -> logits (N, num_classes): two hidden linear layers with ReLU and dropout, then a linear layer."""
     return nn.Sequential(
         OrderedDict(
             pool=PoolTo(side),
@@ -110,7 +113,6 @@ def paper_head(channels: int, side: int, hidden: int, num_classes: int) -> nn.Se
 
 
 def pool_head(channels: int, num_classes: int) -> nn.Sequential:
-    """(N, channels, H, W) -> logits: the mean of each channel, one linear layer."""
-    return nn.Sequential(
-        OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(channels, num_classes))
-    )
+    """(N, channels, H, W) -> logits (N, num_classes): the mean of each channel, one linear layer."""
+    pool, flatten, linear = pool_and_classify(channels, num_classes)
+    return nn.Sequential(OrderedDict(pool=pool, flatten=flatten, linear=linear))

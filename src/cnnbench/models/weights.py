@@ -1,4 +1,4 @@
-"""Weights from one net to another of the same layers: torchvision's AlexNet, VGG, GoogLeNet and ResNet into ours, for one."""
+"""Copies weights between nets with the same layers, such as torchvision's AlexNet, VGG, GoogLeNet or ResNet and ours."""
 
 from __future__ import annotations
 
@@ -6,41 +6,38 @@ from torch import Tensor, nn
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """Copies parameters and running statistics from `source` into `target`, layer by layer in the order they are made in.
+    """Copies parameters and running statistics from `source` into `target`, tensor by tensor in the order of `state_dict()`.
 
-    Names may differ, shapes may not; how the layers are joined is not compared. Nothing is copied unless everything fits.
+    Names may differ, shapes may not. How the layers are connected is not compared. Nothing is copied unless all tensors match.
 
         from torchvision.models import vgg16
         copy_weights(vgg16(weights="DEFAULT"), VGG("D", norm="none", in_channels=3, num_classes=1000, image_size=224))
 
-    torchvision's pretrained nets were trained on images normalised with ImageNet's mean and deviation (its GoogLeNet converts them
-    once more, unless made with `transform_input=False`).
+    torchvision's pretrained nets were trained on images normalized with ImageNet's mean and deviation. Its GoogLeNet
+    normalizes its input once more, unless built with `transform_input=False`.
 
     Raises:
-        ValueError: the nets do not have the same layers; names the first that differ.
+        ValueError: the nets do not have the same layers; the message names the first that differ.
     """
-    ours, theirs = list(target.state_dict().items()), list(source.state_dict().items())
-    for (name, value), (other, given) in zip(ours, theirs, strict=False):
-        if value.shape != given.shape or kind(name) != kind(other):
+    target_class, source_class = type(target).__name__, type(source).__name__
+    old, new = list(target.state_dict().items()), list(source.state_dict().items())
+    for (name, value), (source_name, source_value) in zip(old, new, strict=False):
+        if value.shape != source_value.shape or tensor_role(name) != tensor_role(source_name):
             raise ValueError(
-                f"{other} {shape(given)} of {called(source)} meets {name} {shape(value)} of {called(target)}"
+                f"{source_name} {format_shape(source_value)} of {source_class} does not match "
+                f"{name} {format_shape(value)} of {target_class}"
             )
-    if len(ours) != len(theirs):
-        longer, left = (target, ours[len(theirs) :]) if len(ours) > len(theirs) else (source, theirs[len(ours) :])
-        raise ValueError(f"{called(longer)} has {len(left)} tensors more, from {left[0][0]} on")
-    target.load_state_dict({name: given for (name, _), (_, given) in zip(ours, theirs, strict=True)})
+    if len(old) != len(new):
+        net, extra = (target_class, old[len(new) :]) if len(old) > len(new) else (source_class, new[len(old) :])
+        raise ValueError(f"{net} has {len(extra)} tensors more, from {extra[0][0]} on")
+    target.load_state_dict({name: value for (name, _), (_, value) in zip(old, new, strict=True)})
 
 
-def kind(name: str) -> str:
-    """`weight`, `bias`, `running_mean`, ...: what a tensor is in its layer."""
+def tensor_role(name: str) -> str:
+    """The role of a tensor in its layer: `weight`, `bias`, `running_mean`, ..."""
     return name.rpartition(".")[2]
 
 
-def shape(tensor: Tensor) -> str:
-    """As in 64×3×7×7."""
+def format_shape(tensor: Tensor) -> str:
+    """A shape as text, as in 64×3×7×7."""
     return "×".join(map(str, tensor.shape)) or "(one number)"
-
-
-def called(net: nn.Module) -> str:
-    """The net's class."""
-    return type(net).__name__

@@ -1,4 +1,4 @@
-"""Convolution, pooling, batch norm, up-sampling and LeNet-5 by hand, to be read next to the book; autograd trains them.
+"""Convolution, pooling, batch norm, up-sampling and LeNet-5 by hand, to be read beside the textbook. Autograd trains them.
 
-Slow beside PyTorch's own, equal to them. `python -m cnnbench ops` shows both.
+They compute the same as PyTorch's layers, but slower. `python -m cnnbench ops` compares the two.
 """

@@ -1,4 +1,4 @@
-"""LeNet-5 on the hand-written operators: nndl-practice, section 5.3. Layers, names and sizes are `models/lenet5.py`'s."""
+"""LeNet-5 on the hand-written operators: nndl-practice, section 5.3. Layers, names and sizes are those of `models/lenet5.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cnnbench.ops.reshaping import Flatten
 
 
 class LeNet5ByHand(nn.Module):
-    """(N, in_channels, 32, 32) -> logits (N, num_classes). Takes and gives LeNet-5's `state_dict`."""
+    """(N, in_channels, 32, 32) -> logits (N, num_classes). Its `state_dict` fits LeNet5."""
 
     min_image_size = 32
     max_image_size = 32
@@ -27,7 +27,7 @@ class LeNet5ByHand(nn.Module):
         self.linear7 = nn.Linear(84, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Computes the logits of a batch of images."""
         x = self.pool2(self.act1(self.conv1(x)))  # (N,   6, 14, 14)
         x = self.pool4(self.act3(self.conv3(x)))  # (N,  16,  5,  5)
         x = self.flatten(self.act5(self.conv5(x)))  # (N, 120)

@@ -1,4 +1,4 @@
-"""Batch normalisation by hand: Ioffe, Szegedy 2015 (arXiv:1502.03167), section 3.2."""
+"""Batch normalization by hand: Ioffe, Szegedy 2015 (arXiv:1502.03167), section 3.2."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import Tensor, nn
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, C, H, W) -> mean (C) and variance (C) of each channel, over all images and positions."""
+    """(N, C, H, W) -> mean (C) and variance (C, biased) of each channel, over all images and positions."""
     mean = x.mean(dim=(0, 2, 3))
     variance = ((x - mean[:, None, None]) ** 2).mean(dim=(0, 2, 3))
     return mean, variance
 
 
 class BatchNorm2d(nn.Module):
-    """(N, C, H, W) -> the same: each channel with mean 0 and deviation 1, then times `weight` (C) plus `bias` (C).
+    """(N, C, H, W) -> (N, C, H, W): each channel with mean 0 and deviation 1, then times `weight` (C) plus `bias` (C).
 
-    In training by the batch's statistics, of which running means are kept (`momentum` is the new batch's share; the variance
-    that is kept is the unbiased one); in evaluation by those.
+    Training uses the batch's statistics and updates the running mean and the running unbiased variance; `momentum` is the
+    weight of the new batch in them. Evaluation uses the running statistics.
     """
 
     running_mean: Tensor
@@ -33,24 +33,24 @@ class BatchNorm2d(nn.Module):
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def extra_repr(self) -> str:
-        """As printed."""
+        """Arguments for `print(net)`."""
         return f"{len(self.weight)}, eps={self.eps}, momentum={self.momentum}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """The normalised maps."""
+        """Normalizes the maps; raises ValueError for another shape than (N, C, H, W)."""
         if x.ndim != 4 or x.shape[1] != len(self.weight):
             raise ValueError(f"expected (N, {len(self.weight)}, H, W), got {tuple(x.shape)}")
         if self.training:
             mean, variance = channel_statistics(x)
-            self._remember(mean.detach(), variance.detach(), count=x.numel() // len(mean))
+            self._update_running(mean.detach(), variance.detach(), count=x.numel() // len(mean))
         else:
             mean, variance = self.running_mean, self.running_var
         normalized = (x - mean[:, None, None]) / torch.sqrt(variance[:, None, None] + self.eps)
         return self.weight[:, None, None] * normalized + self.bias[:, None, None]
 
-    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+    def _update_running(self, mean: Tensor, variance: Tensor, count: int) -> None:
         if count < 2:
-            raise ValueError("batch norm in training needs more than one number a channel")
+            raise ValueError("batch norm in training needs more than one value per channel")
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         self.num_batches_tracked += 1

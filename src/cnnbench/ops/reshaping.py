@@ -7,29 +7,30 @@ import math
 import torch
 from torch import Tensor, nn
 
+from cnnbench.checks import require_number
+
 
 class NearestUpsample(nn.Module):
-    """(N, C, H, W) -> (N, C, factor × H, factor × W): each pixel becomes a square of its value."""
+    """(N, C, H, W) -> (N, C, factor × H, factor × W): each pixel becomes a square of `factor` × `factor`."""
 
     def __init__(self, factor: int = 2) -> None:
         super().__init__()
-        if not isinstance(factor, int) or factor < 1:
-            raise ValueError(f"factor must be an integer above 0, got {factor}")
+        require_number("factor", factor, integer=True, above=0)
         self.factor = factor
 
     def extra_repr(self) -> str:
-        """As printed."""
+        """Arguments for `print(net)`."""
         return f"factor={self.factor}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """The larger maps."""
+        """Repeats rows and columns."""
         rows, columns = (torch.arange(self.factor * side, device=x.device) // self.factor for side in x.shape[-2:])
         return x[..., rows, :][..., columns]
 
 
 class Flatten(nn.Module):
-    """(N, ...) -> (N, everything else)."""
+    """(N, C, H, W), or any other shape (N, ...) -> (N, C · H · W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """One row for each image."""
+        """Flattens each image to a row."""
         return x.reshape(len(x), math.prod(x.shape[1:]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnbench.stats import ALPHA, Interval
 
-NAMED = 4  # so many of a list are told
+MAX_NAMED = 4  # names of a list that are written out
 
 
 def points(value: float) -> str:
@@ -13,29 +13,29 @@ def points(value: float) -> str:
     return f"{size:.1f}" if abs(size) >= 0.1 or size == 0 else f"{size:.2f}"
 
 
-def percent(value: float | None) -> str:
-    """An accuracy as `0.9812`."""
+def accuracy_text(value: float | None) -> str:
+    """An accuracy between 0 and 1: `0.9812`; empty for None."""
     return "" if value is None else f"{value:.4f}"
 
 
-def signed(value: float) -> str:
-    """The same with its sign: `+1.9`, `-0.04`, `0.0`."""
+def signed_points(value: float) -> str:
+    """A difference of accuracies in percentage points with its sign: `+1.9`, `-0.04`, `0.0`."""
     text = points(value)
     return f"+{text}" if value > 0 and text != "0.0" else text
 
 
-def interval_of(interval: Interval) -> str:
-    """`95 % interval 0.7 to 3.1`, in points."""
+def interval_text(interval: Interval) -> str:
+    """An interval of a difference in percentage points: `95 % interval 0.7 to 3.1`."""
     return "no interval" if interval is None else f"95 % interval {points(interval[0])} to {points(interval[1])}"
 
 
 def plural(number: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
+    """A number with its noun: `1 seed`, `2 seeds`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def p_value(p: float | None) -> str:
-    """`0.012`, `< 0.001`; never rounded up to the line that it is judged by."""
+    """A p value: `0.012`, `< 0.001`; never rounded up to the significance level."""
     if p is None:
         return ""
     if p < 0.001:

@@ -1,4 +1,4 @@
-"""Commands to type on a run directory."""
+"""Commands that a user types on a run directory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def resume_command(run_dir: Path) -> str:
 
 
 def trust_flag(run_dir: Path) -> str:
-    """` --trust` where a run's config names code that is not part of cnnbench, torch or torchvision, else an empty string."""
+    """` --trust` if the run's config names code from outside cnnbench, torch and torchvision, else an empty string."""
     try:
         return " --trust" if foreign_parts(Config.load(run_dir / "config.yaml")) else ""
-    except ConfigError:  # the run was stopped before it had a config
+    except ConfigError:  # the run was stopped before it wrote its config
         return ""

@@ -1,4 +1,4 @@
-"""What a result depends on besides its config: versions, commit, machine."""
+"""The environment of a run: package versions, source code, git commit, hardware, memory use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python, ours, and of the packages that decide numbers."""
+    """Versions of Python, of cnnbench and of the packages that influence results; None for a package that is absent."""
     found: dict[str, str | None] = {"python": platform.python_version(), "cnnbench": cnnbench.__version__}
     for package in PACKAGES:
         try:
@@ -37,8 +37,8 @@ def versions() -> dict[str, str | None]:
 
 
 @cache
-def decides_last_bits() -> dict[str, Any]:
-    """Versions, processor and GPU: the same config gives the same numbers to the bit where these are the same."""
+def bit_determining_environment() -> dict[str, Any]:
+    """Versions, processor and GPU: where these are equal, the same config gives bit-equal results."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -46,7 +46,11 @@ def decides_last_bits() -> dict[str, Any]:
 
 
 def code_version(modules: Iterable[str] = ()) -> str:
-    """Stands for cnnbench's sources, and for those of other modules that are imported already."""
+    """A hash, 12 hex digits, of the source files of cnnbench and of further modules.
+
+    Args:
+        modules: names of the further modules; those that are not imported are skipped.
+    """
     files = sorted(Path(cnnbench.__file__).parent.rglob("*.py"))
     others = [getattr(sys.modules.get(module), "__file__", None) for module in sorted(modules)]
     files += [Path(other) for other in others if other]
@@ -56,20 +60,20 @@ def code_version(modules: Iterable[str] = ()) -> str:
     return content.hexdigest()[:12]
 
 
-def peak_mb() -> dict[str, float]:
-    """The most memory that this process has had until now, and that it has had on its GPU, in MB."""
+def peak_memory_mb() -> dict[str, float]:
+    """Peak memory of this process until now, by device, in MB: `cpu`, and `gpu` where it uses one."""
     import torch
 
-    held = {"cpu": psutil.Process().memory_info().rss}
+    peak = {"cpu": psutil.Process().memory_info().rss}
     if resource is not None:
-        held["cpu"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        peak["cpu"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        held["gpu"] = torch.cuda.max_memory_allocated()
-    return {where: round(size / 1e6, 1) for where, size in held.items()}
+        peak["gpu"] = torch.cuda.max_memory_allocated()
+    return {device: round(size / 1e6, 1) for device, size in peak.items()}
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of cnnbench's own checkout, and whether its files differ from it; None for an installed wheel."""
+    """`commit` of cnnbench's git checkout, and `dirty`, whether tracked files differ from it; None for an installed wheel."""
     checkout = Path(cnnbench.__file__).resolve().parents[2]
     if not (checkout / ".git").exists():
         return None
@@ -80,11 +84,15 @@ def git_state() -> dict[str, Any] | None:
         return None
 
 
+def usable_cores() -> int:
+    """Number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def hardware() -> dict[str, Any]:
-    """Processor, cores that may be used, memory, GPUs."""
+    """`cpu`, `cores` that this process may use, `memory_gib`, `gpus` and operating `system`."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpus = (
         [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         if torch.cuda.is_available()
@@ -92,7 +100,7 @@ def hardware() -> dict[str, Any]:
     )
     return {
         "cpu": _cpu_name(),
-        "cores": cores,
+        "cores": usable_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpus,
         "system": f"{platform.system()} {platform.machine()}",

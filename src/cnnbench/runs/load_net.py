@@ -1,4 +1,4 @@
-"""A run directory back to a net, without data set, Lightning or Hydra."""
+"""Loads the trained net of a run directory, without its data set, Lightning or Hydra."""
 
 from __future__ import annotations
 
@@ -8,52 +8,61 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnbench.complexity.channels_last import arranged
+from cnnbench.complexity.channels_last import to_memory_format
 from cnnbench.config.instantiate import construct
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
 from cnnbench.runs.run_dir import RunDir
-from cnnbench.runs.trust import require_known
+from cnnbench.runs.trust import require_trusted_parts
 
 
 def load_net(directory: Path | str, trust: bool = False, ema: bool = False) -> tuple[nn.Module, dict[str, Any]]:
-    """The net of a run with the weights that were best on validation, in evaluation mode on the CPU, and its data's facts.
+    """Loads the net with the weights that were best on validation, in evaluation mode on the CPU, and the facts of its data.
 
-    The facts are `channels`, `classes`, `image_size` (pixels a side), `mean` and `std` (per channel, of pixels in 0..1), and
-    `fit`, what becomes of a picture that is not square. With `trust` the net may be of code that is not of cnnbench, torch or
-    torchvision: it is imported and run. With `ema` the weights are averages, of the epoch in which these were best.
+    Args:
+        directory: of the run.
+        trust: import and run code from outside cnnbench, torch and torchvision, if the run's config names it.
+        ema: load the averaged weights, of the epoch in which they were best on validation.
+
+    Returns:
+        The net, and a dict with `channels`, `classes`, `image_size` (pixels per side), `mean` and `std` (per channel, of pixels
+        between 0 and 1), and `fit` (how an image that is not square is made square).
 
     Raises:
-        Untrusted: it is, and `trust` was not given.
-        ConfigError: the folder holds no run, or one that has not validated yet, or has kept no average.
+        Untrusted: the config names such code, and `trust` is false.
+        ConfigError: the directory holds no run, no validated weights, or no averaged ones.
     """
     run = RunDir.open(Path(directory))
     path = run.best_ema if ema else run.best
     if ema and run.best.is_file() and not path.is_file():
-        raise ConfigError(f"{run.path}: has kept no averaged weights; train with ema=0.99, or leave --ema out")
+        raise ConfigError(f"{run.path}: has no averaged weights; train with ema=0.99, or leave --ema out")
     checkpoint = load_checkpoint(path)
     try:
-        config, weights = Config.restore(checkpoint["config"]), checkpoint["state_dict"]
+        config, weights = Config.from_saved(checkpoint["config"]), checkpoint["state_dict"]
         facts = {key: checkpoint["data"][key] for key in ("channels", "classes", "image_size", "mean", "std")}
         facts["fit"] = checkpoint["data"].get("fit", "pad")
         if not trust:
-            require_known(run.path, config, built=["model"])
+            require_trusted_parts(run.path, config, built=["model"])
         shape = {
             "in_channels": facts["channels"],
             "num_classes": len(facts["classes"]),
             "image_size": facts["image_size"],
         }
         net = construct(config.model, "model", **shape)
-        net = arranged(net, config)
+        net = to_memory_format(net, config)
         net.load_state_dict(weights)
     except (AttributeError, KeyError, IndexError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path}: does not hold what cnnbench writes ({type(error).__name__}: {reason})") from error
+        raise ConfigError(f"{path}: not a checkpoint that cnnbench wrote ({type(error).__name__}: {reason})") from error
     return net.eval(), facts
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values, on the CPU; nothing in it is executed."""
+    """Loads the tensors and plain values of a checkpoint to the CPU; executes no code of it.
+
+    Raises:
+        ConfigError: the file is absent, damaged or not a checkpoint.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

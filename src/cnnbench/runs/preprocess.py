@@ -1,4 +1,4 @@
-"""Pictures to a net's input."""
+"""Converts an image to the input of a trained net."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ if TYPE_CHECKING:
 
 
 def to_input(image: Image.Image, facts: dict[str, Any]) -> Tensor:
-    """(C, H, W) floats, resized and normalised as the data that the net was trained on."""
+    """The image as floats (C, image_size, image_size), resized and normalised like the training data.
+
+    Args:
+        image: of any size; its mode has as many channels as the data.
+        facts: of the data, as `load_net` returns them: `image_size`, and `mean` and `std` per channel.
+    """
     import numpy as np
     import torch
     import torch.nn.functional as F

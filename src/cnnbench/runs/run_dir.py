@@ -1,31 +1,43 @@
-"""A run's directory: claimed by one process, its files written whole or not at all, its state readable by any other.
+"""The directory of a run: one process owns it and writes its files atomically, any process can read its state.
 
 runs/<name>/<job>/
   config.yaml      resolved and frozen: exactly what ran
-  status.json      pending | running | done | failed | diverged | interrupted, and who owns the run
+  status.json      pending | running | done | failed | diverged | interrupted, and the owner process
   result.json      present only when done; written last
   log.txt  metrics.csv  curves.png  predictions.npz  mistakes.npz  events.out.tfevents.*
-  test_reads.txt   once evaluate has scored the test split again
+  test_reads.txt   present once evaluate has scored the test split again
   checkpoints/     best.ckpt last.ckpt previous.ckpt, with ema=... best_ema.ckpt
+
+Loads no torch.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cnnbench.errors import ConfigError
-from cnnbench.files import write_atomic, write_over
+from cnnbench.files import overwrite_in_place, write_atomic
 from cnnbench.runs.commands import resume_command
-from cnnbench.runs.liveness import living, this_process
+from cnnbench.runs.liveness import living_process, this_process
+from cnnbench.runs.schema import Result, State, Status
 
 LIVE = "this run is live ({}); wait for it, or type resume=never for a second one"
-State = Literal["pending", "running", "done", "failed", "diverged", "interrupted"]
+
+
+class FileIn:
+    """A file of a directory object: as an attribute its full path, below the object's `path`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, directory: Any, owner: type) -> Path:
+        return directory.path / self.name
 
 
 @dataclass(frozen=True)
@@ -34,71 +46,27 @@ class RunDir:
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        """The frozen config."""
-        return self.path / "config.yaml"
-
-    @property
-    def result(self) -> Path:
-        """The result, once there is one."""
-        return self.path / "result.json"
-
-    @property
-    def log(self) -> Path:
-        """What the run said."""
-        return self.path / "log.txt"
-
-    @property
-    def metrics(self) -> Path:
-        """A row an epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def curves(self) -> Path:
-        """Loss and accuracy over epochs."""
-        return self.path / "curves.png"
-
-    @property
-    def predictions(self) -> Path:
-        """Test logits and targets."""
-        return self.path / "predictions.npz"
-
-    @property
-    def mistakes(self) -> Path:
-        """Which test images the net got wrong, and what they look like."""
-        return self.path / "mistakes.npz"
-
-    @property
-    def test_reads(self) -> Path:
-        """A line for each time that the test split was scored after the run."""
-        return self.path / "test_reads.txt"
-
-    @property
-    def best(self) -> Path:
-        """The weights that were best on validation, and what a net is rebuilt from."""
-        return self.path / "checkpoints" / "best.ckpt"
-
-    @property
-    def best_ema(self) -> Path:
-        """The same of the averaged weights, where there are any."""
-        return self.path / "checkpoints" / "best_ema.ckpt"
-
-    @property
-    def last(self) -> Path:
-        """All that a run needs to go on."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def previous(self) -> Path:
-        """The `last.ckpt` before, should that one be damaged."""
-        return self.path / "checkpoints" / "previous.ckpt"
+    config = FileIn("config.yaml")  # resolved and frozen
+    result = FileIn("result.json")  # `schema.Result`, when the run is done
+    log = FileIn("log.txt")  # messages, warnings and tracebacks
+    metrics = FileIn("metrics.csv")  # one row per epoch
+    curves = FileIn("curves.png")  # loss and accuracy over epochs
+    predictions = FileIn("predictions.npz")  # test logits (N, num_classes) and targets (N,)
+    mistakes = FileIn("mistakes.npz")  # indices and pixels of misclassified test images
+    test_reads = FileIn("test_reads.txt")  # one line for each evaluation on the test split after the run
+    best = FileIn("checkpoints/best.ckpt")  # the weights that were best on validation, and facts to rebuild the net
+    best_ema = FileIn("checkpoints/best_ema.ckpt")  # the averaged weights that were best on validation, with ema=...
+    last = FileIn("checkpoints/last.ckpt")  # from which the run resumes
+    previous = FileIn("checkpoints/previous.ckpt")  # the one before, in case `last` is damaged
 
     @classmethod
-    def claim(cls, folder: Path, job: str) -> RunDir:
-        """Makes `folder/job`, or the first of `job-2`, `job-3`, ... that no other process has."""
-        number = 1
-        while True:
+    def create(cls, folder: Path, job: str) -> RunDir:
+        """Makes `folder/job`, or if that exists the first free one of `job-2`, `job-3`, ...
+
+        Raises:
+            ConfigError: the folder cannot be written to.
+        """
+        for number in count(1):
             path = folder / (job if number == 1 else f"{job}-{number}")
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -108,15 +76,19 @@ class RunDir:
             except FileExistsError:
                 if not folder.is_dir():
                     raise ConfigError(f"runs_dir: {folder} is not a folder; choose another with runs_dir=...") from None
-                number += 1
             except OSError as error:
                 raise ConfigError(
                     f"runs_dir: cannot write to {folder} ({error.strerror}); choose another with runs_dir=..."
                 ) from error
+        raise AssertionError("unreachable")
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
-        """An existing run."""
+        """An existing run directory.
+
+        Raises:
+            ConfigError: the path holds no config.yaml; the message names a run directory below it.
+        """
         if not (path / "config.yaml").is_file():
             inside = sorted(path.glob("*/config.yaml")) + sorted(path.glob("*/*/config.yaml")) if path.is_dir() else []
             near = f"; did you mean {inside[-1].parent}?" if inside else ""
@@ -124,45 +96,52 @@ class RunDir:
         return cls(path)
 
     def write_status(self, state: State, reason: str | None = None, **progress: Any) -> None:
-        """Who owns the run, since when, and how it stands; how it ended also where there is no room for a second file."""
-        path, status = self.path / "status.json", {"state": state, "reason": reason, **this_process(), **progress}
-        text = json.dumps(status, indent=2) + "\n"
+        """Writes the state, this process as the run's owner, and the progress.
+
+        On a full disk the last state overwrites the old one in place.
+
+        Args:
+            state: of the run.
+            reason: why it failed or was interrupted.
+            progress: other fields of `Status`.
+        """
+        path = self.path / "status.json"
+        values = {"state": state, "reason": reason, **this_process().model_dump(), **progress}
+        text = Status.model_validate(values).to_json()
         try:
             write_atomic(path, text, lasting=state != "running" or not progress)
         except OSError:
             if state == "running":
                 raise
-            write_over(path, text.encode())
+            overwrite_in_place(path, text.encode())
 
-    def status(self) -> dict[str, Any]:
-        """What `write_status` wrote; a directory without it was claimed and never begun: `pending`."""
+    def status(self) -> Status:
+        """The content of status.json; `pending` where it is absent or cannot be read: the run has not begun."""
         try:
-            status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+            return Status.model_validate_json((self.path / "status.json").read_bytes())
         except (OSError, ValueError):
-            status = None
-        return status if isinstance(status, dict) and "state" in status else {"state": "pending"}
+            return Status(state="pending")
 
-    def found(self) -> dict[str, Any]:
-        """The status, whatever a kill left of it: `done` is what has a result, `interrupted` what runs without a living owner."""
+    def effective_status(self) -> Status:
+        """The status, corrected for a kill: `done` where there is a result, `interrupted` where the owner is dead."""
         status = self.status()
         if self.result.is_file():
-            return {**status, "state": "done"}
-        if status["state"] == "done" or (status["state"] == "running" and living(status) is None):
-            return {**status, "state": "interrupted", "reason": status.get("reason") or "its process is gone"}
+            return status.model_copy(update={"state": "done"})
+        if status.state == "done" or (status.state == "running" and living_process(status) is None):
+            reason = status.reason or "its process is gone"
+            return status.model_copy(update={"state": "interrupted", "reason": reason})
         return status
 
-    def outcome(self) -> dict[str, Any]:
+    def load_result(self) -> Result:
         """The result.
 
         Raises:
-            ConfigError: the file holds none.
+            ConfigError: result.json is absent or damaged.
         """
-        try:
-            result = json.loads(self.result.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            result = None
-        if isinstance(result, dict) and {"metrics", "n", "status"} <= result.keys():
-            return result
+        with suppress(OSError, ValueError):
+            result, wrong = Result.parse(self.result.read_bytes())
+            if result.n and not wrong:
+                return result
         raise ConfigError(
             f"{self.result}: damaged, expected the result of a run; remove it, and {resume_command(self.path)} tests anew"
         )
@@ -170,16 +149,16 @@ class RunDir:
     def owner(self) -> str | None:
         """`'pid 12 on host'` while a living process runs this, else None."""
         status = self.status()
-        return living(status) if status["state"] == "running" else None
+        return living_process(status) if status.state == "running" else None
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        """This process alone goes on with the run while the context lasts; a kill ends it as well.
+    def lock(self) -> Iterator[None]:
+        """Locks the run for this process until the end of the context, or of the process.
 
-        Where the file system has no locks, the status alone says whose the run is.
+        On a file system without locks, status.json alone shows the owner.
 
         Raises:
-            ConfigError: another process has it.
+            ConfigError: another process holds the lock.
         """
         from filelock import FileLock, Timeout
 
@@ -187,7 +166,7 @@ class RunDir:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            owner = self.owner() or "another process has just gone on with it"
+            owner = self.owner() or "another process has just resumed it"
             raise ConfigError(f"{self.path}: {LIVE.format(owner)}") from None
         except (OSError, NotImplementedError):
             yield
@@ -199,20 +178,20 @@ class RunDir:
                 Path(lock.lock_file).unlink()
             lock.release()
 
-    def tidy(self) -> None:
-        """Puts right what a kill left: files half written; a result whose run does not say that it is done."""
+    def repair(self) -> None:
+        """Removes partly written files, and sets the status of a run with a result to done: a kill may leave both."""
         for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
-        if self.result.is_file() and self.status()["state"] != "done":
+        if self.result.is_file() and self.status().state != "done":
             self.write_status("done")
 
 
-def runs_of(folder: Path, identities: Sequence[str]) -> Iterator[RunDir]:
-    """The runs of a config in `runs/<name>`, newest first: `<label>_<hash8>` or `<label>_<hash8>-2`, no copies beside them.
+def runs_of_identity(folder: Path, identities: Sequence[str]) -> Iterator[RunDir]:
+    """The runs of a config, newest first: directories `<label>_<hash8>` and `<label>_<hash8>-2`, not renamed copies.
 
     Args:
         folder: `runs/<name>`.
-        identities: the config's, and the hash that earlier versions gave it: their directories are named after that.
+        identities: the config's identity now and under earlier versions, which named directories by theirs.
     """
     from cnnbench.config.schema import Config
 

@@ -1,4 +1,4 @@
-"""log.txt and status.json of a run: everything that is said while it is on, and how it ended."""
+"""Keeps status.json and log.txt of a run up to date: heartbeats and messages while it runs, and how it ended."""
 
 from __future__ import annotations
 
@@ -15,178 +15,191 @@ from typing import Any
 
 from rich.console import Console
 
-from cnnbench.distributed.ranks import Ranks, by_anothers_end
-from cnnbench.distributed.signals import Signals
-from cnnbench.errors import CnnbenchError, Diverged, Interrupted, RunFailed, SaidElsewhere, say
+from cnnbench.console import print_plain
+from cnnbench.distributed.ranks import Ranks, is_lost_connection
+from cnnbench.distributed.signals import SignalHandler
+from cnnbench.errors import CnnbenchError, Diverged, Interrupted, ReportedByOtherRank, RunFailed, print_error
 from cnnbench.runs.commands import resume_command
-from cnnbench.runs.environment import peak_mb
+from cnnbench.runs.environment import peak_memory_mb
 from cnnbench.runs.liveness import HEARTBEAT_S
-from cnnbench.runs.run_dir import RunDir, State
+from cnnbench.runs.run_dir import RunDir
+from cnnbench.runs.schema import State
 
 log = logging.getLogger("cnnbench.run")
-ANOTHER_ENDED = "another process of the run has ended"
+OTHER_RANK_ENDED = "another process of the run has ended"
 
 
 @contextmanager
-def recorded(directory: RunDir, ranks: Ranks) -> Iterator[tuple[Signals, Pulse]]:
-    """Keeps log.txt and status.json while a run is on, and says in the status how it ended.
+def record_run(directory: RunDir, ranks: Ranks) -> Iterator[tuple[SignalHandler, Heartbeat]]:
+    """Writes the log and the status of a run, and at the end of the context how it ended.
 
-    Gives the signals that it gets, and the pulse that its status has. Other ranks than the first keep a log of their own, and
-    write the status only where they fail.
+    Yields the signal handler and the heartbeat, whose `progress` is written into the status. Ranks other than zero have their
+    own logs, and write the status only when they fail.
 
     Raises:
-        Interrupted, Diverged, RunFailed: what happened inside, with the directory and what to type next.
+        Interrupted, Diverged, RunFailed: the context raised an error; the message has the directory and what to type next.
     """
-    pulse = Pulse(directory)
-    record = Record(directory, ranks, pulse)
+    heartbeat = Heartbeat(directory)
+    recorder = RunRecorder(directory, ranks, heartbeat)
 
     def stop_at_once(number: int) -> None:
-        error = record.interrupted(number, " at once")
+        error = recorder.interrupted(number, " at once")
         if ranks.first:
-            say(str(error))
+            print_error(str(error))
 
-    with logged(record.log), Signals(stop_at_once) as signals:
+    with log_to_file(recorder.log), SignalHandler(stop_at_once) as signals:
         try:
-            record.write("running")
+            recorder.write("running")
             if ranks.first:
-                pulse.start()
-            yield signals, pulse
-            signals.hold()  # too late
-            record.write("done")
-        except Interrupted as error:
-            record.write("interrupted", str(error))
-            raise Interrupted(f"{error}; saved. To go on: {resume_command(directory.path)}", error.signum) from error
+                heartbeat.start()
+            yield signals, heartbeat
+            signals.hold()  # a signal after the run's end changes nothing
+            recorder.write("done")
         except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
             if (
-                isinstance(error, SystemExit)
-                and not signals.received
-                and not isinstance(error.__context__, KeyboardInterrupt)
+                signals.received
+                or isinstance(error, KeyboardInterrupt)
+                or isinstance(error.__context__, KeyboardInterrupt)
             ):
-                raise record.failed(RunFailed(f"something in it called sys.exit({error.code})"), 0) from error
-            raise record.interrupted(signals.received or signal.SIGINT) from error
-        except Diverged as error:
-            record.write("diverged", str(error))
-            raise Diverged(
-                f"{directory.path}: diverged, {error}; try a smaller learning rate: optimizer.lr=..."
-            ) from error
-        except SaidElsewhere as error:
-            raise SaidElsewhere(RunFailed.exit_code) from error
+                raise recorder.interrupted(signals.received or signal.SIGINT) from error
+            raise recorder.failed(RunFailed(f"something in it called sys.exit({error.code})"), 0) from error
         except Exception as error:
-            raise record.failed(error, signals.received) from error
+            raise recorder.error(error, signals.received) from error
         finally:
-            pulse.stop()
+            heartbeat.stop()
 
 
-class Pulse:
-    """Says in the status every few seconds, from a thread of its own, that the process lives, and how far it was told to be.
+class Heartbeat:
+    """Writes a heartbeat and the progress into status.json every few seconds, from a thread.
 
-    So a run shows that it lives also where a net is compiled, or in a long validation. Where there is no room for the
-    status, the run will meet that itself. What another rank has written, that it failed, stays.
+    So a run shows that it is alive also while a net is compiled or during a long validation. A full disk is ignored here, as the
+    run itself fails on it. A status in which another rank has reported its failure is left as it is.
 
     Attributes:
-        progress: what the status says besides.
+        progress: the fields of `Status` to write, as `epoch` and `loss`.
     """
 
     def __init__(self, directory: RunDir) -> None:
         self.directory = directory
         self.progress: dict[str, Any] = {}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._write_repeatedly, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """From now on."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """When this returns it says nothing more."""
-        self._over.set()
+        """Stops the thread; nothing is written after this has returned."""
+        self._stopped.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
 
-    def _beat(self) -> None:
-        while not self._over.wait(HEARTBEAT_S):
-            if self.directory.status()["state"] == "running" and not self._over.is_set():
+    def _write_repeatedly(self) -> None:
+        while not self._stopped.wait(HEARTBEAT_S):
+            if self.directory.status().state == "running" and not self._stopped.is_set():
                 with suppress(OSError):
                     self.directory.write_status("running", **self.progress)
 
 
 @dataclass(frozen=True)
-class Record:
-    """What one process of a run says of it: in the status, in its log, in the line that it ends with."""
+class RunRecorder:
+    """Writes how a run ended: in its status, in its log, and in the error that is raised."""
 
     directory: RunDir
     ranks: Ranks
-    pulse: Pulse
+    heartbeat: Heartbeat
 
     @property
     def log(self) -> Path:
-        """Its own log."""
+        """The log of this rank."""
         path = self.directory.log
         return path if self.ranks.first else path.with_name(f"log_rank{self.ranks.rank}.txt")
 
     def write(self, state: State, reason: str | None = None) -> None:
-        """The status; at the end there may be no room for it on the disk, not even in its old place."""
+        """Writes the status; a full disk is ignored at the end of a run."""
         if state != "running":
-            self.pulse.stop()
+            self.heartbeat.stop()
         if self.ranks.first or state == "failed":
-            more = {"peak_mb": peak_mb()} if state == "done" else {}
+            more = {"peak_mb": peak_memory_mb()} if state == "done" else {}
             with nullcontext() if state == "running" else suppress(OSError):
                 self.directory.write_status(state, reason, **more)
 
+    def error(self, error: Exception, received: int) -> CnnbenchError:
+        """Records the error that ended the run, and returns the error to raise.
+
+        Args:
+            error: what the run raised.
+            received: the signal that this process has received, else 0.
+        """
+        if isinstance(error, ReportedByOtherRank):
+            return ReportedByOtherRank(RunFailed.exit_code)
+        if isinstance(error, Interrupted):
+            self.write("interrupted", str(error))
+            return Interrupted(f"{error}; saved. To resume: {resume_command(self.directory.path)}", error.signum)
+        if isinstance(error, Diverged):
+            self.write("diverged", str(error))
+            return Diverged(f"{self.directory.path}: diverged, {error}; try a smaller learning rate: optimizer.lr=...")
+        return self.failed(error, received)
+
     def interrupted(self, number: int, how: str = "") -> Interrupted:
-        """A signal has ended the run."""
-        what = f"stopped{how} by {signal.Signals(number).name}"
-        self.write("interrupted", what)
-        begun = self.directory.config.is_file()
-        return Interrupted(f"{what}. To go on: {resume_command(self.directory.path)}" if begun else what, number)
+        """Records that a signal stopped the run, and returns the error to raise."""
+        reason = f"stopped{how} by {signal.Signals(number).name}"
+        self.write("interrupted", reason)
+        if not self.directory.config.is_file():
+            return Interrupted(reason, number)
+        return Interrupted(f"{reason}. To resume: {resume_command(self.directory.path)}", number)
 
     def failed(self, error: Exception, received: int) -> CnnbenchError:
-        """An error has, here or in another process, which may have been ended by the signal that was received here too."""
+        """Records an error, and returns the error to raise.
+
+        Another rank may have ended by the signal that this process has received: then the run was interrupted. If another rank
+        has recorded its error before, this one reports nothing.
+        """
         log.error("failed", exc_info=error)
-        reason, advice = explain(error)
-        if reason == ANOTHER_ENDED and received:
+        reason, advice = explain_failure(error)
+        if reason == OTHER_RANK_ENDED and received:
             return self.interrupted(received)
-        if self.ranks.size > 1 and self.directory.status()["state"] in ("failed", "diverged"):  # by another, before
-            return SaidElsewhere(RunFailed.exit_code)
-        whose = "" if self.ranks.first else f"rank {self.ranks.rank}: "
-        self.write("failed", f"{whose}{reason}")
+        if self.ranks.size > 1 and self.directory.status().state in ("failed", "diverged"):
+            return ReportedByOtherRank(RunFailed.exit_code)
+        rank = "" if self.ranks.first else f"rank {self.ranks.rank}: "
+        self.write("failed", f"{rank}{reason}")
         advice = advice or f"the traceback is in {self.log}"
-        return RunFailed(f"{self.directory.path}: {whose}failed, {reason}; {advice}")
+        return RunFailed(f"{self.directory.path}: {rank}failed, {reason}; {advice}")
 
 
-def explain(error: Exception) -> tuple[str, str]:
-    """What went wrong, in one line, and what to try; nothing, where one must read the traceback."""
+def explain_failure(error: Exception) -> tuple[str, str]:
+    """(the cause in one line, what to do); the second is empty where the traceback must be read."""
     if isinstance(error, RunFailed):
         return str(error), ""
-    saving = "inline_container" in str(error)  # PyTorch's writer of files; what ails it is all that can stop it
+    saving = "inline_container" in str(error)  # PyTorch's file writer; it fails only where writing does
     if saving and isinstance(error.__context__, OSError):
         error = error.__context__
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    said = reason.lower()
-    if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
-        return (
-            f"out of memory ({reason[:200]})",
-            "try accumulate=2, a smaller batch_size, data.pipeline=memory or precision=bf16",
-        )
+    message = reason.lower()
+    if isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message:
+        advice = "try accumulate=2, a smaller batch_size, data.pipeline=memory or precision=bf16"
+        return f"out of memory ({reason[:200]})", advice
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if full or saving or "no space left" in said:
-        return f"no room on the disk ({reason[:200]})", "make room, and resume the run: what was saved before is good"
-    if by_anothers_end(error):
-        return ANOTHER_ENDED, "its own message, or its log beside this one's, says why"
+    if full or saving or "no space left" in message:
+        advice = "free some space, and resume the run: its earlier checkpoint is intact"
+        return f"no room on the disk ({reason[:200]})", advice
+    if is_lost_connection(error):
+        return OTHER_RANK_ENDED, "see its message, or its log next to this one"
     return reason, ""
 
 
-def caution(console: Console, message: str) -> None:
-    """A warning, in the log and on the screen."""
+def print_and_log_warning(console: Console, message: str) -> None:
+    """Writes a warning to the log and to the screen."""
     log.warning(message)
-    console.print(message, style="yellow", soft_wrap=True, highlight=False, markup=False)
+    print_plain(console, message, "yellow")
 
 
 class LogFile(logging.FileHandler):
-    """A log for which there may be no room: what is lost is lost, and not told on the screen."""
+    """A log file that ignores a full disk: a message that cannot be written is dropped."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Goes on."""
+        """Drops the message."""
 
     def close(self) -> None:
         """Closes the file."""
@@ -194,15 +207,19 @@ class LogFile(logging.FileHandler):
             super().close()
 
 
-def log_from_thread(ended: threading.ExceptHookArgs) -> None:
-    """What a thread ended by; who waits for it, as for TensorBoard's, meets the error as well."""
-    exception = ended.exc_value or ended.exc_type()
-    log.error("in %s", ended.thread, exc_info=(type(exception), exception, ended.exc_traceback))
+def log_thread_error(arguments: threading.ExceptHookArgs) -> None:
+    """Logs the error that ended a thread; code that waits for the thread, as for TensorBoard's, raises it as well."""
+    exception = arguments.exc_value or arguments.exc_type()
+    log.error("in %s", arguments.thread, exc_info=(type(exception), exception, arguments.exc_traceback))
 
 
 @contextmanager
-def logged(path: Path) -> Iterator[None]:
-    """Appends log messages and warnings to a file; Lightning's go there instead of to the screen."""
+def log_to_file(path: Path) -> Iterator[None]:
+    """Appends log messages and warnings to a file; Lightning's go there instead of to the screen.
+
+    Raises:
+        RunFailed: the file cannot be written.
+    """
     try:
         handler = LogFile(path, encoding="utf-8")
     except OSError as error:
@@ -214,15 +231,15 @@ def logged(path: Path) -> Iterator[None]:
     for logger in lightning:
         logger.handlers, logger.propagate, logger.level = [], True, logging.WARNING
     root.addHandler(handler)
-    hook, threading.excepthook = threading.excepthook, log_from_thread
+    hook, threading.excepthook = threading.excepthook, log_thread_error
     log.setLevel(logging.INFO)
     logging.captureWarnings(True)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of libraries among themselves
+            warnings.simplefilter("ignore", DeprecationWarning)  # between libraries
             warnings.simplefilter("ignore", FutureWarning)
-            warnings.filterwarnings("ignore", ".*dataloader is not resumable")  # ours is, by the checkpoints callback
-            warnings.filterwarnings("ignore", ".*`srun` command is available")  # our executor starts the processes
+            warnings.filterwarnings("ignore", ".*dataloader is not resumable")  # the Checkpoints callback resumes it
+            warnings.filterwarnings("ignore", ".*`srun` command is available")  # the fork server starts the ranks
             yield
     finally:
         logging.captureWarnings(False)

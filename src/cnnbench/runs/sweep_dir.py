@@ -1,10 +1,10 @@
-"""The jobs of a sweep and how each of them stands: read from its directory, by any process, at any time; loads no torch.
+"""The directory of a sweep: its settings, its jobs and their states, which any process can read. Loads no torch.
 
 runs/<name>/
-  sweep.json     what was asked, and the jobs in their order, each with its directory
-  launcher.json  which process starts them
-  summary.csv    a row a job
-  <job>/         a run
+  sweep.json     the settings of the sweep, and its jobs with their directories
+  launcher.json  the process that starts the jobs
+  summary.csv    one row per job
+  <job>/         one run
 """
 
 from __future__ import annotations
@@ -18,33 +18,40 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
-from cnnbench.config.identity import fill_earlier
-from cnnbench.config.shipped_parts import with_current_paths
 from cnnbench.errors import ConfigError
 from cnnbench.files import write_atomic
 from cnnbench.metric_names import FINAL, FINAL_EMA
-from cnnbench.runs.liveness import living, this_process
-from cnnbench.runs.run_dir import RunDir
-from cnnbench.text import canonical, flat, nested
+from cnnbench.runs.liveness import living_process, this_process
+from cnnbench.runs.run_dir import FileIn, RunDir
+from cnnbench.runs.schema import (
+    JobRecord,
+    ProcessRecord,
+    Result,
+    Status,
+    SweepRecord,
+    problem_of,
+    with_current_keys,
+    wrong_field,
+)
+from cnnbench.text import canonical_json
 
 T = TypeVar("T")
-SCHEMA = 1
 METRICS = FINAL + FINAL_EMA
 ENDS = ("done", "failed", "diverged")
-HASHED = re.compile(r"_([0-9a-f]{8})(-\d+)?$")  # how a run's directory ends
+HASHED = re.compile(r"_([0-9a-f]{8})(-\d+)?$")  # the end of a run directory's name
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job: its place on disk, what sets it apart, what is known of it before it runs.
+    """A job of a sweep.
 
     Attributes:
-        directory: of the run.
+        directory: of its run.
         identity: of its frozen config.
         setting: the swept keys and their values.
         facts: `params macs image n steps epochs lr batch_size devices threads`.
@@ -57,17 +64,17 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of its directory."""
+        """The name of its directory."""
         return self.directory.path.name
 
     @property
     def label(self) -> str:
-        """The same without the hash."""
+        """The name without the hash."""
         return self.name.rpartition("_")[0]
 
     @property
     def directory_hash(self) -> str | None:
-        """The hash in its directory's name; not the identity's where an earlier version of cnnbench made the directory."""
+        """The hash in the directory's name; differs from the identity if an earlier version of cnnbench named it."""
         found = HASHED.search(self.name)
         return found[1] if found else None
 
@@ -76,59 +83,29 @@ class Job:
         """The setting without its seed."""
         return {key: value for key, value in self.setting.items() if key != "seed"}
 
-    def status(self) -> dict[str, Any]:
-        """Its status, as its directory is found."""
-        return self.directory.found()
+    def status(self) -> Status:
+        """The effective status of its run."""
+        return self.directory.effective_status()
 
-    def result(self) -> dict[str, Any] | None:
-        """Its result; None where there is none that can be read."""
+    def result(self) -> Result | None:
+        """The result of its run; None where it is absent or cannot be read."""
         try:
-            result = json.loads(self.directory.result.read_text(encoding="utf-8"))
+            return Result.parse(self.directory.result.read_bytes())[0]
         except (OSError, ValueError):
             return None
-        return result if isinstance(result, dict) and isinstance(result.get("metrics"), dict) else None
 
 
-def as_today(fixed: dict[str, Any]) -> dict[str, Any]:
-    """The fixed keys of a sweep.json as this version of cnnbench writes them."""
-    return flat(fill_earlier(with_current_paths(nested(fixed))))
+def group_by_cell(items: Iterable[T], job_of: Callable[[T], Job]) -> list[list[T]]:
+    """Groups items by the cell of their jobs; cells and items keep their order.
 
-
-def by_cell(items: Iterable[T], job_of: Callable[[T], Job]) -> list[list[T]]:
-    """What is of jobs, those of a cell together."""
+    Args:
+        items: jobs, or items that belong to one job each.
+        job_of: returns the job of an item.
+    """
     cells: dict[str, list[T]] = {}
     for item in items:
-        cells.setdefault(canonical(job_of(item).cell), []).append(item)
+        cells.setdefault(canonical_json(job_of(item).cell), []).append(item)
     return list(cells.values())
-
-
-Shape = dict[str, type | UnionType]
-RECORD: Shape = {
-    "name": str, "question": str | None, "baseline": dict | None, "claims": list | None, "keys": list, "fixed": dict, "jobs": list,
-    "slots": int | None, "command": str | None
-}  # fmt: skip
-JOB: Shape = {"directory": str, "identity": str, "setting": dict, "facts": dict}
-CLAIM: Shape = {
-    "says": str, "of": dict, "over": dict | None, "metric": str | None, "above": float | int | None, "below": float | int | None
-}  # fmt: skip
-
-
-def misshapen(record: dict[str, Any]) -> str | None:
-    """The part of a sweep.json that is absent, or not of its kind; None where all are as `write` writes them."""
-
-    def wrong(values: Any, shape: Shape) -> str | None:
-        if not isinstance(values, dict):
-            return "entry"
-        return next((key for key, kind in shape.items() if not isinstance(values.get(key), kind)), None)
-
-    if part := wrong(record, RECORD):
-        return part
-    if not all(isinstance(key, str) for key in record["keys"]):
-        return "keys"
-    listed = [("jobs", each, JOB) for each in record["jobs"]] + [
-        ("claims", each, CLAIM) for each in record.get("claims") or []
-    ]
-    return next((f"{name} ({part})" for name, each, shape in listed if (part := wrong(each, shape))), None)
 
 
 @dataclass(frozen=True)
@@ -137,24 +114,18 @@ class SweepDir:
 
     path: Path
 
-    @property
-    def record(self) -> Path:
-        """What was asked."""
-        return self.path / "sweep.json"
-
-    @property
-    def summary(self) -> Path:
-        """A row a job."""
-        return self.path / "summary.csv"
-
-    @property
-    def log(self) -> Path:
-        """What became of the jobs, line by line."""
-        return self.path / "sweep.log"
+    record = FileIn("sweep.json")  # `schema.SweepRecord`
+    summary = FileIn("summary.csv")  # one row per job
+    log = FileIn("sweep.log")  # one line for each job that has started or ended
+    owner = FileIn("launcher.json")  # `schema.ProcessRecord`, while a process starts jobs
 
     @classmethod
     def open(cls, path: Path) -> SweepDir:
-        """An existing sweep."""
+        """An existing sweep.
+
+        Raises:
+            ConfigError: the path holds no sweep.json; the message names a sweep below it.
+        """
         sweep = cls(path)
         if sweep.record.is_file():
             return sweep
@@ -164,39 +135,39 @@ class SweepDir:
         )
         raise ConfigError(f"{path}: not a sweep, it holds no sweep.json{hint}")
 
-    def read(self) -> dict[str, Any]:
-        """What `write` wrote; nothing where there is no sweep yet."""
+    def read(self) -> SweepRecord | None:
+        """The content of sweep.json; None where there is no sweep yet.
+
+        Raises:
+            ConfigError: the file cannot be read, is of another version, or a field is absent or of a wrong type.
+        """
         try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
+            record = SweepRecord.model_validate_json(self.record.read_bytes())
+            return record.model_copy(update={"fixed": with_current_keys(record.fixed)})
         except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{self.record}: cannot be read ({error}); delete it, and type the sweep again"
-            ) from error
-        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-            raise ConfigError(f"{self.record}: not the sweep.json of this version of cnnbench")
-        if wrong := misshapen(record):
-            raise ConfigError(f"{self.record}: its {wrong} cannot be understood; delete it, and type the sweep again")
-        return {**with_current_paths(record), "fixed": as_today(record["fixed"])}
+            return None
+        except (OSError, ValidationError) as error:
+            if isinstance(error, ValidationError) and wrong_field(error) == "schema":
+                raise ConfigError(f"{self.record}: not the sweep.json of this version of cnnbench") from error
+            raise ConfigError(f"{self.record}: {problem_of(error)}; delete it, and type the sweep again") from error
 
-    def write(self, record: dict[str, Any], jobs: Iterable[Job]) -> None:
-        """What was asked, and its jobs."""
+    def write(self, record: SweepRecord, jobs: Iterable[Job]) -> None:
+        """Writes sweep.json: the record with these jobs."""
         listed = [
-            {"directory": job.name, "identity": job.identity, "setting": job.setting, "facts": job.facts}
-            for job in jobs
+            JobRecord(directory=job.name, identity=job.identity, setting=job.setting, facts=job.facts) for job in jobs
         ]
-        write_atomic(self.record, json.dumps({"schema": SCHEMA, **record, "jobs": listed}, indent=1) + "\n")
+        write_atomic(self.record, record.model_copy(update={"jobs": listed}).to_json(indent=1))
 
-    def jobs(self) -> list[Job]:
-        """The jobs, in their order."""
+    def jobs(self, record: SweepRecord | None = None) -> list[Job]:
+        """The jobs of a record, or else of sweep.json, in their order."""
+        record = record or self.read()
         return [
-            Job(RunDir(self.path / job["directory"]), job["identity"], job["setting"], job["facts"])
-            for job in self.read().get("jobs", [])
+            Job(RunDir(self.path / job.directory), job.identity, job.setting, job.facts)
+            for job in (record.jobs if record else [])
         ]
 
     def runs(self) -> dict[str, list[RunDir]]:
-        """Every run's directory here, by the hash in its name; the oldest first."""
+        """All run directories of the sweep by the hash in their names, the oldest first."""
         found: dict[str, list[RunDir]] = {}
         for path in sorted(self.path.iterdir()) if self.path.is_dir() else []:
             ending = HASHED.search(path.name)
@@ -204,25 +175,25 @@ class SweepDir:
                 found.setdefault(ending[1], []).append(RunDir(path))
         return found
 
-    # ---- who starts jobs -------------------------------------------------------------------------------------------
+    # ---- the process that starts the jobs --------------------------------------------------------------------------
 
     def launcher(self) -> str | None:
-        """The process that starts its jobs now, else None."""
+        """`'pid 12 on host'` of the living process that starts the jobs, else None."""
         try:
-            return living(json.loads((self.path / "launcher.json").read_text(encoding="utf-8")))
+            return living_process(ProcessRecord.model_validate_json(self.owner.read_bytes()))
         except (OSError, ValueError):
             return None
 
-    def beat(self) -> None:
-        """This process starts its jobs."""
-        write_atomic(self.path / "launcher.json", json.dumps(this_process()) + "\n")
+    def write_launcher(self) -> None:
+        """Records this process, with a heartbeat, as the one that starts the jobs."""
+        write_atomic(self.owner, this_process().to_json(indent=None))
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """No other process starts its jobs meanwhile.
+    def lock(self) -> Iterator[None]:
+        """Locks the sweep for this process, which alone starts jobs until the end of the context.
 
         Raises:
-            ConfigError: one does.
+            ConfigError: another process holds the lock, or the folder cannot be written to.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -234,60 +205,64 @@ class SweepDir:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise self._live() from None
+            raise self._live_error() from None
         try:
-            if self.launcher():  # on a machine that does not see the lock
-                raise self._live()
-            self.beat()
+            if self.launcher():  # on a machine that does not share the lock
+                raise self._live_error()
+            self.write_launcher()
             try:
                 yield
             finally:
-                (self.path / "launcher.json").unlink(missing_ok=True)
+                self.owner.unlink(missing_ok=True)
         finally:
             lock.release()
 
-    def _live(self) -> ConfigError:
-        who = self.launcher() or "another process"
-        return ConfigError(f"{self.path}: this sweep is live ({who}); python -m cnnbench status {self.path} shows it")
+    def _live_error(self) -> ConfigError:
+        owner = self.launcher() or "another process"
+        return ConfigError(f"{self.path}: this sweep is live ({owner}); python -m cnnbench status {self.path} shows it")
 
 
 class Summary:
-    """summary.csv: a row a job, written anew when one has changed; where that takes long, not each time."""
+    """summary.csv: rewritten when a job has changed; less often where writing it takes long.
+
+    Attributes:
+        trouble: why the last write failed; an empty string if it succeeded.
+    """
 
     def __init__(self, sweep: SweepDir, jobs: list[Job], keys: Iterable[str]) -> None:
         self.path, self.keys = sweep.summary, tuple(keys)
-        self._rows = {job.name: row(job, job.status(), self.keys) for job in jobs}
+        self._rows = {job.name: summary_row(job, job.status(), self.keys) for job in jobs}
         self._next = 0.0
-        self._late = True
-        self.trouble = ""  # why it could not be written
+        self._changed = True
+        self.trouble = ""
 
-    def update(self, job: Job, status: dict[str, Any]) -> None:
-        """A job has another status."""
-        self._rows[job.name] = row(job, status, self.keys)
-        self._late = True
+    def update(self, job: Job, status: Status) -> None:
+        """Replaces the row of a job that has a new status."""
+        self._rows[job.name] = summary_row(job, status, self.keys)
+        self._changed = True
         if time.monotonic() >= self._next:
             self.write()
 
     def write(self) -> None:
-        """All of it. Where that fails, as on a full disk, the sweep goes on: the jobs' own directories say the same."""
-        begun = time.monotonic()
-        text = as_csv(self._rows.values(), self.keys)
+        """Writes the table. A failure, as on a full disk, is kept in `trouble`: the run directories have the same numbers."""
+        began = time.monotonic()
+        text = summary_csv(self._rows.values(), self.keys)
         try:
             write_atomic(self.path, text)
-            self._late, self.trouble = False, ""
+            self._changed, self.trouble = False, ""
         except OSError as error:
             self.trouble = f"{self.path}: cannot be written ({error.strerror})"
         now = time.monotonic()
-        self._next = now + 20 * (now - begun) if now - begun > 0.05 else now
+        self._next = now + 20 * (now - began) if now - began > 0.05 else now
 
     def close(self) -> None:
-        """What was put off."""
-        if self._late:
+        """Writes the table if a row has changed since the last write."""
+        if self._changed:
             self.write()
 
 
-def as_csv(rows: Iterable[dict[str, Any]], keys: Iterable[str]) -> str:
-    """summary.csv: a row a job; what a row lacks is empty."""
+def summary_csv(rows: Iterable[dict[str, Any]], keys: Iterable[str]) -> str:
+    """The text of summary.csv: one row per job; a missing value is an empty field."""
     text = io.StringIO()
     columns = ["job", "state", *keys, *METRICS, "best_epoch", "params", "macs", "fit_s", "samples_per_s", "reason"]
     table = csv.DictWriter(text, columns, lineterminator="\n", restval="", extrasaction="ignore")
@@ -296,19 +271,18 @@ def as_csv(rows: Iterable[dict[str, Any]], keys: Iterable[str]) -> str:
     return text.getvalue()
 
 
-def row(job: Job, status: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """A job's row."""
-    known: dict[str, Any] = {"job": job.name, "state": status["state"], "reason": status.get("reason") or ""}
-    known |= {key: as_cell(job.setting[key]) for key in keys if key in job.setting}
+def summary_row(job: Job, status: Status, keys: Iterable[str]) -> dict[str, Any]:
+    """The row of a job, by column."""
+    known: dict[str, Any] = {"job": job.name, "state": status.state, "reason": status.reason or ""}
+    known |= {key: csv_value(job.setting[key]) for key in keys if key in job.setting}
     known |= {name: job.facts.get(name, "") for name in ("params", "macs")}
-    result = job.result() if status["state"] == "done" else None
+    result = job.result() if status.state == "done" else None
     if result:
-        known |= {name: result["metrics"][name] for name in METRICS if name in result["metrics"]}
-        known |= {"best_epoch": result.get("best_epoch"), "samples_per_s": result.get("samples_per_s")}
-        known["fit_s"] = result.get("time", {}).get("fit_s")
+        known |= {name: result.metrics[name] for name in METRICS if name in result.metrics}
+        known |= {"best_epoch": result.best_epoch, "samples_per_s": result.samples_per_s, "fit_s": result.fit_s}
     return known
 
 
-def as_cell(value: Any) -> Any:
-    """A setting's value as summary.csv has it."""
+def csv_value(value: Any) -> Any:
+    """A value of a setting as summary.csv holds it: lists, dicts and None as JSON."""
     return json.dumps(value) if isinstance(value, list | dict) or value is None else value

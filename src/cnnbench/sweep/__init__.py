@@ -1,1 +1,1 @@
-"""Runs in processes of their own."""
+"""Sweeps: expands overrides into jobs, plans, freezes and runs them, and shows their progress."""

@@ -1,4 +1,4 @@
-"""A few real steps of a job, timed; nothing is kept of them."""
+"""Times a few real training steps and validation batches of a job; nothing is written."""
 
 from __future__ import annotations
 
@@ -9,43 +9,46 @@ from collections.abc import Callable, Iterable
 import torch
 from torch.nn import functional as F
 
-from cnnbench.complexity.channels_last import arranged
+from cnnbench.complexity.channels_last import to_memory_format
 from cnnbench.config.schema import Config
-from cnnbench.runs.environment import peak_mb
-from cnnbench.sweep.estimate import OVERHEAD_S, Estimate
-from cnnbench.training.classifier import with_auxiliary
-from cnnbench.training.cuda_graph import Replay, suits_cuda_graph
-from cnnbench.training.determinism import apply_numerics
-from cnnbench.training.factories import build_net, build_optimizer, steps
+from cnnbench.data.loader import BatchPlan
+from cnnbench.runs.environment import peak_memory_mb
+from cnnbench.training.classifier import logits_and_auxiliary
+from cnnbench.training.cuda_graph import GraphedStep, can_use_cuda_graph
+from cnnbench.training.determinism import apply_numeric_settings
+from cnnbench.training.factories import build_net, build_optimizer, step_counts
 from cnnbench.training.validate import prepare
 
-STEPS = 12  # of training
-WARM = 3  # of them at the start, which do not count
-BATCHES = 4  # of validation
-LONGEST_S = 60.0  # for the steps of one config
+WARM_UP = 3  # batches at the start that are not counted
+VALIDATION_BATCHES = 4
+MAX_SECONDS = 60.0  # for the training steps of a config, and for its validation batches
 
 
-def measure(config: Config) -> Estimate:
-    """The time of a job, from some steps of its net on its data, on this machine."""
+def measure_job(config: Config, step_count: int) -> tuple[float, float]:
+    """Measures a job on this machine: `step_count` optimizer steps of its net on its data, and a few validation batches.
+
+    Returns:
+        seconds of the whole job, without its start; peak memory of this process in MB.
+    """
     prepared = prepare(config)
     config, data = prepared.config, prepared.data
     torch.set_num_threads(int(config.threads))
-    apply_numerics(config)
+    apply_numeric_settings(config)
     device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
     half = {"bf16": torch.bfloat16, "16": torch.float16}.get(config.precision)
-    net = arranged(build_net(config, data), config).to(device)
+    net = to_memory_format(build_net(config, data), config).to(device)
     optimizer = build_optimizer(config, net)
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "16")
 
     def forward(images: torch.Tensor) -> list[torch.Tensor]:
         with torch.autocast(device.type, dtype=half, enabled=half is not None, cache_enabled=False):
-            logits, auxiliary = with_auxiliary(net(images))
+            logits, auxiliary = logits_and_auxiliary(net(images))
         return [logits, *auxiliary]
 
     def loss_of(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return torch.stack([F.cross_entropy(logits.float(), labels) for logits in forward(images)]).sum()
 
-    replay = Replay(loss_of, net, config.batch_size) if suits_cuda_graph(config) else None
+    replay = GraphedStep(loss_of, net, config.batch_size) if can_use_cuda_graph(config) else None
 
     def train_on(images: torch.Tensor, labels: torch.Tensor) -> None:
         if replay is None or replay(images, labels) is None:
@@ -54,36 +57,36 @@ def measure(config: Config) -> Estimate:
         scaler.step(optimizer)
         scaler.update()
 
-    per_epoch, whole = steps(config, data)
-    share = config.trainer.devices * config.trainer.num_nodes
-    data.batch_size = config.batch_size // share  # what one process sees of a batch
-    loader = data.train_dataloader()
+    steps_per_epoch, steps = step_counts(config, data)
+    devices = config.trainer.devices * config.trainer.num_nodes
+    plan = BatchPlan(config.batch_size // devices, config.accumulate, seed=config.seed)  # of one process
     net.train()
-    of_training = timed(loader, train_on, STEPS * config.accumulate, device)
+    train_s = median_batch_seconds(data.loader("train", plan), train_on, step_count * config.accumulate, device)
     net.eval()
     with torch.no_grad():
-        of_scoring = timed(data.val_dataloader(), lambda images, labels: forward(images), BATCHES, device)
-    validations = whole / (config.trainer.val_every_steps or per_epoch)
-    scored = validations * len(data.indices["val"]) + len(data.indices["test"])
-    seconds = whole * of_training * config.accumulate + scored / config.batch_size * of_scoring + OVERHEAD_S
-    return Estimate(seconds, max(peak_mb().values()), f"{STEPS} steps measured")
+        batches = data.loader("val", plan.for_scoring())
+        test_s = median_batch_seconds(batches, lambda images, _: forward(images), VALIDATION_BATCHES, device)
+    validations = steps / (config.trainer.val_every_steps or steps_per_epoch)
+    tested = validations * len(data.indices["val"]) + len(data.indices["test"])  # images
+    seconds = steps * config.accumulate * train_s + tested / config.batch_size * test_s
+    return seconds, max(peak_memory_mb().values())
 
 
-def timed(
+def median_batch_seconds(
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]], work: Callable[..., object], count: int, device: torch.device
 ) -> float:
-    """The median of the seconds that a batch takes, its cutting included."""
-    took: list[float] = []
-    begun = time.perf_counter()
-    while len(took) < count and time.perf_counter() - begun < LONGEST_S:
-        at = time.perf_counter()
+    """Median seconds per batch over `count` batches or MAX_SECONDS: loading it, moving it to the device, and `work` on it."""
+    seconds: list[float] = []
+    end = time.perf_counter() + MAX_SECONDS
+    while len(seconds) < count and time.perf_counter() < end:
+        before = time.perf_counter()
         for images, labels in batches:
             work(images.to(device), labels.to(device))
             if device.type == "cuda":
                 torch.cuda.synchronize()
             now = time.perf_counter()
-            took.append(now - at)
-            at = now
-            if len(took) >= count or now - begun > LONGEST_S:
+            seconds.append(now - before)
+            before = now
+            if len(seconds) >= count or now > end:
                 break
-    return statistics.median(took[WARM:] or took)
+    return statistics.median(seconds[WARM_UP:] or seconds)

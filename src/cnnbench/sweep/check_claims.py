@@ -1,4 +1,4 @@
-"""Whether a baseline and claims speak of jobs that there are; where not, one reads it before anything has run."""
+"""Warns when the baseline or a claim matches no job: the user reads it before anything runs."""
 
 from __future__ import annotations
 
@@ -8,35 +8,41 @@ from typing import Any
 from cnnbench.config.schema import Config
 from cnnbench.errors import did_you_mean
 from cnnbench.sweep.schema import Setting, SweepKeys
-from cnnbench.text import as_typed, canonical, flat, some
-
-Job = tuple[Setting, Config]
+from cnnbench.text import canonical_json, first_few, flatten, to_override
 
 
-def unspoken(policy: SweepKeys, jobs: Sequence[Job]) -> Iterator[str]:
-    """A note for each setting that no job has.
+def unmatched_claims(policy: SweepKeys, jobs: Sequence[tuple[Setting, Config]]) -> Iterator[str]:
+    """Yields a note for the baseline, and for each setting of a claim, that matches no job.
 
     Args:
-        policy: what is asked.
-        jobs: the setting and the config of each.
+        policy: the `sweep.*` keys, with the baseline and the claims.
+        jobs: setting and config of each job.
     """
-    known = [{**flat(config.as_dict()), **config.choices, **setting} for setting, config in jobs]
-    settings = [("the baseline", policy.baseline)]
-    for claim in policy.claims:
-        settings += [(f"the claim that {claim.says}", setting) for setting in (claim.of, claim.over) if setting]
-    for whose, setting in settings:
-        missing = absent(setting, known)
-        if missing:
-            yield f"no job has what {whose} is about: {missing}"
+    named = [("the baseline", policy.baseline)]
+    named += [
+        (f"the claim that {each.says}", setting) for each in policy.claims for setting in (each.of, each.over or {})
+    ]
+    if not any(setting for _, setting in named):
+        return
+    known = [{**flatten(config.as_dict()), **config.choices, **setting} for setting, config in jobs]
+    for name, setting in named:
+        if reason := why_unmatched(setting, known):
+            yield f"no job matches {name}: {reason}"
 
 
-def absent(setting: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> str:
-    """What of a setting no job has; nothing, where one has all of it."""
+def why_unmatched(setting: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> str:
+    """Names what of a setting no job has; empty if a job matches it.
+
+    Args:
+        setting: values by key.
+        known: all keys of each job, with their values.
+    """
     for key, value in setting.items():
-        values = {canonical(job[key]): as_typed(job[key]) for job in known if key in job}
+        values = {canonical_json(job[key]): to_override(job[key]) for job in known if key in job}
         if not values:
-            return f"there is no key {key}{did_you_mean(key, list(known[0]) if known else []) or ''}"
-        if canonical(value) not in values:
-            return f"{key}={as_typed(value)}; there is {some(list(values.values()))}"
-    together = any(all(canonical(job[key]) == canonical(value) for key, value in setting.items()) for job in known)
-    return "" if together else "each value, but not together"
+            return f"no such key {key}{did_you_mean(key, list(known[0]) if known else []) or ''}"
+        if canonical_json(value) not in values:
+            return f"{key}={to_override(value)}; the jobs have {first_few(list(values.values()))}"
+    wanted = {key: canonical_json(value) for key, value in setting.items()}
+    matched = any(all(canonical_json(job[key]) == value for key, value in wanted.items()) for job in known)
+    return "" if matched else "each of its values occurs, but no job has all of them"

@@ -1,4 +1,4 @@
-"""Which jobs a sweep has: what was typed and what an experiment's YAML says, multiplied out, seeds innermost."""
+"""Expands what the user typed and an experiment's YAML into the jobs of a sweep, with the seeds innermost."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnbench.config.compose import GLOBAL, UNCHOSEN, Composed, check_choices, compose_values, groups
-from cnnbench.config.identity import drop_earlier, path_then
-from cnnbench.config.overrides import as_override, read_overrides, value_of
+from cnnbench.config.compose import GLOBAL_GROUPS, UNCHOSEN, Composition, check_choices, compose_values, groups
+from cnnbench.config.identity import drop_earlier_values, former_path
+from cnnbench.config.overrides import hydra_override, override_value, read_overrides
 from cnnbench.config.schema import OUTSIDE_IDENTITY, Config
 from cnnbench.config.shipped_parts import part_name
 from cnnbench.errors import ConfigError
 from cnnbench.sweep.composer import Composer
 from cnnbench.sweep.schema import Setting, SweepKeys
-from cnnbench.text import as_typed, canonical, flat, legal, nested
+from cnnbench.text import canonical_json, flatten, safe_filename, to_override, unflatten
 
-NOT_SWEPT = ("name", "runs_dir", "resume", "experiment")  # of which a sweep has one
+NOT_SWEPT = ("name", "runs_dir", "resume", "experiment")  # keys that have one value in a sweep
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a sweep is to do.
+class SweepRequest:
+    """A sweep as the user asks for it.
 
     Attributes:
-        keys: the keys that vary, `seed` last; group keys (`model`) among them.
-        settings: a value for each of them, per job, in the order in which the jobs are to run; with lists of cells, some may be
-            absent.
+        keys: the keys that vary, group keys (`model`) among them; `seed` is last.
+        settings: the values of these keys for each job, in the order in which the jobs run; some keys may be absent in lists of cells.
         configs: of the jobs, composed and checked one by one, not frozen.
-        fixed: what is the same in all: dotted keys and values, for one to compare two sweeps of a name.
-        typed: what was typed with one value, as it was.
-        policy: the sweep's own keys.
-        name: of the sweep's folder, in `runs_dir`.
-        notes: what one should know, such as jobs that were asked for twice.
+        fixed: dotted keys and values that all jobs share, for the comparison of two sweeps of the same name.
+        typed: the typed keys with one value, and this value as it was typed.
+        policy: the `sweep.*` keys.
+        name: of the sweep's folder.
+        runs_dir: the folder that holds the sweep's folder.
+        notes: warnings, as of jobs that were requested twice.
     """
 
     keys: tuple[str, ...]
@@ -50,220 +50,208 @@ class Asked:
     notes: tuple[str, ...]
 
 
-def ask(
+def expand_sweep(
     overrides: Iterable[str],
     config_dir: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Asked:
-    """Multiplies out, composes and checks every job.
+    progress: Callable[[str], None] = lambda text: None,
+) -> SweepRequest:
+    """Expands overrides into settings, and composes and checks the config of every job.
 
     Args:
         overrides: `key=value`, `key=a,b,c`, `key=range(5)`, as typed after `-m`.
-        config_dir: a conf folder of the user's own.
-        progress: is told how many jobs are composed, and of how many.
+        config_dir: a conf folder of the user.
+        progress: called with a text after each job.
 
     Raises:
-        ConfigError: in one line, what is wrong, be it in the last job.
+        ConfigError: a job is wrong, even if it is the last one; the message is one line.
     """
     known = groups(config_dir)
     typed = read_overrides(overrides, known)
-    for key in typed.swept:
+    for key, values in typed.swept.items():
         if key.lstrip("+") in NOT_SWEPT or key.startswith("sweep."):
-            raise ConfigError(
-                f"{key}={','.join(map(as_typed, typed.swept[key]))}: a sweep has one {key}; type one value"
-            )
+            raise ConfigError(f"{key}={','.join(map(to_override, values))}: a sweep has one {key}; type one value")
     if typed.fixed.get("resume", "resume=auto") != "resume=auto":
-        raise ConfigError(f"{typed.fixed['resume']}: a sweep finds its runs by itself; type it without")
+        raise ConfigError(f"{typed.fixed['resume']}: a sweep finds its runs itself; type it without")
     check_choices(typed.fixed.values(), known)
-    policy = SweepKeys.check(_of_experiment(typed.fixed, config_dir).values["sweep"])
-    mine = {key.lstrip("+"): value_of(text) for key, text in typed.fixed.items() if not key.startswith("~")}
-    settings, keys, notes = multiplied(policy, typed.swept, mine)
-    base = _base(typed.fixed, keys, known, config_dir)
-    check_settings(settings, known)
-    composer = Composer([text for key, text in typed.fixed.items() if key.lstrip("+~") not in keys], config_dir, known)
+    texts = [(key.lstrip("+"), text) for key, text in typed.fixed.items()]
+    of_experiment = [text for key, text in texts if key == "experiment" or key.startswith("sweep.")]
+    policy = SweepKeys.from_values(compose_values(of_experiment, config_dir, missing=True).values["sweep"])
+    single = {key: override_value(text) for key, text in texts}
+    settings, keys, notes = expand_grid(policy, typed.swept, single)
+
+    shared = [(key, text) for key, text in texts if key not in keys]
+    below_groups = tuple(f"{key}." for key in keys if key in known)
+    base = compose_values([text for key, text in shared if not key.startswith(below_groups)], config_dir, missing=True)
+    check_group_choices(settings, known)
+    composer = Composer([text for _, text in shared], config_dir, known)
     configs = []
-    for number, setting in enumerate(settings):
-        with of_job(label(setting, known), len(settings)):
+    for number, setting in enumerate(settings, 1):
+        with job_in_errors(setting_label(setting, known), len(settings)):
             configs.append(composer(setting))
-        if progress:
-            progress(number + 1, len(settings))
-    fixed = _fixed_part(base, typed.fixed, keys, known)
-    name = (
-        base.values["name"]
-        if base.values["name"] != "auto"
-        else _default_name(keys, fixed, Path(base.values["runs_dir"]))
-    )
-    as_it_was = {key.lstrip("+~"): text.partition("=")[2] for key, text in typed.fixed.items()}
-    return Asked(keys, settings, configs, fixed, as_it_was, policy, name, Path(base.values["runs_dir"]), tuple(notes))
+        progress(f"composing {number} of {len(settings)} jobs")
+
+    as_typed = {key: text.partition("=")[2] for key, text in texts}
+    fixed = fixed_values(base, keys) | {key: text for key, text in as_typed.items() if key.startswith(below_groups)}
+    name, runs_dir = base.values["name"], Path(base.values["runs_dir"])
+    if name == "auto":
+        name = default_name(keys, fixed, runs_dir)
+    return SweepRequest(keys, settings, configs, fixed, as_typed, policy, name, runs_dir, tuple(notes))
 
 
-def multiplied(
-    policy: SweepKeys, swept: dict[str, list[Any]], fixed: Setting
-) -> tuple[list[Setting], tuple[str, ...], list[str]]:
-    """The settings of an experiment and of what was typed, which wins; their keys; and notes.
+def fixed_values(base: Composition, keys: tuple[str, ...]) -> dict[str, Any]:
+    """The dotted keys that no job varies and that belong to a run's identity, with their values, and the choices of global groups.
 
     Args:
-        policy: of the experiment, or an empty one.
-        swept: typed values by key.
-        fixed: what was typed with one value.
+        base: the composition of what all jobs share.
+        keys: the keys that vary.
     """
-    mine = {key.lstrip("+") for key in (*swept, *fixed)}
-    if "seed" in mine and "sweep.seeds" in fixed:
+    chosen = {group: base.choices[group] for group in GLOBAL_GROUPS if base.choices.get(group, UNCHOSEN) != UNCHOSEN}
+    excluded, below = {*keys, *OUTSIDE_IDENTITY}, tuple(f"{key}." for key in keys)
+    values = flatten(base.run_values).items()
+    return chosen | {key: value for key, value in values if key not in excluded and not key.startswith(below)}
+
+
+def expand_grid(
+    policy: SweepKeys, swept: dict[str, list[Any]], fixed: Setting
+) -> tuple[list[Setting], tuple[str, ...], list[str]]:
+    """Expands the factors, zipped lists and cells of an experiment, and the typed values, which replace those of the same key.
+
+    Args:
+        policy: the `sweep.*` keys.
+        swept: typed values by key.
+        fixed: typed keys with one value.
+
+    Returns:
+        the settings, each once; their keys, `seed` last; notes on excluded and repeated jobs.
+
+    Raises:
+        ConfigError: a key has no value, seeds are typed in two ways, or `sweep.exclude` fits nothing or everything.
+    """
+    typed_keys = {key.lstrip("+") for key in (*swept, *fixed)}
+    if "seed" in typed_keys and "sweep.seeds" in fixed:
         raise ConfigError("sweep.seeds: seed is typed, too; type one of them")
 
-    def left(setting: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in setting.items() if key.lstrip("+") not in mine}
+    def untyped(setting: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in setting.items() if key.lstrip("+") not in typed_keys}
 
-    factors = {**left(policy.factors), **{key: values for key, values in swept.items() if key != "seed"}}
+    factors = untyped(policy.factors)
     empty = [key for key, values in {**factors, **swept}.items() if not values]
     if empty:
         raise ConfigError(f"{empty[0]}: no value to sweep over")
-    seeds = swept.get("seed", _seeds(policy) if "seed" not in mine else None)
-    blocks = [left(block) for block in policy.zip]
-    axes = [[{key: value} for value in values] for key, values in factors.items()]
-    axes += [
-        [dict(zip(block, row, strict=True)) for row in zip(*block.values(), strict=True)] for block in blocks if block
+    seeds = list(range(policy.seeds)) if isinstance(policy.seeds, int) else policy.seeds
+    seeds = swept.get("seed", None if "seed" in typed_keys else seeds)
+
+    factor_axes = [[{key: value} for value in values] for key, values in factors.items()]
+    typed_axes = [[{key: value} for value in values] for key, values in swept.items() if key != "seed"]
+    zip_axes = [
+        [dict(zip(block, row, strict=True)) for row in zip(*block.values(), strict=True)]
+        for block in map(untyped, policy.zip)
+        if block
     ]
-    grid = [_joined(parts) for parts in itertools.product(*axes)] if axes else []
-    typed = [[{key: value} for value in values] for key, values in swept.items() if key != "seed"]
-    cells = [_joined((left(cell), *parts)) for cell in policy.cells for parts in itertools.product(*typed)]
-    if cells and not left(policy.factors) and not any(blocks):
-        grid = []  # what was typed multiplies the cells; there is no grid beside them
-    every = grid + cells or [{}]
-    every = [{**cell, "seed": seed} for cell in every for seed in seeds] if seeds is not None else every
-    jobs, notes = _without(every, policy.exclude, fixed)
-    distinct = list({canonical(job): job for job in jobs}.values())
+    cells = _product([list(map(untyped, policy.cells)), *typed_axes])
+    # typed values multiply the cells; they make a grid only together with factors, or where there are no cells
+    has_grid = factor_axes or zip_axes or (typed_axes and not cells)
+    settings = (_product([*factor_axes, *typed_axes, *zip_axes]) if has_grid else []) + cells or [{}]
+    if seeds is not None:
+        settings = _product([settings, [{"seed": seed} for seed in seeds]])
+    jobs, notes = _exclude(settings, policy.exclude, fixed)
+    distinct = list({canonical_json(job): job for job in jobs}.values())
     if len(distinct) < len(jobs):
-        notes.append(f"{len(jobs) - len(distinct)} of {len(jobs)} jobs were asked for twice, and are run once")
-    keys = dict.fromkeys(key.lstrip("+") for job in distinct for key in job if key != "seed")
-    return distinct, (*keys, *(["seed"] if any("seed" in job for job in distinct) else [])), notes
+        notes.append(f"{len(jobs) - len(distinct)} of {len(jobs)} jobs were requested twice, and are run once")
+    keys = dict.fromkeys(key.lstrip("+") for job in distinct for key in job)
+    return distinct, tuple(sorted(keys, key=lambda key: key == "seed")), notes
 
 
-def _seeds(policy: SweepKeys) -> list[int] | None:
-    return list(range(policy.seeds)) if isinstance(policy.seeds, int) else policy.seeds
+def _product(axes: list[list[Setting]]) -> list[Setting]:
+    """Every combination of one setting from each axis, merged; the last axis varies fastest."""
+    return [{key: value for part in parts for key, value in part.items()} for parts in itertools.product(*axes)]
 
 
-def _joined(parts: Iterable[Setting]) -> Setting:
-    return {key: value for part in parts for key, value in part.items()}
+def _exclude(settings: list[Setting], exclusions: list[Setting], fixed: Setting) -> tuple[list[Setting], list[str]]:
+    """Removes the settings that have all values of an exclusion.
 
-
-def _without(settings: list[Setting], excluded: list[Setting], fixed: Setting) -> tuple[list[Setting], list[str]]:
-    """The settings that no exclusion covers; a list in an exclusion is one of the key's values, else several of them."""
+    A list in an exclusion is one value if a setting has this list as its value, else it stands for any of its items.
+    """
     lists = {
-        canonical([key, value]) for setting in settings for key, value in setting.items() if isinstance(value, list)
+        canonical_json([key, value]) for each in settings for key, value in each.items() if isinstance(value, list)
     }
 
-    def meant(key: str, value: Any) -> list[Any]:
-        return value if isinstance(value, list) and canonical([key, value]) not in lists else [value]
+    def values_of(key: str, value: Any) -> list[Any]:
+        return value if isinstance(value, list) and canonical_json([key, value]) not in lists else [value]
 
-    def covered(setting: Setting, exclusion: Setting) -> bool:
+    def is_excluded(setting: Setting) -> bool:
         whole = {**fixed, **setting}
-        return all(key in whole and whole[key] in meant(key, value) for key, value in exclusion.items())
+        return any(
+            all(key in whole and whole[key] in values_of(key, value) for key, value in exclusion.items())
+            for exclusion in exclusions
+        )
 
-    for exclusion in excluded:
-        unknown = [key for key in exclusion if key not in fixed and not any(key in setting for setting in settings)]
+    known = {*fixed, *(key for setting in settings for key in setting)}
+    for exclusion in exclusions:
+        unknown = [key for key in exclusion if key not in known]
         if not exclusion or unknown:
-            raise ConfigError(f"sweep.exclude: {unknown[0] if unknown else 'an empty setting'} is none of what varies")
-    kept = [setting for setting in settings if not any(covered(setting, exclusion) for exclusion in excluded)]
+            raise ConfigError(f"sweep.exclude: {unknown[0] if unknown else 'an empty setting'} is no key that varies")
+    kept = [setting for setting in settings if not is_excluded(setting)]
     if not kept:
         raise ConfigError("sweep.exclude: leaves no job")
-    left_out = len(settings) - len(kept)
-    return kept, [f"{left_out} of {len(settings)} jobs are excluded"] if left_out else []
+    excluded = len(settings) - len(kept)
+    return kept, [f"{excluded} of {len(settings)} jobs are excluded"] if excluded else []
 
 
-def check_settings(settings: list[Setting], known: dict[str, dict[str, Path]]) -> None:
-    """Every value that is a group's choice exists; told before anything is composed."""
-    for key in dict.fromkeys(key for setting in settings for key in setting):
-        if key in known:
-            values = {canonical(setting[key]): setting[key] for setting in settings if key in setting}
-            quoted = [value for value in values.values() if isinstance(value, str) and value.startswith("[")]
-            if quoted:
-                raise ConfigError(f"{key}: {quoted[0]!r} is a text; in YAML a list has no quotes: [{quoted[0]}]")
-            unnamed = [value for value in values.values() if not all(isinstance(name, str) for name in _listed(value))]
-            if unnamed:
+def check_group_choices(settings: list[Setting], known: dict[str, dict[str, Path]]) -> None:
+    """Checks that every choice of a group exists, before anything is composed.
+
+    Args:
+        settings: of the jobs.
+        known: files by group and choice.
+
+    Raises:
+        ConfigError: a choice does not exist, or is not the name of a file.
+    """
+    for group in dict.fromkeys(key for setting in settings for key in setting if key in known):
+        values = {canonical_json(setting[group]): setting[group] for setting in settings if group in setting}
+        for value in values.values():
+            if isinstance(value, str) and value.startswith("["):
+                raise ConfigError(f"{group}: {value!r} is a text; in YAML a list has no quotes: [{value}]")
+            if not all(isinstance(name, str) for name in (value if isinstance(value, list) else [value])):
                 raise ConfigError(
-                    f"{key}={as_typed(unnamed[0])}: expected the name of a file of conf/{key}/, one of {', '.join(known[key])}; "
-                    f"what is in it is swept as {key}.KEY"
+                    f"{group}={to_override(value)}: expected the name of a file of conf/{group}/, one of "
+                    f"{', '.join(known[group])}; a key in it is swept as {group}.KEY"
                 )
-            check_choices((as_override(key, value) for value in values.values()), known)
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+        check_choices((hydra_override(group, value) for value in values.values()), known)
 
 
 @contextmanager
-def of_job(name: str, of: int) -> Iterator[None]:
-    """An error within is that of one job of several."""
+def job_in_errors(label: str, jobs: int) -> Iterator[None]:
+    """Adds the label of a job to the message of a ConfigError, if there are several jobs."""
     try:
         yield
     except ConfigError as error:
-        if of == 1:
+        if jobs == 1:
             raise
-        raise ConfigError(f"{error} (job {name})") from error
+        raise ConfigError(f"{error} (job {label})") from error
 
 
-def _of_experiment(fixed: dict[str, str], config_dir: Path | None) -> Composed:
-    """What the experiment's file alone composes to."""
-    kept = [text for key, text in fixed.items() if key == "experiment" or key.lstrip("+").startswith("sweep.")]
-    return compose_values(kept, config_dir, missing=True)
-
-
-def _base(
-    fixed: dict[str, str], keys: tuple[str, ...], known: dict[str, dict[str, Path]], config_dir: Path | None
-) -> Composed:
-    """What is fixed, composed; swept keys, and what is typed below swept groups, at their defaults."""
-    below = tuple(f"{key}." for key in keys if key in known)
-    kept = [
-        text for key, text in fixed.items() if key.lstrip("+~") not in keys and not key.lstrip("+~").startswith(below)
-    ]
-    return compose_values(kept, config_dir, missing=True)
-
-
-def _fixed_part(
-    base: Composed, fixed: dict[str, str], keys: tuple[str, ...], known: dict[str, dict[str, Path]]
-) -> dict[str, Any]:
-    """Dotted keys that no job varies, with their values."""
-    below = tuple(f"{key}." for key in keys)
-    values = {
-        key: value
-        for key, value in flat(base.of_a_run).items()
-        if key not in (*keys, *OUTSIDE_IDENTITY) and not key.startswith(below)
-    }
-    typed = {
-        key.lstrip("+~"): text.partition("=")[2]
-        for key, text in fixed.items()
-        if any(key.lstrip("+~").startswith(f"{group}.") for group in keys if group in known)
-    }
-    chosen = {group: base.choices[group] for group in GLOBAL if base.choices.get(group, UNCHOSEN) != UNCHOSEN}
-    return {**chosen, **values, **typed}
-
-
-def _default_name(keys: tuple[str, ...], fixed: dict[str, Any], runs_dir: Path) -> str:
-    """`<swept keys>_<hash8 of the fixed part and of the keys' names>`: more values or seeds leave it as it is.
+def default_name(keys: tuple[str, ...], fixed: dict[str, Any], runs_dir: Path) -> str:
+    """`<swept keys>_<hash8>`: the hash covers the fixed part and the names of the swept keys, not their values or the seeds.
 
     A sweep in `runs_dir` that an earlier version of cnnbench named keeps its name.
     """
-    label = legal("_".join(key.rpartition(".")[2] for key in keys) or "sweep")[:60]
-    entered = flat(drop_earlier(nested(fixed)))
+    label = safe_filename("_".join(key.rpartition(".")[2] for key in keys) or "sweep")[:60]
+    entered = flatten(drop_earlier_values(unflatten(fixed)))
     names = []
-    for name_of in (part_name, path_then):
+    for name_of in (part_name, former_path):
         named = {key: name_of(str(value)) if key.endswith("_target_") else value for key, value in entered.items()}
-        text = canonical([sorted(named.items()), sorted(keys)])
+        text = canonical_json([sorted(named.items()), sorted(keys)])
         names.append(f"{label}_{hashlib.sha256(text.encode()).hexdigest()[:8]}")
     return next((name for name in names if (runs_dir / name / "sweep.json").is_file()), names[0])
 
 
-def label(setting: Setting, known: Iterable[str]) -> str:
-    """A setting in a word: `plain18_lr0.01_seed0`."""
+def setting_label(setting: Setting, known: Iterable[str]) -> str:
+    """A setting as one word: `plain18_lr0.01_seed0`; the key of a group (`known`) is left out."""
     parts = []
     for key, value in setting.items():
-        last = key.rpartition(".")[2]
-        text = as_typed(value)
-        if key in known:
-            parts.append(text)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            parts.append(f"{last}{text}")
-        else:
-            parts.append(f"{last}-{text}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        name = "" if key in known else key.rpartition(".")[2] + "-" * (not number)
+        parts.append(name + to_override(value))
     return "_".join(parts) or "job"

@@ -1,102 +1,116 @@
-"""A sweep that there is already, and what is asked of it now: the same, more of it, or another."""
+"""Checks a new launch against an existing sweep, and extends it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
+from cnnbench.runs.schema import SweepRecord
 from cnnbench.runs.sweep_dir import Job, SweepDir
-from cnnbench.sweep.expand import Asked
+from cnnbench.sweep.expand import SweepRequest
 from cnnbench.sweep.schema import Setting
-from cnnbench.text import as_typed, flat, some
+from cnnbench.text import first_few, flatten, to_override
 
-ADD = "sweep.extend=true to add to this"
+EXTEND_HINT = "sweep.extend=true to add to this"
 
 
-def require_same(sweep: SweepDir, record: dict[str, Any], asked: Asked, earlier: Sequence[Job]) -> None:
-    """What is fixed in a sweep of this name has not changed; what varies in it may be typed in part, one value included."""
-    before, now = record["fixed"], fixed_beside(asked, record["keys"])
-    chosen = _choices_of(earlier[0]) if earlier else {}
-    told: dict[str, str] = {}
-    for key in unlike(before, now):
+def check_same_sweep(sweep: SweepDir, record: SweepRecord, request: SweepRequest, earlier: Sequence[Job]) -> None:
+    """Checks that a request has the fixed keys of the sweep in its directory; of the swept keys it may have a part.
+
+    Raises:
+        ConfigError: the directory holds another sweep; names the differences.
+    """
+    before, now = record.fixed, fixed_part(request, record.keys)
+    choices = _choices(earlier[0]) if earlier else {}
+    differences: dict[str, str] = {}
+    for key in differing_keys(before, now):
         group = key.partition(".")[0]
-        was, is_now = chosen.get(group), asked.configs[0].choices.get(group)
-        if group in chosen and group not in record["keys"] and (group in asked.keys or was != is_now):
-            told[group] = f"{group}: {was}, now {'varied' if group in asked.keys else is_now}"
+        old, new = choices.get(group), request.configs[0].choices.get(group)
+        if group in choices and group not in record.keys and (group in request.keys or old != new):
+            differences[group] = f"{group}: {old}, now {'varied' if group in request.keys else new}"
         else:
-            old = as_typed(before[key]) if key in before else "not set"
-            told[key] = f"{key}: {old}, now {as_typed(now[key]) if key in now else 'varied'}"
-    new = [key for key in asked.keys if key not in record["keys"] and key not in before and key not in told]
-    if told or new:
-        what = some(list(told.values())) or f"{new[0]} did not vary"
-        raise ConfigError(f"{sweep.path}: holds another sweep ({what}); type name=... for a new one, or {ADD}")
+            old = to_override(before[key]) if key in before else "not set"
+            differences[key] = f"{key}: {old}, now {to_override(now[key]) if key in now else 'varied'}"
+    added = [key for key in request.keys if key not in record.keys and key not in before and key not in differences]
+    if differences or added:
+        what = first_few(list(differences.values())) or f"{added[0]} did not vary"
+        raise ConfigError(f"{sweep.path}: holds another sweep ({what}); type name=... for a new one, or {EXTEND_HINT}")
 
 
-def fixed_beside(asked: Asked, keys: Iterable[str]) -> dict[str, Any]:
-    """What is asked to be the same in all jobs of a sweep in which these keys vary: of what is in a group's file, what was typed."""
+def fixed_part(request: SweepRequest, keys: Iterable[str]) -> dict[str, Any]:
+    """The keys that a request fixes in all jobs of a sweep over `keys`; below a swept group: the typed keys alone."""
     below = tuple(f"{key}." for key in keys)
-    fixed = {key: value for key, value in plain(asked.fixed).items() if key not in keys and not key.startswith(below)}
-    return {**fixed, **{key: text for key, text in asked.typed.items() if key.startswith(below) and key not in keys}}
+    fixed = {
+        key: value for key, value in as_json(request.fixed).items() if key not in keys and not key.startswith(below)
+    }
+    return {**fixed, **{key: text for key, text in request.typed.items() if key.startswith(below) and key not in keys}}
 
 
-def another(sweep: SweepDir, before: Job, now: Config) -> ConfigError:
-    """The same setting of the same sweep has come to another config."""
-    try:
-        old = flat(Config.load(before.directory.config).deciding())
-    except ConfigError:
-        old = {}
-    new = flat(now.deciding())
-    told = [f"{key}: {as_typed(old.get(key))}, now {as_typed(new.get(key))}" for key in unlike(old, new)]
+def changed_job_error(sweep: SweepDir, before: Job, now: Config) -> ConfigError:
+    """The error for a setting of the sweep that now has another config than its run on disk."""
+    old, new = {}, flatten(now.identity_values())
+    with suppress(ConfigError):
+        old = flatten(Config.load(before.directory.config).identity_values())
+    changes = [
+        f"{key}: {to_override(old.get(key))}, now {to_override(new.get(key))}" for key in differing_keys(old, new)
+    ]
     return ConfigError(
-        f"{sweep.path}: {before.name} would be another run now ({some(told)}); type name=... for a new sweep, or {ADD}"
+        f"{sweep.path}: {before.name} would be another run now ({first_few(changes)}); "
+        f"type name=... for a new sweep, or {EXTEND_HINT}"
     )
 
 
-def together(asked: Asked, record: dict[str, Any], earlier: Iterable[Job]) -> tuple[Asked, list[Job]]:
-    """The settings of what is asked and of what there is, by the keys that vary in either.
+def merge_settings(
+    request: SweepRequest, record: SweepRecord, earlier: Iterable[Job]
+) -> tuple[SweepRequest, list[Job]]:
+    """Merges requested and existing settings over the union of their swept keys.
 
-    What is typed with one value, and varies in the sweep, joins the settings that are asked for; what was fixed and is otherwise
-    now, where a sweep is extended, joins those of all jobs, earlier ones included.
+    A key with one value in the request that the sweep varies joins the requested settings. A fixed key of the sweep that has another
+    value in the request, as when the sweep is extended, joins the settings of all jobs.
+
+    Returns:
+        the request and the earlier jobs, with complete settings.
     """
-    before, now = record["fixed"], plain(asked.fixed)
-    swept = dict.fromkeys((*record["keys"], *asked.keys))
-    below = tuple(f"{key}." for key in swept)
-    others = [key for key in unlike(before, now) if key in asked.typed or not key.startswith(below)]
-    keys = dict.fromkeys((*swept, *others))
+    before, now = record.fixed, as_json(request.fixed)
+    keys = dict.fromkeys((*record.keys, *request.keys))
+    below = tuple(f"{key}." for key in keys)
+    keys |= dict.fromkeys(
+        key for key in differing_keys(before, now) if key in request.typed or not key.startswith(below)
+    )
+    ordered = sorted(keys, key=lambda key: key == "seed")  # the seed is last
 
-    def complete(setting: Setting, own: Iterable[str], fixed: dict[str, Any], choices: Mapping[str, Any]) -> Setting:
-        known = {**choices, **fixed}
-        whole = {**{key: known[key] for key in keys if key not in own and key in known}, **setting}
-        return {key: whole[key] for key in _seed_last(keys) if key in whole}
+    def complete(setting: Setting, swept: Iterable[str], known: Mapping[str, Any]) -> Setting:
+        whole = {**{key: known[key] for key in keys if key not in swept and key in known}, **setting}
+        return {key: whole[key] for key in ordered if key in whole}
 
     settings = [
-        complete(setting, asked.keys, now, config.choices)
-        for setting, config in zip(asked.settings, asked.configs, strict=True)
+        complete(setting, request.keys, {**config.choices, **now})
+        for setting, config in zip(request.settings, request.configs, strict=True)
     ]
-    jobs = [replace(job, setting=complete(job.setting, record["keys"], before, _choices_of(job))) for job in earlier]
-    return replace(asked, keys=tuple(_seed_last(keys)), settings=settings), jobs
+    joined = keys.keys() - record.keys
+    jobs = [
+        replace(job, setting=complete(job.setting, record.keys, {**(_choices(job) if joined else {}), **before}))
+        for job in earlier
+    ]
+    return replace(request, keys=tuple(ordered), settings=settings), jobs
 
 
-def _seed_last(keys: Iterable[str]) -> list[str]:
-    return sorted(keys, key=lambda key: key == "seed")
-
-
-def _choices_of(job: Job) -> dict[str, Any]:
-    try:
+def _choices(job: Job) -> dict[str, Any]:
+    with suppress(ConfigError):
         return Config.load(job.directory.config).choices
-    except ConfigError:
-        return {}
+    return {}
 
 
-def unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Keys that only one has, or with another value."""
+def differing_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The keys that only one of both has, or that have another value in the other."""
     return [key for key in {**before, **now} if (key in before, before.get(key)) != (key in now, now.get(key))]
 
 
-def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives them back."""
+def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they are after a JSON file was written and read."""
     return json.loads(json.dumps(values))

@@ -1,110 +1,103 @@
-"""Freezes the jobs of a sweep: each is prepared as its own run will be, and nothing is trained or written.
+"""Freezes the jobs of a sweep: prepares each as its run will prepare itself, without training or writing anything.
 
-Runs in a process of its own, from the fork server that starts the jobs later: the launcher needs no torch, and never meets a GPU.
+Runs in a process of the fork server that later starts the jobs: so the launcher imports no torch and initializes no GPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.config.compose import groups
 from cnnbench.config.schema import OUTSIDE_IDENTITY, Config
 from cnnbench.config.trusted_names import foreign_modules
-from cnnbench.distributed.fork_server import elsewhere
+from cnnbench.distributed.fork_server import run_in_subprocess
 from cnnbench.runs.environment import code_version
-from cnnbench.sweep.expand import Asked, label, of_job
-from cnnbench.sweep.slots import Slots, slots_here
-from cnnbench.text import canonical
+from cnnbench.sweep.expand import SweepRequest, job_in_errors, setting_label
+from cnnbench.sweep.slots import Slots, slots_on_this_machine
+from cnnbench.text import canonical_json
 
 if TYPE_CHECKING:
     from cnnbench.training.validate import Prepared
 
-# what can be wrong with a run does not depend on these
-APART = ("seed", "name", "runs_dir", "resume", "choices", "swept")
+# Jobs that differ in these keys alone are prepared once: a run's validity does not depend on them.
+INDEPENDENT = ("seed", "name", "runs_dir", "resume", "choices", "swept")
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """A job that is known to work.
+class FrozenJob:
+    """A job whose net and data have been built once, without an error.
 
     Attributes:
         config: with every `auto` resolved.
-        params, macs: of its net.
-        image: the net's input (C, H, W).
-        n: images of each split.
-        steps: of the optimizer, in all.
-        code: stands for cnnbench's sources, and for those of what the config names besides.
+        facts: sizes of its net, data and training in plain types, for tables and for the comparison of variants: `params` and
+            `macs` of its net, `image` its input [C, H, W], `n` images of each split, `steps` of the optimizer in all, and a
+            few keys of the config.
+        code: version of cnnbench's sources, and of other modules that the config names.
     """
 
     config: Config
-    params: int
-    macs: int
-    image: tuple[int, int, int]
-    n: dict[str, int]
-    steps: int
+    facts: dict[str, Any]
     code: str
 
 
-def freeze(asked: Asked, progress: Callable[[int], None] | None = None) -> tuple[list[Frozen], Slots]:
-    """The frozen form of every job, in their order, and the slots that they will run in.
+def freeze(request: SweepRequest, progress: Callable[[str], None]) -> tuple[list[FrozenJob], Slots]:
+    """Freezes every job, in their order, and finds the slots that they will run in.
 
     Args:
-        asked: the jobs, composed.
-        progress: is told how many are done.
+        request: the jobs, composed.
+        progress: called with a text after each job.
 
     Raises:
-        ConfigError: a job that cannot run.
+        ConfigError: a job cannot run.
     """
-    undecisive = [key for key in asked.keys if key in OUTSIDE_IDENTITY]
-    known = groups()
-    labels = [label(setting, known) for setting in asked.settings]
-    return elsewhere(_freeze, asked.configs, labels, undecisive, asked.policy.slots, progress=progress)
+    return run_in_subprocess(_freeze, request, progress=progress)
 
 
-def _freeze(
-    configs: list[Config],
-    labels: list[str],
-    undecisive: list[str],
-    asked: int | Literal["auto"],
-    progress: Callable[[int], None],
-) -> tuple[list[Frozen], Slots]:
-    from cnnbench.training.validate import Known, prepare
+def _freeze(request: SweepRequest, progress: Callable[[str], None]) -> tuple[list[FrozenJob], Slots]:
+    from cnnbench.training.validate import DataAndModelCache, prepare
 
-    slots = slots_here(asked, configs)
-    known, alike, frozen = Known(), {}, {}
-    # those that share their images come together: they are read once
-    order = sorted(range(len(configs)), key=lambda at: _of(configs[at], "data", "augment"))
-    for done, at in enumerate(order):
+    configs, known = request.configs, groups()
+    slots, cache = slots_on_this_machine(request.policy.slots, configs), DataAndModelCache()
+    swept = [key for key in request.keys if key in OUTSIDE_IDENTITY]
+    decisive = [name for name in Config.model_fields if name not in INDEPENDENT]
+    by_key: dict[str, FrozenJob] = {}
+    frozen: dict[int, FrozenJob] = {}
+    # jobs with the same images follow each other, so that these are read once
+    order = sorted(range(len(configs)), key=lambda at: _key(configs[at], ["data", "augment"]))
+    for done, at in enumerate(order, 1):
         config = configs[at]
-        key = _of(config, *(name for name in Config.model_fields if name not in APART))
-        if key not in alike:
+        key = _key(config, decisive)
+        if key not in by_key:
             threads = slots.threads if config.threads == "auto" else config.threads
-            with of_job(labels[at], len(configs)):
-                alike[key] = _frozen(prepare(config.model_copy(update={"threads": threads}), known))
-        first = alike[key]
-        own = {name: getattr(config, name) for name in APART}
-        frozen[at] = replace(first, config=first.config.model_copy(update={**own, "swept": undecisive}))
-        progress(done + 1)
+            with job_in_errors(setting_label(request.settings[at], known), len(configs)):
+                by_key[key] = _frozen(prepare(config.model_copy(update={"threads": threads}), cache))
+        own = {**{name: getattr(config, name) for name in INDEPENDENT}, "swept": swept}
+        frozen[at] = replace(by_key[key], config=by_key[key].config.model_copy(update=own))
+        progress(f"checking {done} of {len(configs)} jobs")
     return [frozen[at] for at in range(len(configs))], slots
 
 
-def _frozen(prepared: Prepared) -> Frozen:
-    from cnnbench.training.factories import steps
+def _frozen(prepared: Prepared) -> FrozenJob:
+    from cnnbench.training.factories import step_counts
 
     config, data = prepared.config, prepared.data
-    return Frozen(
-        config,
-        prepared.params,
-        prepared.macs,
-        data.shape,
-        {split: len(data.indices[split]) for split in ("train", "val", "test")},
-        steps(config, data)[1],
-        code_version(foreign_modules(config)),
-    )
+    facts = {
+        "params": prepared.params,
+        "macs": prepared.macs,
+        "image": list(data.shape),
+        "n": {split: len(data.indices[split]) for split in ("train", "val", "test")},
+        "steps": step_counts(config, data)[1],
+        "epochs": config.epochs,
+        "lr": config.optimizer.lr,
+        "batch_size": config.batch_size,
+        "devices": config.trainer.devices,
+        "threads": config.threads,
+    }
+    return FrozenJob(config, facts, code_version(foreign_modules(config)))
 
 
-def _of(config: Config, *names: str) -> str:
+def _key(config: Config, names: list[str]) -> str:
     values = config.as_dict()
-    return canonical([values.get(name) for name in names])
+    return canonical_json([values.get(name) for name in names])

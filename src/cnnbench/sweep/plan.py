@@ -1,4 +1,4 @@
-"""What a sweep has to do: every job frozen, found on disk or new, and whether it is due. Nothing is written."""
+"""Plans a sweep: freezes every job, finds its run on disk, and decides whether it runs now. Writes nothing."""
 
 from __future__ import annotations
 
@@ -6,40 +6,39 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cnnbench.config.compose import groups
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
 from cnnbench.runs.run_dir import RunDir
+from cnnbench.runs.schema import Status, SweepRecord
 from cnnbench.runs.sweep_dir import Job, SweepDir
-from cnnbench.sweep.check_claims import unspoken
-from cnnbench.sweep.expand import Asked, ask, label
-from cnnbench.sweep.extend import another, require_same, together
-from cnnbench.sweep.freeze import Frozen, freeze
+from cnnbench.sweep.check_claims import unmatched_claims
+from cnnbench.sweep.expand import SweepRequest, expand_sweep, setting_label
+from cnnbench.sweep.extend import changed_job_error, check_same_sweep, merge_settings
+from cnnbench.sweep.freeze import FrozenJob, freeze
 from cnnbench.sweep.schema import SweepKeys
 from cnnbench.sweep.slots import Slots
-from cnnbench.text import canonical, legal, some
+from cnnbench.text import canonical_json, first_few, safe_filename
 
-MOST = 68  # letters of a directory's name before its hash
-Progress = Callable[[str, int, int], None]
+MAX_LABEL = 68  # characters of a directory's name before its hash
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A job, and what is to become of it.
+class PlannedJob:
+    """A job of a plan.
 
     Attributes:
-        job: where it lies.
+        job: its run directory, identity, setting and facts.
         config: frozen, to run in that directory.
-        status: how it stands.
-        due: it is to be run now.
-        stale: the code version that its result was made by, where it is another than now.
+        status: its present status.
+        due: it runs now.
+        stale: the code version that made its result, if another one is installed now.
     """
 
     job: Job
     config: Config
-    status: dict[str, Any]
+    status: Status
     due: bool
     stale: str | None = None
 
@@ -49,196 +48,181 @@ class Plan:
     """A sweep before it starts.
 
     Attributes:
-        asked: what for.
+        request: the sweep that the user asks for.
         sweep: its directory.
-        jobs: those that were asked for, in their order.
-        others: jobs of earlier launches that were not asked for now.
-        record: what sweep.json is to say.
-        slots: for how many jobs at a time.
-        notes: what one should know.
-        job_of: the job of each setting that was asked for; several may come to the same one.
+        jobs: the requested jobs, in their order.
+        others: jobs of earlier launches that are not requested now.
+        record: the content of sweep.json, without its jobs.
+        slots: places for jobs on this machine.
+        notes: warnings for the user.
     """
 
-    asked: Asked
+    request: SweepRequest
     sweep: SweepDir
-    jobs: list[Planned]
+    jobs: list[PlannedJob]
     others: list[Job]
-    record: dict[str, Any]
+    record: SweepRecord
     slots: Slots
     notes: tuple[str, ...]
-    job_of: dict[str, Job]
 
     @property
     def policy(self) -> SweepKeys:
-        """`sweep.*`."""
-        return self.asked.policy
+        """The `sweep.*` keys."""
+        return self.request.policy
 
     @property
-    def due(self) -> list[Planned]:
-        """The jobs that are to be run now."""
+    def due(self) -> list[PlannedJob]:
+        """The jobs that run now."""
         return [planned for planned in self.jobs if planned.due]
 
 
 def make_plan(
     overrides: Iterable[str],
     config_dir: Path | None = None,
-    progress: Progress = lambda what, done, of: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Plan:
-    """Composes, checks and freezes every job, and finds what there is of it.
+    """Composes, checks and freezes every job, and finds its run on disk.
+
+    Args:
+        overrides: as typed after `-m`.
+        config_dir: a conf folder of the user.
+        progress: called with a text for the user, as `composing 3 of 12 jobs`.
 
     Raises:
         ConfigError: a job cannot run, or the directory holds another sweep.
     """
-    asked = ask(overrides, config_dir, lambda done, of: progress("composing", done, of))
-    total = len(asked.configs)
-    frozen, slots = freeze(asked, lambda done: progress("checking", done, total))
-    sweep = SweepDir(asked.runs_dir / asked.name)
-    notes = list(asked.notes)
-    asked = replace(asked, settings=[{key.lstrip("+"): setting[key] for key in setting} for setting in asked.settings])
-    typed = asked.settings
-    record, earlier = sweep.read(), sweep.jobs()
-    if record and not asked.policy.extend:
-        require_same(sweep, record, asked, earlier)
+    request = expand_sweep(overrides, config_dir, progress)
+    total = len(request.configs)
+    frozen, slots = freeze(request, progress)
+    settings = [{key.lstrip("+"): value for key, value in setting.items()} for setting in request.settings]
+    request, sweep = replace(request, settings=settings), SweepDir(request.runs_dir / request.name)
+    policy, notes = request.policy, list(request.notes)
+    record = sweep.read()
+    earlier = sweep.jobs(record) if record else []
     if record:
-        asked, earlier = together(asked, record, earlier)
-    found_earlier = {job.identity: at for at, job in enumerate(earlier)}
-    runs, known = sweep.runs(), groups(config_dir)
-    jobs: dict[str, Planned] = {}
-    identity_of: dict[str, str] = {}
-    for was_typed, setting, made in zip(typed, asked.settings, frozen, strict=True):
-        identities = made.config.identities()
+        if not policy.extend:
+            check_same_sweep(sweep, record, request, earlier)
+        request, earlier = merge_settings(request, record, earlier)
+
+    listed = {job.identity: job for job in earlier}
+    directories, known = RunDirectories(sweep), groups(config_dir)
+    planned: dict[str, PlannedJob] = {}  # by identity
+    for setting, made in zip(request.settings, frozen, strict=True):
+        identities = made.config.identities()  # today's, and those that earlier versions gave it
         identity = identities[0]
-        if identity not in jobs:
-            at = next((found_earlier[each] for each in identities if each in found_earlier), None)
-            if at is not None:  # perhaps listed by the hash that an earlier version gave it
-                earlier[at] = replace(earlier[at], identity=identity)
-            directory = earlier[at].directory if at is not None else found(runs, identities)
-            directory = directory or unused(sweep, label(setting, known), identity, runs)
-            job = Job(directory, identity, setting, facts_of(made))
-            jobs[identity] = planned(job, made, asked.policy)
-        identity_of[canonical(was_typed)] = identity
+        if identity not in planned:
+            before = next((listed.pop(each) for each in identities if each in listed), None)
+            directory = before.directory if before else directories.find(identities)
+            directory = directory or directories.unused(setting_label(setting, known), identity)
+            planned[identity] = plan_job(Job(directory, identity, setting, made.facts), made, policy)
+    jobs = list(planned.values())
     if len(jobs) < total:
-        notes.append(f"{total - len(jobs)} of {total} jobs come to the same as another, and are run once")
-    settings = {canonical(each.job.setting): each for each in jobs.values()}
-    changed = [job for job in earlier if job.identity not in jobs and canonical(job.setting) in settings]
-    if changed and not asked.policy.extend:
-        raise another(sweep, changed[0], settings[canonical(changed[0].setting)].config)
+        notes.append(f"{total - len(jobs)} of {total} jobs have the same config as another one, and are run once")
+
+    config_of = {canonical_json(each.job.setting): each.config for each in jobs}
+    changed = [job for job in listed.values() if canonical_json(job.setting) in config_of]
+    others = [job for job in listed.values() if canonical_json(job.setting) not in config_of]
+    if changed and not policy.extend:
+        raise changed_job_error(sweep, changed[0], config_of[canonical_json(changed[0].setting)])
     if changed:
-        notes.append(
-            f"{len(changed)} jobs of before have come to another config, and are in no table now: "
-            f"{some([job.name for job in changed])}"
-        )
-    others = [job for job in earlier if job.identity not in jobs and job not in changed]
-    notes += _told(list(jobs.values()), others, asked.policy)
-    if not others:  # else what is meant may be among them
-        notes += unspoken(asked.policy, [(each.job.setting, each.config) for each in jobs.values()])
-    jobs = {identity: anew(each, sweep, runs) if each.due and each.stale else each for identity, each in jobs.items()}
-    job_of = {setting: jobs[identity].job for setting, identity in identity_of.items()}
-    return Plan(asked, sweep, list(jobs.values()), others, _record(record, asked), slots, tuple(notes), job_of)
+        names = first_few([job.name for job in changed])
+        notes.append(f"{len(changed)} earlier jobs have another config now, and are left out of the tables: {names}")
+    notes += _notes(jobs, others, policy)
+    if not others:  # else the baseline or a claim may mean one of these
+        notes += unmatched_claims(policy, [(each.job.setting, each.config) for each in jobs])
+    jobs = [_in_new_directory(each, directories) if each.due and each.stale else each for each in jobs]
+    return Plan(request, sweep, jobs, others, _record(record, request), slots, tuple(notes))
 
 
-def planned(job: Job, made: Frozen, policy: SweepKeys) -> Planned:
-    """Whether a job is due: what is done is not, what failed only when that is asked."""
-    config, status, stale = made.config, job.status(), None
-    state = status["state"]
-    due = state in ("pending", "interrupted", "running")
-    if state in ("failed", "diverged"):
-        due = policy.retry in (state, "all")
-    if state == "done":
+def plan_job(job: Job, frozen: FrozenJob, policy: SweepKeys) -> PlannedJob:
+    """Decides whether a job runs now.
+
+    Unfinished jobs do, failed and diverged ones with `sweep.retry`, finished ones of another code version with `sweep.stale=rerun`.
+    """
+    config, status = frozen.config, job.status()
+    if status.state == "done":
         result = job.result()
         if result is None:
-            status, due = {**status, "state": "interrupted", "reason": "its result.json cannot be read"}, True
-        else:
-            stale = None if result.get("code") == made.code else result.get("code") or "unknown"
-            due = stale is not None and policy.stale == "rerun"
-    elif job.directory.config.is_file():  # what decides the last bits stays as it was
-        with suppress(ConfigError):  # else it is written anew
+            unreadable = {"state": "interrupted", "reason": "its result.json cannot be read"}
+            return PlannedJob(job, config, status.model_copy(update=unreadable), due=True)
+        stale = None if result.code == frozen.code else result.code or "unknown"
+        return PlannedJob(job, config, status, due=stale is not None and policy.stale == "rerun", stale=stale)
+    if job.directory.config.is_file():  # the number of threads decides the last bits: the run keeps its own
+        with suppress(ConfigError):  # an unreadable config is written again
             config = config.model_copy(update={"threads": Config.load(job.directory.config).threads})
-    return Planned(job, config, status, due, stale)
+    due = status.state not in ("failed", "diverged") or policy.retry in (status.state, "all")
+    return PlannedJob(job, config, status, due)
 
 
-def facts_of(frozen: Frozen) -> dict[str, Any]:
-    """What a job's table and its arms' comparison need, in plain types."""
-    config = frozen.config
-    return {
-        "params": frozen.params,
-        "macs": frozen.macs,
-        "image": list(frozen.image),
-        "n": frozen.n,
-        "steps": frozen.steps,
-        "epochs": config.epochs,
-        "lr": config.optimizer.lr,
-        "batch_size": config.batch_size,
-        "devices": config.trainer.devices,
-        "threads": config.threads,
-    }
+class RunDirectories:
+    """The run directories in the folder of a sweep, by the first eight characters of their identity."""
+
+    def __init__(self, sweep: SweepDir) -> None:
+        self.folder, self.by_hash = sweep.path, sweep.runs()
+
+    def find(self, identities: Sequence[str]) -> RunDir | None:
+        """A run with one of these identities that no sweep.json lists, as a single run: a finished one, else the newest."""
+        found = []
+        for run in (run for identity in identities for run in self.by_hash.get(identity[:8], [])):
+            with suppress(ConfigError):
+                if Config.load(run.config).identity() in identities:
+                    found.append(run)
+        finished = [run for run in found if run.result.is_file()]
+        return next(reversed(finished or found), None)
+
+    def unused(self, label: str, identity: str) -> RunDir:
+        """A directory that does not exist yet: `<label>_<hash8>`, or `<label>_<hash8>-2`, `-3`, ..."""
+        name = f"{shorten_label(safe_filename(label))}_{identity[:8]}"
+        taken = {run.path.name for run in self.by_hash.get(identity[:8], [])}
+        names = [name, *(f"{name}-{number}" for number in range(2, len(taken) + 2))]
+        return RunDir(self.folder / next(name for name in names if name not in taken))
 
 
-def found(runs: dict[str, list[RunDir]], identities: Sequence[str]) -> RunDir | None:
-    """A run of these identities that no sweep.json tells of, as a single run's: one that is done, else the newest."""
-    same = []
-    for directory in (run for identity in identities for run in runs.get(identity[:8], [])):
-        try:
-            if Config.load(directory.config).identity() in identities:
-                same.append(directory)
-        except ConfigError:
-            continue
-    done = [directory for directory in same if directory.result.is_file()]
-    return next(reversed(done or same), None)
-
-
-def shortened(label: str) -> str:
-    """A label of at most 68 letters; what is cut is in its middle, for its seed is at its end."""
+def shorten_label(label: str) -> str:
+    """Cuts a label to MAX_LABEL characters, in its middle: its end holds the seed."""
     head, line, tail = label.rpartition("_")
-    return label if len(label) <= MOST else f"{head[: max(0, MOST - 2 - len(tail))]}-{line}{tail}"[-MOST:]
+    if len(label) <= MAX_LABEL:
+        return label
+    return f"{head[: max(0, MAX_LABEL - 2 - len(tail))]}-{line}{tail}"[-MAX_LABEL:]
 
 
-def unused(sweep: SweepDir, label: str, identity: str, runs: dict[str, list[RunDir]]) -> RunDir:
-    """A directory's name that no run has yet."""
-    name = f"{shortened(legal(label))}_{identity[:8]}"
-    taken = {directory.path.name for directory in runs.get(identity[:8], [])}
-    names = [name, *(f"{name}-{number}" for number in range(2, len(taken) + 2))]
-    return RunDir(sweep.path / next(name for name in names if name not in taken))
+def _in_new_directory(planned: PlannedJob, directories: RunDirectories) -> PlannedJob:
+    """The job in a new directory: its first directory keeps its result."""
+    directory = directories.unused(planned.job.label, planned.job.identity)
+    return replace(planned, job=replace(planned.job, directory=directory), status=Status(state="pending"))
 
 
-def anew(planned: Planned, sweep: SweepDir, runs: dict[str, list[RunDir]]) -> Planned:
-    """The same job in a directory of its own, where its first has a result that is to be kept."""
-    directory = unused(sweep, planned.job.label, planned.job.identity, runs)
-    return replace(planned, job=replace(planned.job, directory=directory), status={"state": "pending"})
+def _notes(jobs: list[PlannedJob], others: list[Job], policy: SweepKeys) -> list[str]:
+    """Warnings about results of other code, failed jobs and jobs that are not requested.
 
-
-def _told(jobs: list[Planned], others: list[Job], policy: SweepKeys) -> list[str]:
-    """What there is already that one should know of."""
+    Raises:
+        ConfigError: there are results of other code, and `sweep.stale=refuse`.
+    """
     notes = []
-    stale = [planned for planned in jobs if planned.stale]
-    if stale:
-        names = some([planned.job.name for planned in stale])
+    if stale := [planned.job.name for planned in jobs if planned.stale]:
+        text = f"{len(stale)} finished runs were made by another version of the code"
         if policy.stale == "refuse":
-            raise ConfigError(
-                f"{len(stale)} finished runs are of another version of the code ({names}); type sweep.stale=rerun, or keep"
-            )
+            raise ConfigError(f"{text} ({first_few(stale)}); type sweep.stale=rerun or sweep.stale=keep")
         kept = "are run again" if policy.stale == "rerun" else "are kept; sweep.stale=rerun runs them again"
-        notes.append(f"{len(stale)} finished runs are of another version of the code, and {kept}: {names}")
+        notes.append(f"{text}, and {kept}: {first_few(stale)}")
     for state in ("failed", "diverged"):
-        left = [planned.job.name for planned in jobs if planned.status["state"] == state and not planned.due]
+        left = [planned.job.name for planned in jobs if planned.status.state == state and not planned.due]
         if left:
-            notes.append(f"{len(left)} have {state} before; sweep.retry={state} runs them again: {some(left)}")
+            notes.append(f"{len(left)} {state} before; sweep.retry={state} runs them again: {first_few(left)}")
     if others:
-        notes.append(f"{len(others)} other jobs of this sweep were not asked for now")
+        notes.append(f"{len(others)} other jobs of this sweep are not requested now")
     return notes
 
 
-def _record(before: dict[str, Any], asked: Asked) -> dict[str, Any]:
-    """sweep.json, but for the jobs."""
-    keys = [key for key in before.get("keys", []) if key not in asked.keys and key != "seed"] + list(asked.keys)
-    fixed = {key: value for key, value in asked.fixed.items() if not before or before["fixed"].get(key) == value}
-    policy = asked.policy
-    return {
-        "name": asked.name,
-        "question": policy.question or before.get("question"),
-        "cost": policy.cost or before.get("cost"),
-        "baseline": policy.baseline or before.get("baseline", {}),
-        "claims": [claim.model_dump(exclude_none=True) for claim in policy.claims] or before.get("claims", []),
-        "keys": keys,
-        "fixed": fixed,
-    }
+def _record(before: SweepRecord | None, request: SweepRequest) -> SweepRecord:
+    """The content of sweep.json, without its jobs: the request, merged with what was there before."""
+    policy, keys, fixed = request.policy, list(request.keys), request.fixed
+    stated = policy.model_dump(include={"question", "cost", "baseline"})
+    stated["claims"] = [claim.model_dump(exclude_none=True) for claim in policy.claims]
+    if before:
+        former = before.model_dump(exclude_unset=True)
+        stated = {name: value or former.get(name) for name, value in stated.items()}
+        keys = [key for key in before.keys if key not in keys and key != "seed"] + keys
+        fixed = {key: value for key, value in fixed.items() if before.fixed.get(key) == value}
+    values = {"schema": 1, "name": request.name, **stated, "keys": keys, "fixed": fixed, "jobs": []}
+    return SweepRecord.model_validate(values)

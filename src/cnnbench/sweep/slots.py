@@ -1,4 +1,4 @@
-"""How many jobs run at a time, and what each of them gets: a GPU, or a share of the processor."""
+"""How many jobs run at a time, and which GPU or how many CPU threads each of them gets."""
 
 from __future__ import annotations
 
@@ -9,72 +9,73 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 
+from cnnbench.runs.environment import usable_cores
+
 if TYPE_CHECKING:
     from cnnbench.config.schema import Config
 
-MEMORY_OF_A_JOB = 1.5 * 2**30  # bytes that must be free for each, where their number is ours to choose
+JOB_MEMORY = 1.5 * 2**30  # bytes that must be free for each job with sweep.slots=auto
 
 
 @dataclass(frozen=True)
 class Slots:
-    """Places for jobs; a job takes one for each of its devices.
+    """Places for jobs on this machine; a job takes one slot per device.
 
     Attributes:
-        count: how many there are.
-        threads: of the processor, for each.
-        gpus: the one of each slot, as CUDA_VISIBLE_DEVICES names it; none on a CPU.
-        others: further GPUs, for a job of more devices than there are slots.
+        count: number of slots.
+        threads: CPU threads per slot.
+        gpus: the GPU of each slot, named as in CUDA_VISIBLE_DEVICES; empty on a CPU.
+        spare_gpus: GPUs without a slot, for a job with more devices than there are slots.
     """
 
     count: int
     threads: int
     gpus: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
+    spare_gpus: tuple[str, ...] = ()
 
     def environment(self, taken: Sequence[int], devices: int = 1) -> dict[str, str]:
-        """What a job in these slots is to see: their GPUs, and others where it needs more."""
+        """Environment variables of a job in the slots `taken`: their GPUs first, then others until it has `devices`."""
         if not self.gpus:
             return {}
-        first = dict.fromkeys(self.gpus[slot] for slot in taken)
-        named = [*first, *(gpu for gpu in dict.fromkeys(self.gpus + self.others) if gpu not in first)]
-        return {"CUDA_VISIBLE_DEVICES": ",".join(named[:devices])}
+        names = dict.fromkeys([*(self.gpus[slot] for slot in taken), *self.gpus, *self.spare_gpus])
+        return {"CUDA_VISIBLE_DEVICES": ",".join([*names][:devices])}
 
 
-def slots_here(asked: int | Literal["auto"], configs: Sequence[Config]) -> Slots:
-    """The slots of this machine for some jobs; asks CUDA, so not for the launcher's own process."""
+def slots_on_this_machine(requested: int | Literal["auto"], configs: Sequence[Config]) -> Slots:
+    """The slots of this machine for the jobs of `configs`.
+
+    Initializes CUDA: call it in a subprocess, not in the launcher.
+    """
     import torch
 
     on_gpu = torch.cuda.is_available() and any(config.trainer.accelerator != "cpu" for config in configs)
-    gpus = visible(torch.cuda.device_count()) if on_gpu else ()
-    wanted = sum(config.trainer.devices for config in configs)
-    return slots_of(asked, cores(), psutil.virtual_memory().available, gpus, wanted)
+    gpus = visible_gpus(torch.cuda.device_count()) if on_gpu else ()
+    devices = sum(config.trainer.devices for config in configs)
+    return allocate_slots(requested, usable_cores(), psutil.virtual_memory().available, gpus, devices)
 
 
-def slots_of(asked: int | Literal["auto"], cores: int, memory: int, gpus: Sequence[str], wanted: int) -> Slots:
-    """So many as are asked for; `auto`: one for each GPU, or for each core, as far as the memory goes, and no more than wanted.
+def allocate_slots(
+    requested: int | Literal["auto"], cores: int, memory: int, gpus: Sequence[str], devices: int
+) -> Slots:
+    """The requested slots; `auto`: one per GPU, else one per core as far as the memory allows, at most one per device.
 
     Args:
-        asked: `sweep.slots`.
-        cores: that may be used.
-        memory: bytes that are free.
-        gpus: their names.
-        wanted: devices of all jobs.
+        requested: `sweep.slots`.
+        cores: usable CPU cores.
+        memory: free bytes.
+        gpus: names of the GPUs.
+        devices: devices of all jobs together.
     """
-    if asked == "auto":
-        fits = len(gpus) or min(cores, int(memory // MEMORY_OF_A_JOB))
-        count = max(1, min(fits, wanted))
+    if requested == "auto":
+        possible = len(gpus) or min(cores, int(memory // JOB_MEMORY))
+        count = max(1, min(possible, devices))
     else:
-        count = asked
-    of_slots = tuple(gpus[slot % len(gpus)] for slot in range(count)) if gpus else ()
-    return Slots(count, max(1, cores // count), of_slots, tuple(gpus[count:]))
+        count = requested
+    gpu_of_slot = tuple(gpus[slot % len(gpus)] for slot in range(count)) if gpus else ()
+    return Slots(count, max(1, cores // count), gpu_of_slot, tuple(gpus[count:]))
 
 
-def visible(count: int) -> tuple[str, ...]:
-    """The names of the GPUs that this process may use."""
+def visible_gpus(count: int) -> tuple[str, ...]:
+    """Names of the `count` GPUs that this process may use, as in CUDA_VISIBLE_DEVICES."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return tuple(named.split(",")[:count]) if named else tuple(map(str, range(count)))
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,124 +1,187 @@
-"""How a sweep stands, to look at: on a terminal a table that keeps up, elsewhere a line a job, at the end a row a cell."""
+"""Shows the state of a sweep: a view for a terminal, one line per started or finished job, and a table with a row per cell."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cnnbench.runs.sweep_dir import Job, by_cell
-from cnnbench.sweep.progress import Standing
-from cnnbench.text import as_typed, duration, numeric
+from cnnbench.console import print_plain
+from cnnbench.runs.schema import Status
+from cnnbench.runs.sweep_dir import Job, group_by_cell
+from cnnbench.sweep.progress import ProgressTracker, SweepProgress
+from cnnbench.text import duration, to_override
 
-STATES = {  # in the order in which they are told
+if TYPE_CHECKING:
+    from cnnbench.sweep.plan import Plan
+
+STATE_COLORS = {  # in the order in which the counts are shown
     "done": "green", "running": "cyan", "pending": "dim", "interrupted": "yellow", "failed": "red", "diverged": "magenta",
 }  # fmt: skip
-SHOWN = 5  # failures
+MAX_FAILURES = 5  # shown in the view
 
 
-def rendered(standing: Standing, name: str, launcher: str | None = None) -> Group:
-    """For a terminal."""
-    head = Text.assemble((name, "bold"), "  ", _counted(standing.counts), f" of {standing.total}")
-    if standing.left_s is not None and (standing.running or launcher):
-        head.append(f"   {duration(standing.left_s)} left")
+class SweepDisplay:
+    """Shows a running sweep: on a terminal a table that is kept up to date, else a line per started or finished job.
+
+    Writes the same lines to sweep.log.
+    """
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self.sweep, self.console = plan.sweep, console
+        states = {planned.job.name: planned.status for planned in plan.jobs}
+        self.tracker = ProgressTracker((planned.job for planned in plan.jobs), states, plan.slots.count)
+        self._live: Live | None = None
+
+    def __enter__(self) -> SweepDisplay:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def job_changed(self, job: Job, status: Status, took: float | None) -> None:
+        """Writes the line of a job that has started or ended; on a terminal prints failures only."""
+        tracker = self.tracker
+        tracker.update(job, status, took)
+        text = job_line(job, status, took, tracker.finished, tracker.total, tracker.seconds_left())
+        with suppress(OSError), self.sweep.log.open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
+        failed = status.state in ("failed", "diverged")
+        if failed or self._live is None:
+            print_plain(self.console, text, "red" if failed else None)
+        if failed and self._live is None:
+            print_plain(self.console, f"  its log: {job.directory.log}")
+
+    def refresh(self) -> None:
+        """Updates the table on a terminal."""
+        if self._live is not None:
+            self._live.update(status_view(self.tracker.snapshot(), str(self.sweep.path)), refresh=True)
+
+
+def status_view(progress: SweepProgress, name: str, launcher: str | None = None) -> Group:
+    """The counts, a row per running job, and the latest failures.
+
+    Args:
+        progress: the state of the sweep.
+        name: shown first.
+        launcher: the process that runs the sweep; None: no process runs it.
+    """
+    counts = progress.counts
+    counted = [Text(f"{counts[state]} {state}", style) for state, style in STATE_COLORS.items() if counts.get(state)]
+    head = Text.assemble((name, "bold"), "  ", Text(", ").join(counted), f" of {progress.total}")
+    if progress.left_s is not None and (progress.running or launcher):
+        head.append(f"   {duration(progress.left_s)} left")
     if launcher:
         head.append(f"   ({launcher})", "dim")
     parts: list[Any] = [head]
-    if standing.running:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("job", "epoch", "loss", "val acc", "left"):
-            left = column == "job"
-            table.add_column(column, justify="left" if left else "right", no_wrap=not left, overflow="fold")
-        for job, status in standing.running:
-            table.add_row(Text(job.name), *progress_of(status))
+    if progress.running:
+        table = make_table(["job"], ["epoch", "loss", "val acc", "left"])
+        for job, status in progress.running:
+            table.add_row(Text(job.name), *progress_columns(status))
         parts.append(table)
-    for job, status in standing.bad[-SHOWN:]:
-        parts.append(
-            Text(f"{status['state']}: {job.name}: {status.get('reason')}", "red", overflow="ellipsis", no_wrap=True)
-        )
-    if len(standing.bad) > SHOWN:
-        parts.append(Text(f"and {len(standing.bad) - SHOWN} before", "red"))
+    for job, status in progress.failures[-MAX_FAILURES:]:
+        text = f"{status.state}: {job.name}: {status.reason}"
+        parts.append(Text(text, "red", overflow="ellipsis", no_wrap=True))
+    if len(progress.failures) > MAX_FAILURES:
+        parts.append(Text(f"and {len(progress.failures) - MAX_FAILURES} earlier failures", "red"))
     return Group(*parts)
 
 
-def progress_of(status: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Epoch, loss, validation accuracy and time left of a running job, as far as it has told them."""
-    epoch = f"{status['epoch']}/{status['epochs']}" if status.get("epochs") else "begins"
-    loss, accuracy, left = (status.get(key) for key in ("loss", "val_acc", "left_s"))
+def progress_columns(status: Status) -> tuple[str, str, str, str]:
+    """Epoch, loss, validation accuracy and time left of a running job; empty where its status does not have them yet."""
     return (
-        epoch,
-        "" if loss is None else f"{loss:.4f}",
-        "" if accuracy is None else f"{accuracy:.4f}",
-        "" if left is None else duration(left),
+        f"{status.epoch}/{status.epochs}" if status.epochs else "starting",
+        "" if status.loss is None else f"{status.loss:.4f}",
+        "" if status.val_acc is None else f"{status.val_acc:.4f}",
+        "" if status.left_s is None else duration(status.left_s),
     )
 
 
-def retry(counts: Mapping[str, int]) -> str:
-    """What is typed besides, for jobs that failed or diverged to be run again; nothing where none did."""
+def retry_override(counts: Mapping[str, int]) -> str:
+    """The override, after a space, that runs failed and diverged jobs again; empty if there are none."""
     states = [state for state in ("failed", "diverged") if counts.get(state)]
     return f" sweep.retry={states[0] if len(states) == 1 else 'all'}" if states else ""
 
 
-def _counted(counts: Mapping[str, int]) -> Text:
-    parts = [(f"{counts[state]} {state}", style) for state, style in STATES.items() if counts.get(state)]
-    return Text(", ").join(Text(text, style) for text, style in parts)
+def job_line(job: Job, status: Status, took: float | None, number: int, total: int, left_s: float | None) -> str:
+    """One line for a job that has started or finished.
 
-
-def line(job: Job, status: dict[str, Any], took: float | None, number: int, total: int, left_s: float | None) -> str:
-    """A job has begun or ended, in a line."""
-    state = status["state"]
-    place = f"[{number:>{len(str(total))}}/{total}] {state:<11} {job.name}"
-    if state == "done":
-        metrics = (job.result() or {}).get("metrics", {})
-        shown = [
-            f"{label} {metrics[key]:.4f}"
-            for key, label in {"best/val/acc": "val acc", "test/acc": "test acc"}.items()
-            if key in metrics
-        ]
-        place = "  ".join([place, *shown])
-    elif status.get("reason") and state != "running":
-        place += f": {status['reason']}"
+    Args:
+        job: the job.
+        status: its new status.
+        took: seconds that it took, if it has finished.
+        number: finished jobs so far.
+        total: all jobs.
+        left_s: expected seconds until all jobs are done.
+    """
+    text = f"[{number:>{len(str(total))}}/{total}] {status.state:<11} {job.name}"
+    if status.state == "done" and (result := job.result()):
+        for key, label in {"best/val/acc": "val acc", "test/acc": "test acc"}.items():
+            text += f"  {label} {result.metrics[key]:.4f}" if key in result.metrics else ""
+    elif status.reason and status.state != "running":
+        text += f": {status.reason}"
     if took is not None:
-        place += f"  {duration(took)}"
-    if left_s is not None and state != "running":
-        place += f"  {duration(left_s)} left"
-    return place
+        text += f"  {duration(took)}"
+    if left_s is not None and status.state != "running":
+        text += f"  {duration(left_s)} left"
+    return text
 
 
-def cells(jobs: Iterable[Job], keys: Iterable[str]) -> Table | None:
-    """A row a cell: how many seeds, mean and deviation of its accuracies; None where nothing is done."""
+def cell_table(jobs: Iterable[Job], keys: Iterable[str]) -> Table | None:
+    """A row per cell: its number of finished seeds, mean and standard deviation of its accuracies; None if no job is done."""
     columns = [key for key in keys if key != "seed"]
-    table = Table(
-        *[column.rpartition(".")[2] for column in columns], box=None, padding=(0, 2, 0, 0), header_style="bold"
-    )
-    for column in ("n", "test acc", "sd", "val acc", "sd", "parameters", "time"):
-        table.add_column(column, justify="right", no_wrap=True)
+    names = [column.rpartition(".")[2] for column in columns]
+    table = make_table(names, ["n", "test acc", "sd", "val acc", "sd", "parameters", "time"])
     any_done = False
-    for members in by_cell(jobs, lambda job: job):
+    for members in group_by_cell(jobs, lambda job: job):
         results = [result for result in (job.result() for job in members) if result]
         any_done = any_done or bool(results)
-        test, val, seconds = (
-            [number for result in results if (number := numeric(result, *path)) is not None]
-            for path in (("metrics", "test/acc"), ("metrics", "best/val/acc"), ("time", "fit_s"))
-        )
-        first = members[0]
+        test, val = (_known(result.metric(name) for result in results) for name in ("test/acc", "best/val/acc"))
+        seconds = _known(result.fit_s for result in results)
+        first, complete = members[0], len(results) == len(members)
         table.add_row(
-            *(escape(as_typed(first.setting[key])) if key in first.setting else "" for key in columns),
-            f"{len(results)}" if len(results) == len(members) else f"{len(results)}/{len(members)}",
-            *_mean_sd(test),
-            *_mean_sd(val),
+            *(escape(to_override(first.setting[key])) if key in first.setting else "" for key in columns),
+            f"{len(results)}" if complete else f"{len(results)}/{len(members)}",
+            *_mean_and_sd(test),
+            *_mean_and_sd(val),
             f"{first.facts['params']:,}" if "params" in first.facts else "",
             duration(statistics.mean(seconds)) if seconds else "",
-            style=None if len(results) == len(members) else "yellow",
+            style=None if complete else "yellow",
         )
     return table if any_done else None
 
 
-def _mean_sd(values: list[float]) -> tuple[str, str]:
+def make_table(text: Iterable[str], numbers: Iterable[str]) -> Table:
+    """An empty table without borders.
+
+    Args:
+        text: heads of the columns that are aligned left.
+        numbers: heads of the columns that are aligned right and never wrapped.
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in text:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean_and_sd(values: list[float]) -> tuple[str, str]:
     mean = f"{statistics.mean(values):.4f}" if values else ""
     return mean, f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""

@@ -1,131 +1,133 @@
-"""How long a job will take, and how much memory: as finished runs of its kind did, or as a few real steps do."""
+"""Expected time and memory of a job: from finished runs with the same cost key, or from a few measured steps."""
 
 from __future__ import annotations
 
-import heapq
-import json
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cnnbench.config.schema import Config
+from cnnbench.distributed.fork_server import run_in_subprocess
 from cnnbench.errors import ConfigError
 from cnnbench.runs.run_dir import RunDir
-from cnnbench.sweep.estimate import OVERHEAD_S, Estimate
-from cnnbench.sweep.plan import Planned
-from cnnbench.text import canonical
+from cnnbench.runs.schema import Result
+from cnnbench.sweep.plan import PlannedJob
+from cnnbench.text import canonical_json
 
-READ = 400  # finished runs, the newest, that are looked at
-KIND = (
-    "model",
-    "augment",
-    "batch_size",
-    "accumulate",
-    "precision",
-    "compile",
-    "threads",
-    "trainer",
-    "ema",
-    "mixup",
-    "cutmix",
-)
+OVERHEAD_S = 1.0  # a job's start, its files, and other work outside of training
+MEASURED_STEPS = 12
+MAX_RUNS_READ = 400  # finished runs, the newest first
+COST_KEYS = ("model", "augment", "batch_size", "accumulate", "precision", "compile", "threads", "trainer", "ema", "mixup",
+             "cutmix")  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A finished run: seconds for each training image, and for each epoch besides; memory in MB."""
+class Estimate:
+    """Expected cost of a job.
+
+    Attributes:
+        seconds: of the whole job.
+        peak_mb: peak memory of one process in MB; None: unknown.
+        source: where the numbers come from, for the user.
+    """
+
+    seconds: float
+    peak_mb: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """Cost of a finished run: seconds per training image, further seconds per epoch, peak memory in MB."""
 
     per_image: float
     per_epoch: float
     peak_mb: float | None
 
 
-def seen_in(runs_dir: Path) -> dict[str, list[Seen]]:
-    """Finished runs of this machine by kind."""
-    found: dict[str, list[Seen]] = {}
+def finished_runs(runs_dir: Path) -> dict[str, list[FinishedRun]]:
+    """The runs below `runs_dir` that finished on a machine of this kind, by their `cost_key`; skips unreadable ones."""
+    found: dict[str, list[FinishedRun]] = {}
     results = sorted(runs_dir.glob("*/*/result.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in results[:READ]:
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            config = Config.load(path.with_name("config.yaml"))
-            per_image, epochs = 1 / result["samples_per_s"], trained_epochs(path, config)
-            besides = result["time"]["fit_s"] / epochs - result["n"]["train"] * per_image
-            status = RunDir(path.parent).status()
-            seen = Seen(per_image, max(0.0, besides), status.get("peak_mb", {}).get("cpu"))
-            here = result["hardware"]["system"] == f"{platform.system()} {platform.machine()}"
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, ConfigError):
-            continue
-        if here:
-            found.setdefault(kind(config), []).append(seen)
+    for path in results[:MAX_RUNS_READ]:
+        with suppress(OSError, ValueError, KeyError, TypeError, ZeroDivisionError, ConfigError):
+            run = RunDir(path.parent)
+            result = Result.parse(path.read_bytes())[0]
+            config = Config.load(run.config)
+            per_image = 1 / (result.samples_per_s or 0)
+            per_epoch = result.time["fit_s"] / trained_epochs(run, config) - result.n["train"] * per_image
+            peak_mb = (run.status().peak_mb or {}).get("cpu")
+            if result.hardware["system"] == f"{platform.system()} {platform.machine()}":
+                found.setdefault(cost_key(config), []).append(FinishedRun(per_image, max(0.0, per_epoch), peak_mb))
     return found
 
 
-def trained_epochs(result: Path, config: Config) -> float:
-    """How many epochs a run had; early stopping and `max_steps` may have ended it before `epochs`."""
-    try:
-        rows = result.with_name("metrics.csv").read_text(encoding="utf-8").strip().count("\n")
-    except OSError:
-        rows = 0
+def trained_epochs(run: RunDir, config: Config) -> int:
+    """Epochs that a run trained: the rows of metrics.csv, as early stopping or `max_steps` may end it; else `epochs`."""
+    rows = 0
+    with suppress(OSError):
+        rows = run.metrics.read_text(encoding="utf-8").strip().count("\n")
     return rows or config.epochs
 
 
-def kind(config: Config) -> str:
-    """What decides the time of a training image."""
+def cost_key(config: Config) -> str:
+    """The keys that decide the time of a training image, as one text."""
     values = config.as_dict()
     data = {key: values["data"][key] for key in ("image_size", "_target_")}
-    return canonical([{key: values[key] for key in KIND}, data])
+    return canonical_json([{key: values[key] for key in COST_KEYS}, data])
 
 
-def from_finished(planned: Planned, seen: dict[str, list[Seen]]) -> Estimate | None:
-    """What finished runs of a job's kind say of it."""
-    alike = seen.get(kind(planned.config))
-    if not alike:
+def estimate_from_finished(planned: PlannedJob, finished: dict[str, list[FinishedRun]]) -> Estimate | None:
+    """The cost of a job from medians over the finished runs with its cost key; None without such runs."""
+    runs = finished.get(cost_key(planned.config))
+    if not runs:
         return None
     facts = planned.job.facts
-    per_image, per_epoch = (
-        statistics.median(values) for values in zip(*((e.per_image, e.per_epoch) for e in alike), strict=True)
-    )
-    epochs = facts["epochs"]
-    if planned.config.trainer.max_steps:  # may end it before
-        epochs = min(epochs, facts["steps"] * facts["batch_size"] / facts["n"]["train"])
-    seconds = epochs * (facts["n"]["train"] * per_image + per_epoch)
-    peaks = [each.peak_mb for each in alike if each.peak_mb]
-    runs = f"{len(alike)} finished runs" if len(alike) > 1 else "a finished run"
-    return Estimate(seconds + OVERHEAD_S, max(peaks, default=None), f"as {runs}")
+    images, epochs = facts["n"]["train"], facts["epochs"]
+    if planned.config.trainer.max_steps:  # may end the job earlier
+        epochs = min(epochs, facts["steps"] * facts["batch_size"] / images)
+    per_image = statistics.median(run.per_image for run in runs)
+    per_epoch = statistics.median(run.per_epoch for run in runs)
+    peak_mb = max((run.peak_mb for run in runs if run.peak_mb), default=None)
+    source = f"as {len(runs)} finished runs" if len(runs) > 1 else "as a finished run"
+    return Estimate(epochs * (images * per_image + per_epoch) + OVERHEAD_S, peak_mb, source)
 
 
-def together(jobs: Iterable[tuple[Planned, Estimate | None]], slots: int) -> tuple[float, int]:
-    """Seconds until jobs are done that are started in their order, as slots get free; and how many have no estimate."""
-    free, unknown, end = [0.0] * slots, 0, 0.0
-    heapq.heapify(free)
-    for planned, estimate in jobs:
-        if estimate is None:
-            unknown += 1
-            continue
-        taken = [heapq.heappop(free) for _ in range(min(slots, planned.config.trainer.devices))]
-        done = max(taken) + estimate.seconds
-        end = max(end, done)
-        for _ in taken:
-            heapq.heappush(free, done)
-    return end, unknown
+def makespan(jobs: Iterable[tuple[int, float]], slots: int) -> float:
+    """Seconds until all jobs are done, if they start in their order as soon as enough slots are free.
+
+    Args:
+        jobs: devices and seconds of each; a job takes one slot per device, at most all of them.
+        slots: number of slots.
+    """
+    free_at = [0.0] * slots
+    for devices, seconds in jobs:
+        taken = min(slots, devices)
+        free_at.sort()
+        free_at[:taken] = [free_at[taken - 1] + seconds] * taken
+    return max(free_at)
 
 
-def measured(configs: Sequence[Config], progress: Any = None) -> list[Estimate]:
-    """What some real steps of each config take, one after another, each in a process of its own."""
-    from cnnbench.distributed.fork_server import elsewhere
+def measure_each(configs: Sequence[Config], progress: Callable[[str], None]) -> list[Estimate]:
+    """Times a few real steps of each config, one config after another, each in its own process.
 
+    Args:
+        configs: frozen configs.
+        progress: called with a text before each config.
+    """
     estimates = []
-    for number, config in enumerate(configs):
-        if progress:
-            progress("measuring", number + 1, len(configs))
-        estimates.append(elsewhere(_measure, config))
+    for number, config in enumerate(configs, 1):
+        progress(f"measuring {number} of {len(configs)} cells")
+        seconds, peak_mb = run_in_subprocess(_measure, config)
+        estimates.append(Estimate(seconds + OVERHEAD_S, peak_mb, f"{MEASURED_STEPS} steps measured"))
     return estimates
 
 
-def _measure(config: Config, progress: Any) -> Estimate:
-    from cnnbench.sweep.benchmark_steps import measure
+def _measure(config: Config, progress: Any) -> tuple[float, float]:
+    from cnnbench.sweep.benchmark_steps import measure_job
 
-    return measure(config)
+    return measure_job(config, MEASURED_STEPS)

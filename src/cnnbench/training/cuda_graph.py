@@ -1,4 +1,4 @@
-"""A training step recorded once as a CUDA graph and replayed: with small images a GPU waits for its launches, not for arithmetic."""
+"""Records a training step as a CUDA graph and replays it: with small images a GPU waits for kernel launches, not for arithmetic."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ if TYPE_CHECKING:
     from cnnbench.config.schema import Config
 
 log = logging.getLogger("cnnbench.run")
-WARM = 3  # steps that run as they are, before: libraries choose their kernels and take their workspaces in them
+WARM_UP = 3  # steps before the recorded one: libraries choose their kernels and allocate their workspaces in them
 
 
-def suits_cuda_graph(config: Config) -> bool:
-    """Whether the steps of a frozen config are all alike: the same kernels at the same places, whatever the images.
+def can_use_cuda_graph(config: Config) -> bool:
+    """Returns whether all steps of a frozen config run the same kernels at the same addresses for any images.
 
-    A net of the user's own may decide in Python what it computes; parts of a batch add up their gradients, several GPUs share
-    them, and half precision has a scale that changes: those run as they are, as does what `log=full` looks into.
+    Excluded are a net from outside cnnbench, which may branch in Python; parts of a batch, which accumulate gradients;
+    several GPUs, which share them; half precision, whose loss scale changes; `compile`; and `log=full`, which adds hooks.
     """
     trainer = config.trainer
-    alone = trainer.accelerator == "gpu" and trainer.devices * trainer.num_nodes * config.accumulate == 1
+    one_gpu = trainer.accelerator == "gpu" and trainer.devices * trainer.num_nodes * config.accumulate == 1
     plain = config.precision != "16" and not config.compile and config.log != "full"
-    return trainer.cuda_graph and alone and plain and config.model.target.startswith("cnnbench.")
+    return trainer.cuda_graph and one_gpu and plain and config.model.target.startswith("cnnbench.")
 
 
-class Replay:
-    """Makes the gradients of a batch by replaying the kernels of an earlier one; the bits are those of the step itself.
+class GraphedStep:
+    """Computes a batch's gradients by replaying the kernels of an earlier batch; the bits equal those of the step itself.
 
     Args:
-        step: (images, labels) -> loss, with its sums; what it adds to must lie where it lay.
-        net: whose gradients it makes.
-        size: images of a batch; one of another size is left to the step itself.
+        step: (images, labels) -> loss; tensors that it updates, as sums, must keep their addresses.
+        net: the net whose gradients are computed.
+        batch_size: images in a batch; a batch of another size is not replayed.
 
     Attributes:
-        recorded: there is a graph.
+        recorded: whether the graph exists.
     """
 
-    def __init__(self, step: Callable[[Tensor, Tensor], Tensor], net: nn.Module, size: int) -> None:
-        self.step, self.net, self.size = step, net, size
+    def __init__(self, step: Callable[[Tensor, Tensor], Tensor], net: nn.Module, batch_size: int) -> None:
+        self.step, self.net, self.batch_size = step, net, batch_size
         self.recorded = False
         self._seen = 0
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor | None:
-        """The loss of a batch whose gradients are now there; None where the step is to be run as it is."""
-        if len(images) != self.size:
+        """Returns the loss and sets the gradients; returns None where the caller must run the step itself."""
+        if len(images) != self.batch_size:
             return None
         if not self.recorded:
             self._seen += 1
-            if self._seen <= WARM or not self._record(images, labels):
+            if self._seen <= WARM_UP or not self._record(images, labels):
                 return None
         self._images.copy_(images)
         self._labels.copy_(labels)
@@ -63,15 +63,15 @@ class Replay:
     def _record(self, images: Tensor, labels: Tensor) -> bool:
         self._images, self._labels = images.clone(), labels.clone()
         self._graph = torch.cuda.CUDAGraph()
-        self.net.zero_grad()  # so that gradients are made in the graph's memory, and not added to others
+        self.net.zero_grad()  # the graph must allocate the gradients in its memory, not add to existing ones
         try:
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 loss = self.step(self._images, self._labels)
                 with torch.autocast("cuda", enabled=False):
                     loss.backward()
         except RuntimeError as error:
-            log.info("trainer.cuda_graph: goes on without, %s", " ".join(str(error).split()))
-            self.size = 0
+            log.info("trainer.cuda_graph: continues without a graph, %s", " ".join(str(error).split()))
+            self.batch_size = 0
             return False
         self._loss = loss.detach()
         self._gradients = [(parameter, parameter.grad) for parameter in self.net.parameters()]

@@ -1,4 +1,4 @@
-"""PyTorch's switches between repeatable bits and speed, in one place: `deterministic`, and what follows from the device."""
+"""PyTorch's switches between repeatable bits and speed: the key `deterministic`, and what follows from the device."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
-def numerics(config: Config) -> dict[str, Any]:
-    """What a frozen config means for the bits of its numbers; it goes into the result.
+def numeric_settings(config: Config) -> dict[str, Any]:
+    """Returns the switches that a frozen config implies, for PyTorch and for result.json.
 
-    `deterministic=true` asks for the same bits each time: no TF32, no search for the fastest kernel, an error where there is
-    only a kernel that adds in any order (`warn`: a warning). `false` is for speed.
+    `deterministic=true` gives the same bits each time: no TF32, no search for the fastest kernel, an error where PyTorch has
+    only a kernel that adds in an arbitrary order (`warn`: a warning instead). `false` is for speed.
     """
-    on_gpu = config.trainer.accelerator == "gpu"
+    fast = config.trainer.accelerator == "gpu" and not config.deterministic
     return {
         "deterministic": config.deterministic,
-        "tf32": on_gpu and not config.deterministic,
-        "cudnn_benchmark": on_gpu and not config.deterministic,
+        "tf32": fast,
+        "cudnn_benchmark": fast,
         "channels_last": config.channels_last,
     }
 
 
-def apply_numerics(config: Config) -> None:
-    """Sets PyTorch's switches, for the whole process."""
-    wanted = numerics(config)
-    if wanted["deterministic"]:
+def apply_numeric_settings(config: Config) -> None:
+    """Sets PyTorch's switches for the whole process."""
+    settings = numeric_settings(config)
+    if settings["deterministic"]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(bool(wanted["deterministic"]), warn_only=wanted["deterministic"] == "warn")
-    torch.backends.cudnn.deterministic = bool(wanted["deterministic"])
-    torch.backends.cudnn.benchmark = wanted["cudnn_benchmark"]
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = wanted["tf32"]
+    torch.use_deterministic_algorithms(bool(settings["deterministic"]), warn_only=settings["deterministic"] == "warn")
+    torch.backends.cudnn.deterministic = bool(settings["deterministic"])
+    torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = settings["tf32"]
 
 
-def keep_memory() -> None:
-    """What is freed stays with this process; else glibc gives every batch's maps back, and the system clears them for the next."""
+def tune_malloc() -> None:
+    """Makes glibc keep freed memory; else it returns each batch's maps to the system, which clears them for the next batch."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library has no such switch
             libc = ctypes.CDLL(None)
@@ -53,21 +53,21 @@ def keep_memory() -> None:
             libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def compiled(net: nn.Module, device: str, warn: Callable[[str], None]) -> bool:
-    """Has the net compiled when it is first called, in place: its weights keep their names; whether it will be.
+def compile_net(net: nn.Module, device: str, warn: Callable[[str], None]) -> bool:
+    """Sets the net up to be compiled in place at its first call, with unchanged names of its weights; returns whether it can be.
 
-    Where nothing can be compiled, as without a C++ compiler, `warn` is told, and the net stays as it is.
+    Without a working compiler it calls `warn` with a message, and leaves the net unchanged.
     """
     try:
         torch.compile(torch.neg)(torch.zeros(2, device=device))
-    except Exception as error:  # whatever the compilers raise
+    except Exception as error:  # the compilers may raise anything
         reason = " ".join(str(error).split()).partition(" Set TORCHDYNAMO")[0]
-        warn(f"compile=true: goes on without, PyTorch cannot compile here ({reason[:200]})")
+        warn(f"compile=true: continues without, PyTorch cannot compile here ({reason[:200]})")
         return False
     net.compile()
     return True
 
 
 def suits_channels_last(config: Config) -> bool:
-    """Convolutions are faster with the channels last here: a CPU's, and those of half precision, by a GPU's tensor cores."""
+    """Returns whether convolutions are faster with channels last: on a CPU, and on a GPU's tensor cores in half precision."""
     return config.trainer.accelerator == "cpu" or config.precision in ("bf16", "16")

@@ -1,74 +1,80 @@
-"""Objects of a run, made from its config: data, net, augmentation, optimizer, learning-rate schedule."""
+"""Builds the objects of a run from its config: data, augmentation, net, optimizer, learning-rate schedule."""
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.optim import LBFGS, SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from cnnbench.augment.mixup_cutmix import Mixing
+from cnnbench.augment.mixup_cutmix import MixUpCutMix
 from cnnbench.augment.step import Augment, Step
-from cnnbench.config.instantiate import construct, locate, takes
+from cnnbench.config.instantiate import accepts, construct, locate
 from cnnbench.config.schema import Config, Node
-from cnnbench.data.datamodule import ImageData
-from cnnbench.data.download.fetch import default_root
+from cnnbench.data.datamodule import ImageData, TrainingBatches
+from cnnbench.data.loader import BatchPlan
 from cnnbench.errors import ConfigError
 from cnnbench.models.initialization import initialize
+from cnnbench.training.checks import check_image_size
 from cnnbench.training.parameter_groups import parameter_groups
+
+T = TypeVar("T")
 
 
 def data_for_net(config: Config) -> ImageData:
-    """The data set of a config, at a size that its net takes; no file is read yet."""
+    """Returns the data set of a config, at an image size that its net takes; reads no file.
+
+    Raises:
+        ConfigError: the net does not take the image size that was typed.
+    """
     model = locate(config.model, "model")
-    least, most = getattr(model, "min_image_size", 1), getattr(model, "max_image_size", None)
-    data = build_data(config, least, most)
-    _check_image_size(config, data, config.model.target.rpartition(".")[2], least, most)
+    smallest, largest = getattr(model, "min_image_size", 1), getattr(model, "max_image_size", None)
+    data = build_data(config, smallest, largest)
+    check_image_size(data, config.model.target.rpartition(".")[2], smallest, largest)
     return data
 
 
-def build_data(config: Config, least: int = 1, most: int | None = None) -> ImageData:
-    """The data set that a config names; an `auto` size is the set's own, brought between `least` and `most`."""
-    keys = config.data.model_copy(
-        update={"root": str(default_root()) if config.data.root == "auto" else config.data.root}
-    )
-    data = construct_data(keys)
-    if keys.image_size == "auto":
-        side = min(max(data.size, least), most or max(data.size, least))
-        data = construct_data(keys.model_copy(update={"image_size": side}))
-    return batched(data, config)
+def build_data(config: Config, smallest: int = 1, largest: int | None = None) -> ImageData:
+    """Returns the data set of a config; `image_size=auto` is the set's size, raised to `smallest` or cut to `largest` pixels."""
+    data = construct_data(config.data)
+    if config.data.image_size == "auto":
+        side = max(data.size, smallest)
+        side = min(side, largest or side)
+        data = construct_data(config.data.model_copy(update={"image_size": side}))
+    return configure_batches(data, config)
 
 
-def batched(data: ImageData, config: Config) -> ImageData:
-    """Has the images come in the batches of a config, mixed and augmented."""
-    data.batch_size, data.shuffle_seed, data.accumulate = config.batch_size, config.seed, config.accumulate
+def configure_batches(data: ImageData, config: Config) -> ImageData:
+    """Sets the batch size, order, mixing and augmentation of a config, and returns the data."""
     mixed = config.mixup or config.cutmix
-    data.mixing = Mixing(config.mixup, config.cutmix, data.num_classes) if mixed else None
-    data.make_augment = partial(build_augment, config)
+    data.batches = TrainingBatches(
+        BatchPlan(config.batch_size, config.accumulate, seed=config.seed),
+        partial(build_augment, config),
+        MixUpCutMix(config.mixup, config.cutmix, data.num_classes) if mixed else None,
+    )
     return data
 
 
 def build_augment(config: Config, image_size: int, mean: list[float]) -> Augment | None:
-    """The steps of a config's `augment` for a net that takes `image_size`, and data of that mean; None where there are none."""
+    """Returns the steps of a config's `augment`, or None if it has none.
+
+    Args:
+        config: of the run.
+        image_size: pixels a side that the net takes.
+        mean: of the data, one number a channel, of pixels in 0..1.
+    """
     steps = {
-        name: construct_step(node, name, image_size=image_size, mean=mean) for name, node in config.augment.items()
+        name: _construct(Step, "cnnbench.Step", node, f"augment.{name}", image_size=image_size, mean=mean)
+        for name, node in config.augment.items()
     }
     return Augment(steps) if steps else None
 
 
-def construct_step(node: Node, name: str, **facts: Any) -> Step:
-    """The step of a node, given those of `facts` that it asks for."""
-    step = construct(node, f"augment.{name}", **facts)
-    if not isinstance(step, Step):
-        raise ConfigError(f"augment.{name}._target_={node.target}: expected a subclass of cnnbench.augment.step.Step")
-    return step
-
-
 def construct_data(keys: Any) -> ImageData:
-    """The DataModule of `keys`."""
+    """Builds the DataModule of a config's `data` keys."""
     target = locate(keys, "data")
     if not (isinstance(target, type) and issubclass(target, ImageData)):
         raise ConfigError(f"data._target_={keys.target}: expected a subclass of cnnbench.data.datamodule.ImageData")
@@ -76,49 +82,51 @@ def construct_data(keys: Any) -> ImageData:
 
 
 def build_net(config: Config, data: ImageData) -> nn.Module:
-    """The net of a config for the images of `data`, on the current default device, with its initial weights."""
-    net = construct(
-        config.model, "model", in_channels=data.channels, num_classes=data.num_classes, image_size=data.image_size
-    )
-    if not isinstance(net, nn.Module):
-        raise ConfigError(
-            f"model._target_={config.model.target}: makes a {type(net).__name__}, expected a torch.nn.Module"
-        )
+    """Builds the net of a config for the images of `data`, on torch's default device, and initializes its weights."""
+    facts = {name: getattr(data, name) for name in ("num_classes", "image_size")}
+    net = _construct(nn.Module, "torch.nn.Module", config.model, "model", in_channels=data.channels, **facts)
     initialize(net, config.init, config.init_std)
     return net
 
 
 def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
-    """The optimizer of a net; one that knows no weight decay is not told that there is none."""
+    """Builds the optimizer of a net.
+
+    An optimizer without a parameter `weight_decay` does not get `weight_decay=0`.
+
+    Raises:
+        ConfigError: the optimizer refuses its arguments, or cannot be used.
+    """
     keys = config.optimizer
     node: Node = keys
     target = locate(node, "optimizer")
     if isinstance(target, type) and issubclass(target, LBFGS):
         raise ConfigError(
-            f"optimizer._target_={node.target}: takes the loss several times a step, which a batch here is not; choose another"
+            f"optimizer._target_={node.target}: computes the loss several times a step, expected once; choose another, as optimizer=adam"
         )
-    if not keys.weight_decay and not takes(target, "weight_decay"):
+    if not keys.weight_decay and not accepts(target, "weight_decay"):
         kept = {key: value for key, value in node.arguments.items() if key != "weight_decay"}
         node = Node.model_validate({"_target_": node.target, **kept})
-    clips = config.precision == "16" or (
-        config.precision == "bf16" and config.clip_grad
-    )  # Lightning refuses both at once
-    fused = {"fused": True} if in_one_pass(target, node, net) and not clips else {}
-    optimizer = construct(node, "optimizer", parameter_groups(net, keys.decay), **fused)
-    if not isinstance(optimizer, Optimizer):
-        raise ConfigError(f"optimizer._target_={config.optimizer.target}: expected a torch.optim.Optimizer")
-    return optimizer
+    # Lightning refuses a fused step with gradients that it must unscale or clip
+    clips = config.precision == "16" or (config.precision == "bf16" and config.clip_grad)
+    fused = {"fused": True} if has_fused_step(target, node, net) and not clips else {}
+    groups = parameter_groups(net, keys.decay)
+    return _construct(Optimizer, "torch.optim.Optimizer", node, "optimizer", groups, **fused)
 
 
-def in_one_pass(target: Any, node: Node, net: nn.Module) -> bool:
-    """Whether PyTorch has the step in one kernel, which reads the weights once."""
+def has_fused_step(target: Any, node: Node, net: nn.Module) -> bool:
+    """Returns whether PyTorch has a fused step, one kernel that reads the weights once, and the config does not choose another."""
     known = target in (Adam, AdamW, SGD) and not {"fused", "foreach", "differentiable"} & set(node.arguments)
     return known and all(parameter.is_floating_point() for parameter in net.parameters())
 
 
 def build_scheduler(config: Config, data: ImageData, optimizer: Optimizer) -> LRScheduler:
-    """The learning rate schedule over a run's steps."""
-    per_epoch, total = steps(config, data)
+    """Builds the learning-rate schedule over a run's steps.
+
+    Raises:
+        ConfigError: the schedule refuses its arguments, or cannot be stepped after each batch.
+    """
+    per_epoch, total = step_counts(config, data)
     scheduler = construct(config.scheduler, "scheduler", optimizer, total_steps=total, steps_per_epoch=per_epoch)
     if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
         raise ConfigError(
@@ -128,16 +136,19 @@ def build_scheduler(config: Config, data: ImageData, optimizer: Optimizer) -> LR
     return scheduler
 
 
-def steps(config: Config, data: ImageData) -> tuple[int, int]:
-    """Of the optimizer: in an epoch, and in the whole run."""
-    per_epoch = data.train_dataloader().steps
+def step_counts(config: Config, data: ImageData) -> tuple[int, int]:
+    """Returns the optimizer's steps in an epoch, and in the whole run."""
+    per_epoch = data.train_plan.steps(len(data.images["train"]))
     return per_epoch, int(min(config.epochs * per_epoch, config.trainer.max_steps or math.inf))
 
 
-def _check_image_size(config: Config, data: ImageData, model: str, least: int, most: int | None) -> None:
-    side = data.image_size
-    if side < least or (most is not None and side > most):
-        bounds = f"{least}×{least} pixels" if least == most else f"at least {least}×{least} pixels"
-        raise ConfigError(
-            f"data.image_size={side}: {model} takes images of {bounds}; type data.image_size={least}, or leave it auto"
-        )
+def _construct(kind: type[T], name: str, node: Node, group: str, *positional: Any, **facts: Any) -> T:
+    """Constructs a config's node; the target gets those of `facts` that it has parameters for.
+
+    Raises:
+        ConfigError: the object is not of the class `kind`, whose public name is `name`.
+    """
+    built = construct(node, group, *positional, **facts)
+    if not isinstance(built, kind):
+        raise ConfigError(f"{group}._target_={node.target}: makes a {type(built).__name__}, expected a {name}")
+    return built

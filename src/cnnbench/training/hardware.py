@@ -1,4 +1,4 @@
-"""Where a run's arithmetic happens, and where its images are kept."""
+"""Resolves the keys that depend on the machine: accelerator, precision, determinism, threads, and where images are kept."""
 
 from __future__ import annotations
 
@@ -9,61 +9,58 @@ import torch
 
 from cnnbench.config.schema import Config
 from cnnbench.data.datamodule import ImageData
-from cnnbench.errors import ConfigError
+from cnnbench.training.checks import check_hardware, check_pipeline
 
 
 def resolve_hardware(config: Config) -> dict[str, Any]:
-    """Accelerator, precision, determinism and threads as they will be."""
-    cuda = torch.cuda.is_available()
-    accelerator = config.trainer.accelerator
-    if accelerator == "gpu" and not cuda:
-        raise ConfigError(f"trainer.accelerator=gpu: PyTorch {torch.__version__} sees no GPU; type trainer=cpu")
+    """Returns accelerator, precision, deterministic and threads with every `auto` resolved.
+
+    Raises:
+        ConfigError: this machine lacks what the config asks for.
+    """
+    accelerator: str = config.trainer.accelerator
     if accelerator == "auto":
-        accelerator = "gpu" if cuda else "cpu"
-    devices = config.trainer.devices
-    if accelerator == "gpu" and devices > (seen := torch.cuda.device_count()):
-        raise ConfigError(
-            f"trainer.devices={devices}: PyTorch sees {seen} GPU{'s' * (seen > 1)} here; type trainer.devices={seen}, or trainer=cpu"
-        )
-    if accelerator == "cpu" and config.trainer.sync_batchnorm:
-        raise ConfigError(
-            "trainer.sync_batchnorm=true: PyTorch has it for GPUs only, and this run has none; type false"
-        )
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    check_hardware(config, accelerator)
     precision: str = config.precision
     if precision == "auto":
         precision = "32" if accelerator == "cpu" else _half_precision()
-    if precision == "16" and accelerator == "cpu":
-        raise ConfigError("precision=16: half precision needs a GPU; on a CPU type precision=bf16 or precision=32")
+    threads = config.threads
+    if threads == "auto":
+        threads = max(1, torch.get_num_threads() // config.trainer.devices)
     return {
         "accelerator": accelerator,
         "precision": precision,
         "deterministic": accelerator == "cpu" if config.deterministic == "auto" else config.deterministic,
-        "threads": max(1, torch.get_num_threads() // devices) if config.threads == "auto" else config.threads,
+        "threads": threads,
     }
 
 
 def _half_precision() -> str:
+    """Returns the 16-bit format that this GPU computes in."""
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
 
 
 def resolve_pipeline(config: Config, data: ImageData, accelerator: str) -> tuple[Literal["device", "memory"], str]:
-    """Where the images are kept, and why; `auto`: on the GPU where they take less than half of its memory."""
-    asked = config.data.pipeline
-    held = sum(images.nbytes for images in data.images.values())
+    """Returns where the images are kept, and why; `auto`: on the GPU if they take less than half of its memory.
+
+    Raises:
+        ConfigError: `data.pipeline=device` without a GPU.
+    """
+    check_pipeline(config, accelerator)
+    pipeline = config.data.pipeline
+    size = sum(images.nbytes for images in data.images.values())
     if accelerator == "cpu":
-        if asked == "device":
-            raise ConfigError(
-                "data.pipeline=device: keeps the images on a GPU, and this run has none; type data.pipeline=memory"
-            )
-        return "memory", f"there is no GPU; {_in_memory(held)}"
-    room = torch.cuda.get_device_properties(0).total_memory / 2
-    if asked == "device" or (asked == "auto" and held < room):
-        return "device", f"{held / 1e6:,.0f} MB of images, half of the GPU's memory is {room / 1e6:,.0f} MB"
-    return "memory", f"{'asked for' if asked == 'memory' else 'more than half of the GPU memory'}; {_in_memory(held)}"
+        return "memory", f"there is no GPU; {_memory_needed(size)}"
+    half = torch.cuda.get_device_properties(0).total_memory / 2
+    if pipeline == "device" or (pipeline == "auto" and size < half):
+        return "device", f"{size / 1e6:,.0f} MB of images, half of the GPU's memory is {half / 1e6:,.0f} MB"
+    reason = "set by the user" if pipeline == "memory" else "more than half of the GPU's memory"
+    return "memory", f"{reason}; {_memory_needed(size)}"
 
 
-def _in_memory(held: int) -> str:
-    """How images of so many bytes are read."""
+def _memory_needed(size: int) -> str:
+    """Compares the bytes of the images with the free memory."""
     free = psutil.virtual_memory().available
-    fits = "fit in" if held < free else "do not fit in, and are read from the disk as they are needed:"
-    return f"{held / 1e6:,.0f} MB of images {fits} {free / 1e6:,.0f} MB of free memory"
+    fits = "fit in" if size < free else "do not fit in, and are read from the disk when they are needed:"
+    return f"{size / 1e6:,.0f} MB of images {fits} {free / 1e6:,.0f} MB of free memory"

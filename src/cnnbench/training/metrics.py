@@ -1,4 +1,4 @@
-"""What a net is scored by: the same measures for every net, set and stage, over all images and all ranks."""
+"""The measures of a net: the same for every net, data set and stage, over all images and all ranks."""
 
 from __future__ import annotations
 
@@ -11,34 +11,59 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 
 
 class Score(nn.Module):
-    """Collects logits and labels; then `n loss acc per_class confusion ece`, as plain numbers and lists."""
+    """Collects logits and labels, and computes `n loss acc per_class confusion ece` as plain numbers and lists.
+
+    Args:
+        num_classes: K.
+
+    Example:
+        >>> import torch
+        >>> score = Score(num_classes=3)
+        >>> score.update(torch.tensor([[4.0, 1.0, 0.0], [3.0, 2.0, 0.0]]), torch.tensor([0, 1]))
+        >>> score.update(torch.tensor([[0.0, 0.0, 5.0]]), torch.tensor([2]))
+        >>> scores = score.compute_and_reset()
+        >>> scores["n"], round(scores["acc"], 3), round(scores["loss"], 3)
+        (3, 0.667, 0.476)
+        >>> scores["confusion"]
+        [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
+    """
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.loss, self.metrics = MeanMetric(), metrics(num_classes)
+        self.loss, self.metrics = MeanMetric(), classification_metrics(num_classes)
 
     def update(self, logits: Tensor, y: Tensor) -> None:
-        """Takes in a batch: logits (n, K), labels (n,)."""
+        """Adds a batch: logits (N, K), labels (N,)."""
         logits = logits.float()
         self.loss.update(F.cross_entropy(logits, y, reduction="none"))
         for name, metric in self.metrics.items():
             metric.update(logits.softmax(1) if name == "ece" else logits, y)
 
-    def take(self) -> dict[str, Any]:
-        """The scores of all ranks' images since the last time."""
+    def compute_and_reset(self) -> dict[str, Any]:
+        """Returns the scores of all ranks' images since the last call, and starts anew."""
         scores: dict[str, Any] = {name: value.tolist() for name, value in self.metrics.compute().items()}
         scores["n"] = n = sum(map(sum, scores["confusion"]))
-        scores["acc"] = round(scores["acc"] * n) / n  # k / n exactly
+        scores["acc"] = round(scores["acc"] * n) / n  # exactly k / n
         scores["loss"] = self.loss.compute().item()
         self.loss.reset()
         self.metrics.reset()
         return scores
 
 
-def metrics(num_classes: int) -> MetricCollection:
-    """Accuracy over all images, accuracy of each class, confusion matrix (rows: truth), calibration error (15 bins, L1).
+def classification_metrics(num_classes: int) -> MetricCollection:
+    """Returns accuracy over all images, accuracy of each class, confusion matrix (rows: true classes), calibration error.
 
-    The last one takes probabilities: of logits it would guess, batch by batch, from whether all lie between 0 and 1.
+    The calibration error (`ece`, 15 bins, L1) takes probabilities: given logits, torchmetrics would decide batch by batch,
+    by whether all values are between 0 and 1, if they are probabilities.
+
+    Example:
+        >>> import torch
+        >>> probabilities, labels = torch.tensor([[0.8, 0.2], [0.6, 0.4]]), torch.tensor([0, 1])
+        >>> values = classification_metrics(num_classes=2)(probabilities, labels)
+        >>> values["acc"], values["per_class"]
+        (tensor(0.5000), tensor([1., 0.]))
+        >>> values["ece"]  # (|1 - 0.8| + |0 - 0.6|) / 2
+        tensor(0.4000)
     """
     return MetricCollection(
         {

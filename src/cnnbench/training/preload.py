@@ -1,10 +1,12 @@
-"""What the fork server imports once, so that no job has to."""
+"""Modules that the fork server imports once, so that no job has to import them."""
 
 import gc
 
-from matplotlib.backends import backend_agg  # noqa: F401  (curves are drawn with it)
+from matplotlib.backends import backend_agg  # noqa: F401  (draws the curves)
 from PIL import Image
 
-Image.preinit()  # Pillow looks for its formats at the first picture
+from cnnbench.training import run  # noqa: F401  (imports torch and Lightning)
+
+Image.preinit()  # else Pillow searches for its formats at the first image
 gc.collect()
-gc.freeze()  # a collection would touch, and so copy, all of it in every job
+gc.freeze()  # else a collection would write to all of this memory, and so copy it, in every job

@@ -1,133 +1,196 @@
-"""Which checkpoint a run goes on from, and whether its best weights are those that its record tells of."""
+"""Chooses the directory and the checkpoint that a run resumes from, and checks that the best weights belong to them."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import nn
 
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError, RunFailed
-from cnnbench.runs.environment import decides_last_bits
+from cnnbench.runs.environment import bit_determining_environment
 from cnnbench.runs.load_net import load_checkpoint
-from cnnbench.runs.run_dir import RunDir
-from cnnbench.runs.status_and_log import caution
+from cnnbench.runs.run_dir import LIVE, RunDir, runs_of_identity
+from cnnbench.runs.status_and_log import print_and_log_warning
+from cnnbench.training.callbacks.history import History
 from cnnbench.training.classifier import Classifier
+from cnnbench.training.validate import Prepared
 
-# what a fit goes on from
+# the parts of a checkpoint that Lightning resumes a fit from
 PARTS = {"pytorch-lightning_version", "global_step", "loops", "optimizer_states", "lr_schedulers"}
 
 
-def resumable(
-    directory: RunDir, console: Console, misfit: Callable[[dict[str, Any]], str] = lambda content: ""
-) -> Path | None:
-    """The newest checkpoint that a run can go on from; of one that is left aside it is said why.
+def find_directory(config: Config, locks: ExitStack) -> RunDir:
+    """Returns the directory of a frozen config's run, locked unless the run is finished.
 
-    One that cannot be read for another reason than damage may be good: nothing is begun anew over it.
+    `resume=auto` takes the newest run of the same identity, `resume=<run directory>` that run, `resume=never` a new one.
+
+    Args:
+        config: frozen.
+        locks: the lock of the directory is released when this closes.
+
+    Raises:
+        ConfigError: the run is live, or it was started with other data or on another machine.
+    """
+    folder, identity = Path(config.runs_dir) / config.name, config.identity()
+    earlier = None
+    if config.resume == "auto":
+        earlier = next(runs_of_identity(folder, config.identities()), None)
+    elif config.resume != "never":
+        earlier = RunDir.open(Path(config.resume))
+        if not earlier.result.is_file() and Config.load(earlier.config).identity() != identity:
+            raise ConfigError(
+                f"resume={config.resume}: this run was started with other data or on another machine; "
+                "resume it there, or start a new one"
+            )
+    if earlier is None:
+        directory = RunDir.create(folder, f"seed{config.seed}_{identity[:8]}")
+        locks.enter_context(directory.lock())
+        return directory
+    if not earlier.result.is_file():
+        locks.enter_context(earlier.lock())
+    owner = earlier.owner()
+    if owner:
+        raise ConfigError(f"{earlier.path}: {LIVE.format(owner)}")
+    earlier.repair()
+    if not earlier.result.is_file():
+        earlier.last.parent.mkdir(exist_ok=True)
+    return earlier
+
+
+def with_original_memory_format(prepared: Prepared, directory: RunDir) -> Prepared:
+    """Returns a resumed run with the memory format that it was started with, which decides the last bits."""
+    if not directory.config.is_file():
+        return prepared
+    original = prepared.config.channels_last and Config.load(directory.config).channels_last
+    return replace(prepared, config=prepared.config.model_copy(update={"channels_last": original}))
+
+
+def find_resumable_checkpoint(
+    directory: RunDir, console: Console, why_not: Callable[[dict[str, Any]], str] = lambda content: ""
+) -> Path | None:
+    """Returns the newest checkpoint that a run can resume from, or None; prints why another was not used.
 
     Args:
         directory: of the run.
-        console: where it is said.
-        misfit: what is wrong with the content of a checkpoint that is whole; nothing, where it is good.
+        console: for the warnings, which log.txt gets too.
+        why_not: content of an undamaged checkpoint -> why the run cannot resume from it, or an empty string.
+
+    Raises:
+        PermissionError, MemoryError: a checkpoint that may be good cannot be read; starting anew would overwrite it.
     """
-    there = [path for path in (directory.last, directory.previous) if path.is_file()]
-    for path in there:
-        content = intact(path)
-        wrong = "damaged" if content is None else misfit(content)
-        if not wrong:
+    existing = [path for path in (directory.last, directory.previous) if path.is_file()]
+    for path in existing:
+        content = load_if_intact(path)
+        reason = "damaged" if content is None else why_not(content)
+        if not reason:
             if content and (changed := environment_changes(content)):
-                caution(console, f"{path}: {changed}; the last bits of the results may differ")
+                print_and_log_warning(console, f"{path}: {changed}; the last bits of the results may differ")
             return path
-        caution(console, f"{path}: {wrong}, and left aside")
-    if there:
-        caution(console, f"{directory.path}: has no checkpoint to go on from; begins anew")
+        print_and_log_warning(console, f"{path}: {reason}, not used")
+    if existing:
+        print_and_log_warning(console, f"{directory.path}: no checkpoint to resume from; starts anew")
     return None
 
 
 def environment_changes(content: dict[str, Any]) -> str:
-    """What decides the last bits of results and is not as it was when a `last.ckpt` was saved; nothing where all is."""
+    """Returns what has changed, of all that decides the last bits of results, since a last.ckpt was saved; or an empty string."""
     callbacks = content.get("callbacks")
     state = callbacks.get("Checkpoints", {}) if isinstance(callbacks, dict) else {}
     if "environment" not in state:
         return "saved by an earlier version of cnnbench, which did not record packages and processor"
-    now = decides_last_bits()
+    now = bit_determining_environment()
     changes = [
         f"{name} {was}, now {now.get(name)}" for name, was in state["environment"].items() if was != now.get(name)
     ]
     return f"saved with {', '.join(changes)}" if changes else ""
 
 
-def intact(path: Path) -> dict[str, Any] | None:
-    """The content of a checkpoint; None where it is absent or damaged."""
+def load_if_intact(path: Path) -> dict[str, Any] | None:
+    """Returns the content of a checkpoint, or None if the file is absent or damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
-            whole = archive.testzip() is None  # PyTorch does not look at the sums
-            whole &= not any(info.external_attr for info in archive.infolist())  # and takes some files for folders
-        content = load_checkpoint(path) if whole else None
+            intact = archive.testzip() is None  # PyTorch does not check the checksums
+            intact &= not any(info.external_attr for info in archive.infolist())  # and may take files for folders
+        content = load_checkpoint(path) if intact else None
     except (PermissionError, MemoryError):
         raise
-    except Exception:  # a flipped bit in a name or a flag can have any of many
+    except Exception:  # a flipped bit in a name or a flag may raise anything
         return None
     return content if isinstance(content, dict) else None
 
 
-def misfit(content: dict[str, Any], directory: RunDir, classifier: Classifier, identities: Sequence[str]) -> str:
-    """Why the run of a config cannot go on from a checkpoint that is whole; nothing where it can.
+def why_not_resumable(
+    content: dict[str, Any], directory: RunDir, classifier: Classifier, identities: Sequence[str]
+) -> str:
+    """Returns why a run cannot resume from the content of an undamaged checkpoint, or an empty string.
 
-    The best weights must be those of its best validation, or of a later one than it knows of, which is to come again.
+    The saved best weights must be those of the checkpoint's best validation, or of a validation after the checkpoint, which
+    the resumed run repeats.
+
+    Args:
+        content: of last.ckpt or previous.ckpt.
+        directory: of the run.
+        classifier: of the run, as the resumed fit would begin.
+        identities: of the run's config, the current one first.
     """
     try:
         history, own = (content["callbacks"][name] for name in ("History", "Checkpoints"))
         bests = [None if at is None else history["validations"][at] for at in history["best"]]
         ours = content.keys() >= PARTS and own.get("identity", identities[0]) in identities
-        ours &= shapes(content["state_dict"]) == shapes(classifier.state_dict())
+        ours &= has_shapes_of(content["state_dict"], classifier)
     except (LookupError, TypeError, AttributeError):
         ours = False
     if not ours:
-        return "is not of this run"
+        return "belongs to another run"
     for path, best in zip((directory.best, directory.best_ema), bests, strict=True):
-        found = None if best is None else intact(path)
-        if best is None or (found and of_run(found, classifier, identities) and _goes_with(found, best, content)):
+        if best is None:
             continue
-        return f"goes with another {path.name} than there is"
+        saved = load_if_intact(path) or {}
+        newer = saved.get("step", 0) > content["global_step"]
+        if not belongs_to_run(saved, classifier, identities) or not (newer or matches_record(saved, best)):
+            return f"does not match {path.name}"
     return ""
 
 
-def _goes_with(found: dict[str, Any], best: dict[str, Any], content: dict[str, Any]) -> bool:
-    return holds(found, best) or found.get("step", 0) > content["global_step"]
-
-
-def of_run(found: dict[str, Any], classifier: Classifier, identities: Sequence[str]) -> bool:
-    """Best weights are of the run of that config."""
+def belongs_to_run(saved: dict[str, Any], classifier: Classifier, identities: Sequence[str]) -> bool:
+    """Returns whether saved best weights are those of a net and a config."""
     try:
-        fits = shapes(found["state_dict"]) == shapes(classifier.net.state_dict())
-        return fits and Config.restore(found["config"]).identity() in identities
+        fits = has_shapes_of(saved["state_dict"], classifier.net)
+        return fits and Config.from_saved(saved["config"]).identity() in identities
     except (LookupError, TypeError, AttributeError, ConfigError):
         return False
 
 
-def holds(content: dict[str, Any], record: dict[str, Any]) -> bool:
-    """Weights are those of a validation."""
-    return bool(record) and all(content.get(name) == value for name, value in record.items())
+def matches_record(saved: dict[str, Any], record: dict[str, Any]) -> bool:
+    """Returns whether saved weights are those of a validation: all columns of its row are equal."""
+    return bool(record) and all(saved.get(name) == value for name, value in record.items())
 
 
-def shapes(state: dict[str, Any]) -> dict[str, Any]:
-    """Of weights by name."""
-    return {name: getattr(value, "shape", None) for name, value in state.items()}
+def has_shapes_of(weights: dict[str, Any], net: nn.Module) -> bool:
+    """Returns whether weights have the names and shapes of a net's."""
+    shapes = [{name: getattr(each, "shape", None) for name, each in w.items()} for w in (weights, net.state_dict())]
+    return shapes[0] == shapes[1]
 
 
-def best_weights(path: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """The weights that were best on validation.
+def load_best_weights(classifier: Classifier, directory: RunDir, history: History) -> None:
+    """Loads the weights that were best on validation into the net, and those of the average into the average.
 
     Raises:
-        RunFailed: those in the file are others than the run's record tells of.
+        RunFailed: a file holds other weights than the best validation's.
     """
-    content = intact(path)
-    if content is None or not holds(content, record):
-        raise RunFailed(
-            f"{path.name} does not hold the weights of the best validation, that after step {record['step']}"
-        )
-    return content["state_dict"]
+    averaged = None if classifier.averaged is None else classifier.averaged.module
+    files = ((classifier.net, directory.best, history.best), (averaged, directory.best_ema, history.best_ema))
+    for net, path, best in files:
+        if net is None or best is None:
+            continue
+        saved = load_if_intact(path)
+        if saved is None or not matches_record(saved, best.as_row()):
+            raise RunFailed(f"{path.name} does not hold the weights of the best validation, after step {best.step}")
+        net.load_state_dict(saved["state_dict"])

@@ -1,44 +1,49 @@
-"""One run: a config in, a directory with its result out."""
+"""One run, from its config to its result."""
 
 from __future__ import annotations
 
-import json
 import random
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
 from rich.console import Console
 
-from cnnbench.complexity.channels_last import arranged
+from cnnbench.complexity.channels_last import to_memory_format
 from cnnbench.config.schema import Config
-from cnnbench.distributed.ranks import Ranks, cluster, joined
-from cnnbench.distributed.signals import Signals
-from cnnbench.errors import ConfigError
+from cnnbench.console import print_plain
+from cnnbench.distributed.ranks import lightning_environment, process_group
 from cnnbench.files import write_atomic
-from cnnbench.runs.run_dir import LIVE, RunDir, runs_of
-from cnnbench.runs.status_and_log import Pulse, caution, log, recorded
+from cnnbench.runs.run_dir import RunDir
+from cnnbench.runs.schema import Result
+from cnnbench.runs.status_and_log import log, print_and_log_warning, record_run
 from cnnbench.training.callbacks.checkpoints import Checkpoints
 from cnnbench.training.callbacks.curves import Curves
 from cnnbench.training.callbacks.divergence import Divergence
-from cnnbench.training.callbacks.graceful_stop import Lifecycle
-from cnnbench.training.callbacks.gradient_norms import Norms
+from cnnbench.training.callbacks.early_stopping import EarlyStopping
+from cnnbench.training.callbacks.graceful_stop import GracefulStop
+from cnnbench.training.callbacks.gradient_norms import NormRecorder
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.callbacks.progress import RunProgress
-from cnnbench.training.callbacks.tensorboard import Board
+from cnnbench.training.callbacks.tensorboard import TensorBoardWriter
 from cnnbench.training.classifier import Classifier
-from cnnbench.training.cuda_graph import suits_cuda_graph
-from cnnbench.training.determinism import apply_numerics, compiled, keep_memory
+from cnnbench.training.cuda_graph import can_use_cuda_graph
+from cnnbench.training.determinism import apply_numeric_settings, compile_net, tune_malloc
 from cnnbench.training.factories import build_net, build_optimizer, build_scheduler
-from cnnbench.training.misclassified import save_mistakes
-from cnnbench.training.result import origin, save_predictions, summarize
-from cnnbench.training.resume import best_weights, misfit, resumable
-from cnnbench.training.tensorboard_images import figures
+from cnnbench.training.misclassified import save_misclassified
+from cnnbench.training.result import make_result, rebuild_facts, save_predictions
+from cnnbench.training.resume import (
+    find_directory,
+    find_resumable_checkpoint,
+    load_best_weights,
+    why_not_resumable,
+    with_original_memory_format,
+)
+from cnnbench.training.run_context import RunContext
+from cnnbench.training.tensorboard_images import result_images
 from cnnbench.training.validate import Prepared, prepare
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -46,15 +51,15 @@ PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's directory and its result; `fresh` is False where it was done before and nothing ran."""
+    """A run's directory and result; `fresh` is False if the run was finished before and nothing ran."""
 
     directory: RunDir
-    result: dict[str, Any]
+    result: Result
     fresh: bool = True
 
 
 def run(config: Config, command: str = "", console: Console | None = None) -> Outcome:
-    """Trains, tests once with the weights that were best on validation, and writes the run directory.
+    """Trains a net, tests it once with the weights that were best on validation, and writes the run directory.
 
     Args:
         config: composed or frozen.
@@ -62,41 +67,41 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
         console: where progress is shown; None shows nothing.
 
     Raises:
-        ConfigError: nothing ran and nothing was written.
-        RunFailed, Diverged, Interrupted: the directory says so.
+        ConfigError: something is wrong with the config, the data or the machine; nothing ran and nothing was written.
+        RunFailed, Diverged, Interrupted: the run ended early; its status.json has the reason.
     """
     console = console or Console(quiet=True)
-    with joined(config) as ranks, ExitStack() as held:
-        prepared = ranks.first_then_others(lambda: prepare(config))
+    with process_group(config) as ranks, ExitStack() as locks:
+        prepared = ranks.run_on_rank_zero_first(lambda: prepare(config))
         torch.set_num_threads(int(prepared.config.threads))
-        directory = ranks.by_first(lambda: find_directory(prepared.config, held))
-        prepared = as_begun(prepared, directory)
+        directory = ranks.run_on_rank_zero(lambda: find_directory(prepared.config, locks))
+        prepared = with_original_memory_format(prepared, directory)
         if directory.result.is_file():
-            return Outcome(directory, directory.outcome(), fresh=False)
-        with recorded(directory, ranks) as (signals, pulse):
+            return Outcome(directory, directory.load_result(), fresh=False)
+        with record_run(directory, ranks) as (signals, heartbeat):
             if ranks.first and not directory.config.is_file():
                 write_atomic(directory.config, prepared.config.dump())
-            log.info("data.pipeline=%s: %s", prepared.config.data.pipeline, prepared.pipeline_because)
-            console.print(f"{directory.path}", style="bold", soft_wrap=True, highlight=False, markup=False)
-            for line in prepared.cautions:
-                caution(console, line)
-            result = {**fit_and_test(prepared, directory, console, ranks, signals, pulse), "command": command}
+            log.info("data.pipeline=%s: %s", prepared.config.data.pipeline, prepared.pipeline_reason)
+            print_plain(console, str(directory.path), "bold")
+            for line in prepared.warnings:
+                print_and_log_warning(console, line)
+            context = RunContext(prepared.config, directory, console, ranks, signals, heartbeat)
+            result = fit_and_test(prepared, context).model_copy(update={"command": command})
             if ranks.first:
                 directory.previous.unlink(missing_ok=True)
-                write_atomic(directory.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
+                write_atomic(directory.result, result.to_json(allow_nan=False))
     return Outcome(directory, result)
 
 
-def fit_and_test(
-    prepared: Prepared, directory: RunDir, console: Console, ranks: Ranks, signals: Signals, pulse: Pulse
-) -> dict[str, Any]:
-    """The run itself; its files but for result.json and status.json."""
-    config, data = prepared.config, prepared.data
-    keep_memory()
+def fit_and_test(prepared: Prepared, context: RunContext) -> Result:
+    """Trains and tests; writes all files of the run directory but config.yaml, result.json and status.json."""
+    config, data, directory, console = context.config, prepared.data, context.directory, context.console
+    ranks = context.ranks
+    tune_malloc()
     seed_everything(config.seed)
-    net = arranged(build_net(config, data), config)
+    net = to_memory_format(build_net(config, data), config)
     if not ranks.first:
-        seed_everything(config.seed, ranks.rank)  # dropout is to drop other things on each rank
+        seed_everything(config.seed, ranks.rank)  # so that dropout differs between ranks
     classifier = Classifier(
         net,
         data.num_classes,
@@ -104,46 +109,48 @@ def fit_and_test(
         scheduler=partial(build_scheduler, config, data),
         label_smoothing=config.label_smoothing,
         ema=config.ema,
-        replays=suits_cuda_graph(config),
+        cuda_graph=can_use_cuda_graph(config),
     )
     device = "cuda" if config.trainer.accelerator == "gpu" else "cpu"
-    is_compiled = config.compile and compiled(net, device, partial(caution, console))
-    divergence, history = Divergence(), History(directory, config, ranks)
-    every_s, identities = config.trainer.checkpoint_every_s, config.identities()
-    checkpoints = Checkpoints(directory, history, divergence, ranks, every_s, origin(config, data), identities[0])
-    callbacks: list[Callback] = [divergence, history, checkpoints, Lifecycle(checkpoints, ranks, signals, pulse)]
+    compiled = config.compile and compile_net(net, device, partial(print_and_log_warning, console))
+
+    divergence, history = Divergence(), History(context)
+    early_stopping = EarlyStopping(history, config.early_stopping)
+    checkpoints = Checkpoints(context, history, divergence, rebuild_facts(config, data))
+    callbacks: list[Callback] = [divergence, history, early_stopping]  # the order of their hooks
     if ranks.first:
-        norms = Norms(activations=not is_compiled) if config.log == "full" else None
-        board = Board(directory, history, config, norms)
-        curves = Curves(directory, history, f"{directory.path.parent.name} · {directory.path.name}")
-        callbacks[2:2] = [*([norms] if norms else []), board, curves, RunProgress(console, history)]
+        norms = NormRecorder(activations=not compiled) if config.log == "full" else None
+        tensorboard, curves = TensorBoardWriter(context, history, norms), Curves(context, history)
+        progress = RunProgress(console, history, early_stopping)
+        callbacks += [*([norms] if norms else []), tensorboard, curves, progress]
+    callbacks += [checkpoints, GracefulStop(context, checkpoints)]
+
     trainer = make_trainer(config, directory, callbacks)
-    unfit = partial(misfit, directory=directory, classifier=classifier, identities=identities)
-    checkpoint = ranks.by_first(lambda: resumable(directory, console, unfit))
+    why_not = partial(why_not_resumable, directory=directory, classifier=classifier, identities=config.identities())
+    checkpoint = ranks.run_on_rank_zero(lambda: find_resumable_checkpoint(directory, console, why_not))
     trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    net.load_state_dict(best_weights(directory.best, history.best))
-    if classifier.averaged is not None:
-        classifier.averaged.module.load_state_dict(best_weights(directory.best_ema, history.best_ema))
+    load_best_weights(classifier, directory, history)
     trainer.test(classifier, datamodule=data, verbose=False)
-    result = summarize(prepared, history, classifier, is_compiled)
+
+    result = make_result(prepared, history, classifier, compiled)
     if ranks.first:
         curves.draw()
         save_predictions(classifier, directory.predictions)
-        save_mistakes(classifier, data.images["test"], directory.mistakes)
-        board.finish(result["metrics"], figures(classifier, data))
+        save_misclassified(classifier, data.images["test"], directory.mistakes)
+        tensorboard.finish(result.metrics, result_images(classifier, data))
     return result
 
 
 def make_trainer(config: Config, directory: RunDir, callbacks: list[Callback]) -> Trainer:
-    """Lightning's Trainer for a frozen config; logs, checkpoints, bars and samplers are our own."""
-    apply_numerics(config)
+    """Returns Lightning's Trainer for a frozen config; loggers, checkpoints, bars and samplers are ours."""
+    apply_numeric_settings(config)
     every = config.trainer.val_every_steps
     return Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
         num_nodes=config.trainer.num_nodes,
         strategy="ddp" if config.trainer.devices * config.trainer.num_nodes > 1 else "auto",
-        plugins=[cluster()],
+        plugins=[lightning_environment()],
         sync_batchnorm=config.trainer.sync_batchnorm,
         precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
         max_epochs=config.epochs,
@@ -163,48 +170,8 @@ def make_trainer(config: Config, directory: RunDir, callbacks: list[Callback]) -
     )
 
 
-def find_directory(config: Config, held: ExitStack) -> RunDir:
-    """The directory of a frozen config's run; this process has it, until `held` ends, unless the run is done.
-
-    With `resume=auto` that of the newest unfinished run of the same identity, or of the newest run if that is done; with a
-    run directory that one; otherwise a new one.
-    """
-    folder, identity = Path(config.runs_dir) / config.name, config.identity()
-    if config.resume == "never":
-        earlier = None
-    elif config.resume == "auto":
-        earlier = next(runs_of(folder, config.identities()), None)
-    else:
-        earlier = RunDir.open(Path(config.resume))
-        if not earlier.result.is_file() and Config.load(earlier.config).identity() != identity:
-            raise ConfigError(
-                f"resume={config.resume}: data or machine are not those that this run began with; resume it where it ran, or start anew"
-            )
-    if earlier is None:
-        claimed = RunDir.claim(folder, f"seed{config.seed}_{identity[:8]}")
-        held.enter_context(claimed.taken())
-        return claimed
-    if not earlier.result.is_file():
-        held.enter_context(earlier.taken())
-    owner = earlier.owner()
-    if owner:
-        raise ConfigError(f"{earlier.path}: {LIVE.format(owner)}")
-    earlier.tidy()
-    if not earlier.result.is_file():
-        earlier.last.parent.mkdir(exist_ok=True)
-    return earlier
-
-
-def as_begun(prepared: Prepared, directory: RunDir) -> Prepared:
-    """A run that goes on keeps the order of memory that it began with, which decides the last bits."""
-    if not directory.config.is_file():
-        return prepared
-    kept = prepared.config.channels_last and Config.load(directory.config).channels_last
-    return replace(prepared, config=prepared.config.model_copy(update={"channels_last": kept}))
-
-
 def seed_everything(*seed: int) -> None:
-    """Python's, NumPy's and PyTorch's global generators, by one number or several."""
+    """Seeds the global generators of Python, NumPy and PyTorch with one number, or with a hash of several."""
     one = seed[0] if len(seed) == 1 else int(np.random.SeedSequence(seed).generate_state(1)[0])
     random.seed(one)
     np.random.seed(one)

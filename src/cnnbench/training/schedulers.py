@@ -1,6 +1,9 @@
-"""The learning rate over a run: factors on `optimizer.lr`, for every step of it.
+"""Learning-rate schedules: a factor on `optimizer.lr` for every step of a run.
 
-A warm-up of W steps gives step t the factor (t + 1) / (W + 1): it begins above zero and meets what follows at step W.
+A warm-up of W steps gives step t the factor (t + 1) / (W + 1): it starts above zero and ends where the schedule follows, at step W.
+
+All schedules take `warmup_epochs` (a fraction is allowed), and get `steps_per_epoch` and `total_steps` of the run. They raise
+ValueError for a value out of bounds.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
+from cnnbench.checks import require_number
+
 
 def constant(
     optimizer: Optimizer, warmup_epochs: float = 0, steps_per_epoch: int = 1, total_steps: float = math.inf
 ) -> LambdaLR:
-    """The same learning rate throughout."""
+    """Keeps the learning rate constant after the warm-up."""
     return _scaled(optimizer, lambda step: 1.0, _warmup(warmup_epochs, steps_per_epoch, total_steps))
 
 
@@ -28,9 +33,9 @@ def step(
     steps_per_epoch: int = 1,
     total_steps: float = math.inf,
 ) -> LambdaLR:
-    """× `gamma` after every `every_epochs`."""
-    _require("every_epochs", every_epochs, above=0)
-    _require("gamma", gamma, above=0)
+    """Multiplies the learning rate by `gamma` every `every_epochs` epochs, as torch's StepLR; at least one step apart."""
+    require_number("every_epochs", every_epochs, above=0)
+    require_number("gamma", gamma, above=0)
     every = max(1, round(every_epochs * steps_per_epoch))
     warm = _warmup(warmup_epochs, steps_per_epoch, total_steps)
     return _scaled(optimizer, lambda step: gamma ** (step // every), warm)
@@ -44,12 +49,12 @@ def multistep(
     steps_per_epoch: int = 1,
     total_steps: float = math.inf,
 ) -> LambdaLR:
-    """× `gamma` at each of `milestones`, in epochs."""
+    """Multiplies the learning rate by `gamma` at each of `milestones`, in epochs and in any order, as torch's MultiStepLR."""
     if not isinstance(milestones, Sequence) or isinstance(milestones, str):
         raise ValueError(f"milestones={milestones}: expected a list of numbers; for instance [30,60]")
     for milestone in milestones:
-        _require("milestones", milestone, above=0)
-    _require("gamma", gamma, above=0)
+        require_number("milestones", milestone, above=0)
+    require_number("gamma", gamma, above=0)
     at = [round(milestone * steps_per_epoch) for milestone in milestones]
     warm = _warmup(warmup_epochs, steps_per_epoch, total_steps)
     return _scaled(optimizer, lambda step: gamma ** sum(step >= m for m in at), warm)
@@ -58,10 +63,13 @@ def multistep(
 def cosine(
     optimizer: Optimizer, total_steps: int, final_lr: float = 0.0, warmup_epochs: float = 0, steps_per_epoch: int = 1
 ) -> LambdaLR:
-    """From the optimizer's rate, at step 0 or when it is warm, along half a cosine to `final_lr` at `total_steps`."""
+    """Lowers the learning rate from the optimizer's along half a cosine to `final_lr` at `total_steps`.
+
+    Without restarts: Loshchilov and Hutter 2017 (arXiv:1608.03983), equation 5. It starts after the warm-up.
+    """
     lr = optimizer.param_groups[0]["lr"]
     if not 0 <= final_lr <= lr:
-        raise ValueError(f"final_lr must lie between 0 and the optimizer's lr, {lr}; got {final_lr}")
+        raise ValueError(f"final_lr={final_lr}: expected a number from 0 to the optimizer's lr, {lr}")
     floor, warm = final_lr / lr, _warmup(warmup_epochs, steps_per_epoch, total_steps)
     falling = total_steps - warm
 
@@ -80,18 +88,18 @@ def onecycle(
     cycle_momentum: bool = True,
     steps_per_epoch: int = 1,
 ) -> OneCycleLR:
-    """PyTorch's: up to the optimizer's rate for `warmup_epochs` (None: 30 % of the run), and down.
+    """Raises the learning rate to the optimizer's for `warmup_epochs` (None: 30 % of the run), then lowers it: torch's OneCycleLR.
 
-    The momentum, where the optimizer has any, goes the other way.
+    With `cycle_momentum` the momentum, or Adam's first beta, falls and rises in the opposite direction.
     """
-    _require("div_factor", div_factor, above=0)
-    _require("final_div_factor", final_div_factor, above=0)
+    require_number("div_factor", div_factor, above=0)
+    require_number("final_div_factor", final_div_factor, above=0)
     share = 0.3
     if warmup_epochs is not None:
         share = _warmup(warmup_epochs, steps_per_epoch, total_steps) / total_steps
-    if total_steps == 1:  # the one step is the peak
+    if total_steps == 1:  # a single step has the highest rate
         share, total_steps = 0.5, 2
-    if share * total_steps == 1:  # a rise of one step is its peak, and PyTorch would divide by the 0 steps before it
+    if share * total_steps == 1:  # PyTorch would divide by the 0 steps before a rise of one step
         share *= 1 - 1e-9
     group = optimizer.param_groups[0]
     return OneCycleLR(
@@ -106,9 +114,10 @@ def onecycle(
 
 
 class Plateau(LambdaLR):
-    """× `factor` when the loss has not fallen by a share of `threshold` for more than `patience` validations; never below `min_lr`.
+    """Multiplies the learning rate by `factor` when more than `patience` validations in a row have not lowered the loss.
 
-    What torch's ReduceLROnPlateau does with its default modes, on top of a warm-up.
+    A loss counts as lower if it fell by a share of more than `threshold`. The rate never falls below `min_lr`. The rule is that
+    of torch's ReduceLROnPlateau with its default modes, here together with a warm-up.
     """
 
     def __init__(
@@ -122,10 +131,10 @@ class Plateau(LambdaLR):
         steps_per_epoch: int = 1,
         total_steps: float = math.inf,
     ) -> None:
-        _require("factor", factor, above=0, below=1)
-        _require("patience", patience, at_least=0)
-        _require("threshold", threshold, at_least=0)
-        _require("min_lr", min_lr, at_least=0)
+        require_number("factor", factor, above=0, below=1)
+        require_number("patience", patience, at_least=0)
+        require_number("threshold", threshold, at_least=0)
+        require_number("min_lr", min_lr, at_least=0)
         warm = _warmup(warmup_epochs, steps_per_epoch, total_steps)
         self.factor, self.patience, self.threshold = factor, patience, threshold
         self.least = min_lr / optimizer.param_groups[0]["lr"]
@@ -133,7 +142,11 @@ class Plateau(LambdaLR):
         super().__init__(optimizer, lambda step: self.scale * _ramp(step, warm))
 
     def validated(self, loss: float) -> None:
-        """Takes notice of a validation; the next step has the new rate."""
+        """Updates the rate of the next step after a validation.
+
+        Args:
+            loss: the mean validation loss.
+        """
         self.waited = 0 if loss < self.lowest * (1 - self.threshold) else self.waited + 1
         if not self.waited:
             self.lowest = loss
@@ -145,31 +158,21 @@ class Plateau(LambdaLR):
 
 
 def _scaled(optimizer: Optimizer, factor: Callable[[int], float], warm: int) -> LambdaLR:
+    """Returns a schedule of `factor(step)` times the warm-up's factor."""
     return LambdaLR(optimizer, lambda step: factor(step) * _ramp(step, warm))
 
 
 def _ramp(step: int, warm: int) -> float:
+    """Returns the warm-up's factor."""
     return min(1.0, (step + 1) / (warm + 1))
 
 
 def _warmup(epochs: Any, steps_per_epoch: int, total_steps: float = math.inf) -> int:
-    """Steps of a warm-up."""
-    _require("warmup_epochs", epochs, at_least=0)
+    """Returns the steps of a warm-up; it must be shorter than the run."""
+    require_number("warmup_epochs", epochs, at_least=0)
     warm = round(epochs * steps_per_epoch)
     if warm >= total_steps:
         raise ValueError(
-            f"warmup_epochs={epochs}: {warm} steps, and the run has {total_steps}; expected less than all of it"
+            f"warmup_epochs={epochs}: {warm} steps, and the run has {total_steps}; expected less; type a smaller warmup_epochs"
         )
     return warm
-
-
-def _require(
-    key: str, value: Any, at_least: float = -math.inf, above: float = -math.inf, below: float = math.inf
-) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{key}={value}: expected a number")
-    if not (value >= at_least and above < value < below):
-        bounds = [f"at least {at_least:g}"] * (at_least > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
-        raise ValueError(
-            f"{key}={value}: expected a number {', '.join(bounds + [f'below {below:g}'] * (below < math.inf))}"
-        )

@@ -1,4 +1,4 @@
-"""Archives: what is unpacked, and what is refused."""
+"""Archives: which are unpacked, and which are refused."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def test_an_archive_with_a_member_outside_its_folder_is_refused(tmp_path, server
 
 
 @pytest.mark.parametrize("kind", ["SYMTYPE", "LNKTYPE", "DIRTYPE", "FIFOTYPE", "CHRTYPE"])
-def test_a_member_that_is_no_file_is_not_unpacked_when_it_is_of(tmp_path, server, kind):
+def test_a_member_that_is_not_a_regular_file_is_not_unpacked(tmp_path, server, kind):
     entry = link(getattr(tarfile, kind), "a")
     assert "does not hold set/b" in failed(tmp_path, packed_set(server, tarred({"set/a": b"A", "set/b": entry})))
 
 
-def test_a_link_in_an_archive_leads_nothing_out_of_the_folder(tmp_path, server):
+def test_a_link_in_an_archive_writes_nothing_outside_the_folder(tmp_path, server):
     folder, outside = tmp_path / "data", tmp_path / "outside"
     outside.mkdir()
     bring(
@@ -83,12 +83,12 @@ def test_a_link_in_an_archive_leads_nothing_out_of_the_folder(tmp_path, server):
     assert not (folder / "set").is_symlink()
 
 
-def test_an_archive_that_lacks_a_member_is_refused_by_the_member(tmp_path, server):
+def test_the_error_names_a_member_that_an_archive_lacks(tmp_path, server):
     text = failed(tmp_path, packed_set(server, tarred({"set/a": b"A"})))
     assert "corrupt, it does not hold set/b" in text
 
 
-def test_a_member_with_another_sum_than_the_published_one_is_refused(tmp_path, server):
+def test_a_member_with_a_wrong_checksum_is_refused(tmp_path, server):
     sums = {"set/b": f"md5:{hashlib.md5(b'not B').hexdigest()}"}
     text = failed(tmp_path, packed_set(server, tarred({"set/a": b"A", "set/b": b"B"})), sums=sums)
     assert "set/b in it has another checksum than the published one" in text
@@ -98,17 +98,17 @@ TAR = tarred({"set/a": PLAIN, "set/b": PLAIN})
 
 
 CORRUPT = {
-    "cut off": TAR[:-20_000],
+    "truncated": TAR[:-20_000],
     "empty": b"",
-    "one of other bytes in its midst": TAR[:90_000] + bytes(2_000) + TAR[92_000:],
-    "no archive": PAGE,
-    "packed, but of no files": gzip.compress(PLAIN),
-    "packed, but of nothing": gzip.compress(b""),
+    "with other bytes in the middle": TAR[:90_000] + bytes(2_000) + TAR[92_000:],
+    "a web page": PAGE,
+    "a gz of something else": gzip.compress(PLAIN),
+    "a gz of nothing": gzip.compress(b""),
 }
 
 
 @pytest.mark.parametrize("damage", CORRUPT)
-def test_a_tar_of_the_right_sum_that_is_corrupt_is_refused_when_it_is(tmp_path, server, damage):
+def test_a_corrupt_tar_with_the_right_checksum_is_refused(tmp_path, server, damage):
     if damage == "empty":
         (tmp_path / ".set.tar.gz.part").touch()
     sums = {member: f"md5:{hashlib.md5(PLAIN).hexdigest()}" for member in ("set/a", "set/b")}
@@ -123,15 +123,22 @@ WRONG_CRC = PACKED[:-8] + bytes(4) + PACKED[-4:]
 @pytest.mark.parametrize(
     "content",
     [PACKED[:-20_000], PACKED[:-3], WRONG_CRC, PACKED[:50_000] + bytes(2_000) + PACKED[52_000:], PAGE, PLAIN],
-    ids=["cut off", "cut off at its end", "of another CRC", "of other bytes in its midst", "a page", "not packed"],
+    ids=[
+        "truncated",
+        "truncated at its end",
+        "with a wrong CRC",
+        "with other bytes in the middle",
+        "a web page",
+        "not compressed",
+    ],
 )
-def test_a_gz_of_the_right_sum_that_is_corrupt_is_refused_when_it_is(tmp_path, server, content):
+def test_a_corrupt_gz_with_the_right_checksum_is_refused(tmp_path, server, content):
     text = failed(tmp_path, published(mirror(server, "a", good(content)), content=content))
     assert text.startswith(f"{tmp_path / PART}: corrupt")
     assert "\n" not in text
 
 
-def test_a_corrupt_archive_leaves_the_files_that_are_there_as_they_are(tmp_path, server):
+def test_a_corrupt_archive_does_not_change_existing_files(tmp_path, server):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "a").write_bytes(b"mine")
     remote = packed_set(server, TAR[:-20_000])
@@ -141,7 +148,7 @@ def test_a_corrupt_archive_leaves_the_files_that_are_there_as_they_are(tmp_path,
     assert (tmp_path / "set" / "a").read_bytes() == b"mine"
 
 
-def test_an_archive_that_was_put_there_by_hand_is_unpacked_and_stays(tmp_path, dead):
+def test_an_archive_that_the_user_put_there_is_unpacked_and_kept(tmp_path, dead):
     (tmp_path / "digits.gz").write_bytes(PACKED)
     bring(tmp_path, published(dead))
     assert (tmp_path / "digits").read_bytes() == PLAIN
@@ -149,23 +156,21 @@ def test_an_archive_that_was_put_there_by_hand_is_unpacked_and_stays(tmp_path, d
 
 
 @pytest.mark.parametrize("content", [PIECE, PACKED[::-1], b""], ids=["a part", "another file", "nothing"])
-def test_an_archive_put_there_by_hand_that_is_not_the_published_one_is_left_alone_when_it_is(tmp_path, server, content):
+def test_another_file_under_the_name_of_the_archive_is_not_changed(tmp_path, server, content):
     (tmp_path / "digits.gz").write_bytes(content)
     bring(tmp_path, published(mirror(server, "a", good(PACKED))))
     assert (tmp_path / "digits").read_bytes() == PLAIN
     assert (tmp_path / "digits.gz").read_bytes() == content
 
 
-def test_an_archive_put_there_by_hand_that_is_not_the_published_one_is_named_where_nothing_can_be_downloaded(
-    tmp_path, dead
-):
+def test_the_error_names_another_file_under_the_name_of_the_archive(tmp_path, dead):
     (tmp_path / "digits.gz").write_bytes(PIECE)
     with pytest.raises(DataError) as caught:
         bring(tmp_path, published(dead))
     assert str(tmp_path / "digits.gz") in str(caught.value)
 
 
-def test_an_archive_put_there_by_hand_that_is_corrupt_inside_is_named(tmp_path, dead):
+def test_the_error_names_a_corrupt_archive_that_the_user_put_there(tmp_path, dead):
     (tmp_path / "digits.gz").write_bytes(WRONG_CRC)
     with pytest.raises(DataError, match=r"digits\.gz: corrupt"):
         bring(tmp_path, published(dead, content=WRONG_CRC))

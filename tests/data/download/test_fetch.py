@@ -1,4 +1,4 @@
-"""What a fetch asks for and shows; fetches that are killed, and many at once."""
+"""Requests and output of a download, killed downloads, and several at once."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from webserver import (
 )
 
 
-def test_nothing_is_asked_for_where_everything_is_there(tmp_path, server):
+def test_nothing_is_requested_if_all_files_exist(tmp_path, server):
     (tmp_path / "digits").write_bytes(b"whatever it is")
     bring(tmp_path, published(mirror(server, "a", good(PACKED))))
     assert server.requests == []
 
 
-def test_only_the_files_that_are_absent_are_asked_for(tmp_path, server):
+def test_only_absent_files_are_requested(tmp_path, server):
     remotes = [
         published(mirror(server, "a", good(PACKED), f"{name}.gz"), name=f"{name}.gz", members=(name,))
         for name in ("one", "two", "three")
@@ -57,14 +57,14 @@ def test_only_the_files_that_are_absent_are_asked_for(tmp_path, server):
     assert (tmp_path / "two").read_bytes() == b"there"
 
 
-def test_a_file_with_an_md5_sum_is_checked_by_that(tmp_path, server):
+def test_a_published_md5_sum_is_verified(tmp_path, server):
     remote = published(mirror(server, "a", [good(PACKED[::-1]), good(PACKED)]))
     bring(tmp_path, replace(remote, checksum=f"md5:{hashlib.md5(PACKED).hexdigest()}"))
     assert len(server.requests) == 2
     assert (tmp_path / "digits").read_bytes() == PLAIN
 
 
-def test_a_file_gets_its_name_only_when_it_is_whole(tmp_path, server, monkeypatch):
+def test_a_file_gets_its_name_after_it_is_complete(tmp_path, server, monkeypatch):
     seen = []
     rename = os.replace
 
@@ -79,12 +79,12 @@ def test_a_file_gets_its_name_only_when_it_is_whole(tmp_path, server, monkeypatc
     assert content == PLAIN
 
 
-def test_what_is_downloaded_and_how_large_it_is_is_a_line_where_there_is_no_terminal(tmp_path, server, capfd):
+def test_without_a_terminal_a_line_names_the_file_and_its_size(tmp_path, server, capfd):
     bring(tmp_path, published(mirror(server, "a", good(PACKED))))
     assert capfd.readouterr() == ("", "made: downloading digits.gz, 0.2 MB\n")
 
 
-def test_a_long_download_tells_its_share_now_and_then(tmp_path, server, monkeypatch, capfd):
+def test_without_a_terminal_a_long_download_prints_its_progress(tmp_path, server, monkeypatch, capfd):
     minutes = itertools.count(step=11)
     monkeypatch.setattr(mirrors, "time", SimpleNamespace(monotonic=lambda: next(minutes), sleep=None))
     monkeypatch.setattr(mirrors, "STALLED", 0)
@@ -96,7 +96,7 @@ def test_a_long_download_tells_its_share_now_and_then(tmp_path, server, monkeypa
     assert shares[-1] == 100
 
 
-def test_a_terminal_is_shown_a_bar(tmp_path, server):
+def test_a_terminal_shows_a_progress_bar(tmp_path, server):
     ours, theirs = pty.openpty()
     remote = published(mirror(server, "a", slow(PACKED, 300_000)))
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
@@ -115,7 +115,7 @@ def test_a_terminal_is_shown_a_bar(tmp_path, server):
         assert part in text
 
 
-def test_a_download_that_was_killed_is_gone_on_with_by_the_next_process(tmp_path, server):
+def test_the_next_process_continues_a_killed_download(tmp_path, server):
     remote = published(mirror(server, "a", slow(PACKED, 200_000)))
     process = started(tmp_path, remote)
     wait_until(lambda: (tmp_path / PART).is_file() and (tmp_path / PART).stat().st_size > 20_000)
@@ -136,7 +136,7 @@ def test_a_download_that_was_killed_is_gone_on_with_by_the_next_process(tmp_path
 
 
 @pytest.mark.parametrize("moment", ["unpacking", "renaming", "tidying"])
-def test_a_process_that_was_killed_is_made_up_for_by_the_next_one_when_it_was(tmp_path, server, moment):
+def test_the_next_process_completes_what_a_killed_one_began(tmp_path, server, moment):
     content = tarred({"set/a": PLAIN, "set/b": PLAIN[::-1]})
     remote = published(
         mirror(server, "a", good(content), "set.tar.gz"), content=content, name="set.tar.gz", members=("set/a", "set/b")
@@ -164,7 +164,7 @@ def dying(*args, **keys):
 
 
 @pytest.mark.slow
-def test_four_processes_at_once_download_each_file_once_and_all_have_it(tmp_path, server):
+def test_four_processes_at_once_download_each_file_once(tmp_path, server):
     contents = {name: gzip.compress(PLAIN[n:], mtime=0) for n, name in enumerate(("one", "two", "three", "four"))}
     remotes = [
         published(
@@ -191,7 +191,7 @@ def test_four_processes_at_once_download_each_file_once_and_all_have_it(tmp_path
     assert names(folder) == {*contents, ".made.lock"}
 
 
-def test_a_process_that_waits_says_so_and_finds_what_another_one_brought(tmp_path, dead, capfd):
+def test_a_waiting_process_prints_a_line_and_uses_the_files_of_the_other(tmp_path, dead, capfd):
     waiting = threading.Thread(target=bring, args=(tmp_path, published(dead)))
     with FileLock(tmp_path / ".made.lock"):
         waiting.start()
@@ -204,7 +204,7 @@ def test_a_process_that_waits_says_so_and_finds_what_another_one_brought(tmp_pat
     assert (tmp_path / "digits").read_bytes() == PLAIN
 
 
-def test_the_lock_is_free_after_a_failure(tmp_path, dead):
+def test_the_lock_is_released_after_a_failure(tmp_path, dead):
     failed(tmp_path, published(dead))
     with FileLock(tmp_path / ".made.lock", timeout=0):
         pass

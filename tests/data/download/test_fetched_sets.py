@@ -1,4 +1,4 @@
-"""The published sets: their files, what is corrupt in them, and where they lie."""
+"""The published sets: their files, corrupt files, and their folders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from fetching import (  # noqa: F401
 
 
 class Own(MNIST):
-    """A set of one's own, fetched, in files whose sums are not published, and without a check of its own."""
+    """A user's set that can be downloaded, without published checksums and with the default check."""
 
     sums: Mapping[str, str] = {}
     check = ImageData.check
@@ -43,9 +43,7 @@ FETCHABLE = [MNIST, FashionMNIST, CIFAR10, CIFAR100]
 
 
 @pytest.mark.parametrize("kind", FETCHABLE)
-def test_offline_one_message_has_each_file_its_size_its_sum_its_address_and_the_folder_for_it(
-    tmp_path, no_network, kind
-):
+def test_without_a_network_the_error_lists_each_file_with_size_checksum_address_and_folder(tmp_path, no_network, kind):
     data = kind(root=tmp_path)
     first, *lines = refused(data).splitlines()
     for part in (f"data={data.name}", str(data.folder), "no network", "data.root=", "data=mnist5k needs no download"):
@@ -57,14 +55,14 @@ def test_offline_one_message_has_each_file_its_size_its_sum_its_address_and_the_
             assert part in line
 
 
-def test_only_the_files_that_are_absent_are_named_offline(tmp_path, no_network):
+def test_without_a_network_the_error_names_absent_files_only(tmp_path, no_network):
     folder = write_idx(tmp_path)
     (folder / FILES[2]).unlink()
     text = refused(MNIST(root=tmp_path))
     assert [file for file in FILES if file in text] == [FILES[2]]
 
 
-def test_files_put_there_by_hand_as_the_message_says_are_used(tmp_path, no_network, digits):
+def test_files_that_the_user_puts_where_the_error_says_are_used(tmp_path, no_network, digits):
     folder = digits(root=tmp_path).folder
     text = refused(digits(root=tmp_path))
     assert str(folder) in text
@@ -73,19 +71,19 @@ def test_files_put_there_by_hand_as_the_message_says_are_used(tmp_path, no_netwo
     assert len(ready(digits(root=tmp_path)).images["test"]) == 20
 
 
-def test_complete_files_are_not_asked_for(tmp_path, no_network):
+def test_complete_files_are_not_requested(tmp_path, no_network):
     write_idx(tmp_path)
     assert len(ready(MNIST(root=tmp_path)).images["test"]) == 20
 
 
-def test_an_absent_set_is_fetched_and_is_what_was_published(tmp_path, digits):
+def test_an_absent_set_is_downloaded_and_equals_the_published_one(tmp_path, digits):
     fetched, written = ready(digits(root=tmp_path / "new")), ready(digits(root=tmp_path / "source"))
     assert fetched.fingerprint == written.fingerprint
     for split in ("train", "val", "test"):
         assert equal(fetched.images[split], written.images[split])
 
 
-def test_a_set_is_fetched_once(tmp_path, digits, server):
+def test_a_set_is_downloaded_once(tmp_path, digits, server):
     for _ in range(2):
         data = digits(root=tmp_path / "new")
         ready(data)
@@ -93,16 +91,14 @@ def test_a_set_is_fetched_once(tmp_path, digits, server):
     assert sorted(request.path for request in server.requests) == sorted(f"/mnist/{file}.gz" for file in FILES)
 
 
-def test_a_fetched_file_whose_sum_is_not_that_of_its_content_is_refused(tmp_path, digits, monkeypatch):
+def test_a_downloaded_file_with_a_wrong_checksum_is_refused(tmp_path, digits, monkeypatch):
     monkeypatch.setattr(digits, "sums", {**digits.sums, FILES[0]: f"sha256:{'0' * 64}"})
     assert f"{FILES[0]} in it has another checksum" in refused(digits(root=tmp_path / "new"))
     assert FILES[0] not in names(tmp_path / "new" / "MNIST" / "raw")
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_corrupt_file_of_mnist_is_told_with_the_command_that_replaces_it_and_is_then_good(
-    tmp_path, digits, server, file
-):
+def test_the_error_for_a_corrupt_file_of_mnist_names_the_command_that_repairs_it(tmp_path, digits, server, file):
     root = tmp_path / "new"
     ready(digits(root=root))
     path = root / "MNIST" / "raw" / file
@@ -110,14 +106,14 @@ def test_a_corrupt_file_of_mnist_is_told_with_the_command_that_replaces_it_and_i
     text = refused(digits(root=root))
     assert text.startswith(f"{path}: corrupt")
     assert "python -m cnnbench fetch mnist" in text
-    digits(root=root).mend()
+    digits(root=root).repair_files()
     assert f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" == digits.sums[file]
     assert [request.path for request in server.requests[4:]] == [f"/mnist/{file}.gz"]
     ready(digits(root=root))
 
 
 @pytest.mark.parametrize("member", ["cifar-10-batches-py/data_batch_3", "cifar-10-batches-py/batches.meta"])
-def test_a_corrupt_file_of_cifar10_is_told_with_the_command_that_replaces_it_and_is_then_good(
+def test_the_error_for_a_corrupt_file_of_cifar10_names_the_command_that_repairs_it(
     tmp_path, photographs, server, member
 ):
     data = photographs(root=tmp_path)
@@ -126,34 +122,32 @@ def test_a_corrupt_file_of_cifar10_is_told_with_the_command_that_replaces_it_and
     text = refused(photographs(root=tmp_path))
     assert text.startswith(f"{tmp_path / member}: corrupt")
     assert "python -m cnnbench fetch cifar10" in text
-    photographs(root=tmp_path).mend()
+    photographs(root=tmp_path).repair_files()
     assert (tmp_path / member).read_bytes() == member.encode() * 100
     assert len(server.requests) == 2
     photographs(root=tmp_path).prepare_data()
 
 
-def test_the_command_that_replaces_a_corrupt_file_names_the_root_where_it_is_another_one(tmp_path, photographs):
+def test_the_command_that_repairs_a_file_has_the_root_if_it_is_not_the_default(tmp_path, photographs):
     photographs(root=tmp_path).prepare_data()
     flip(tmp_path / "cifar-10-batches-py" / "test_batch")
     assert f"--root {tmp_path}" in refused(photographs(root=tmp_path))
 
 
-def test_a_corrupt_file_is_replaced_from_an_archive_that_lies_there(tmp_path, photographs, server):
+def test_a_corrupt_file_is_replaced_from_an_archive_in_the_same_folder(tmp_path, photographs, server):
     name = photographs.remotes[0].name
     photographs(root=tmp_path).prepare_data()
     archive = requests.get(f"{server.url}cifar10/{name}").content
     (tmp_path / name).write_bytes(archive)
     flip(tmp_path / "cifar-10-batches-py" / "test_batch")
     before = len(server.requests)
-    photographs(root=tmp_path).mend()
+    photographs(root=tmp_path).repair_files()
     assert len(server.requests) == before
     assert (tmp_path / name).is_file()
     photographs(root=tmp_path).prepare_data()
 
 
-def test_a_corrupt_file_that_cannot_be_replaced_is_named_and_stays_as_it_is(
-    tmp_path, photographs, no_network, monkeypatch
-):
+def test_a_corrupt_file_that_cannot_be_replaced_is_named_and_kept(tmp_path, photographs, no_network, monkeypatch):
     member = tmp_path / "cifar-10-batches-py" / "test_batch"
     for path, content in ((tmp_path / name, name.encode() * 100) for name in photographs.sums):
         path.parent.mkdir(exist_ok=True)
@@ -161,13 +155,13 @@ def test_a_corrupt_file_that_cannot_be_replaced_is_named_and_stays_as_it_is(
     flip(member)
     content = member.read_bytes()
     with pytest.raises(DataError) as caught:
-        photographs(root=tmp_path).mend()
+        photographs(root=tmp_path).repair_files()
     assert "no network" in str(caught.value)
     assert "test_batch" in str(caught.value)
     assert member.read_bytes() == content
 
 
-def test_a_file_that_changed_since_it_was_checked_is_checked_again(tmp_path, photographs):
+def test_a_file_that_changed_after_a_check_is_checked_again(tmp_path, photographs):
     photographs(root=tmp_path).prepare_data()
     paths = photographs(root=tmp_path).files()
     for path in paths:
@@ -177,7 +171,7 @@ def test_a_file_that_changed_since_it_was_checked_is_checked_again(tmp_path, pho
     refused(photographs(root=tmp_path))
 
 
-def test_files_that_were_checked_are_not_read_again_until_one_changes(tmp_path, photographs, monkeypatch):
+def test_checked_files_are_read_again_only_after_a_change(tmp_path, photographs, monkeypatch):
     data = photographs(root=tmp_path)
     data.prepare_data()
     for path in data.files():
@@ -193,14 +187,14 @@ def test_files_that_were_checked_are_not_read_again_until_one_changes(tmp_path, 
     assert len(checks) == 2
 
 
-def test_fetching_finds_a_corrupt_byte_behind_the_back_of_what_is_remembered(tmp_path, photographs):
+def test_repairing_reads_files_that_were_checked_before(tmp_path, photographs):
     photographs(root=tmp_path).prepare_data()
     path = photographs(root=tmp_path).files()[3]
     good_content = path.read_bytes()
     os.utime(path, (1_000_000_000, 1_000_000_000))
     photographs(root=tmp_path).prepare_data()
     flip(path, settled=True)
-    photographs(root=tmp_path).mend()
+    photographs(root=tmp_path).repair_files()
     assert path.read_bytes() == good_content
 
 
@@ -209,24 +203,24 @@ def test_a_disk_that_cannot_be_read_is_a_data_error(tmp_path, photographs):
     photographs(root=tmp_path).prepare_data()
     path = photographs(root=tmp_path).files()[2]
     path.unlink()
-    path.symlink_to("/proc/self/mem")  # a file that is there, and gives an input/output error when it is read
+    path.symlink_to("/proc/self/mem")  # a file that exists, and raises an input/output error when it is read
     text = refused(photographs(root=tmp_path))
     assert str(path) in text
 
 
-def test_a_corrupt_byte_of_a_set_whose_files_have_no_published_sums_is_found_by_fetching(tmp_path, digits, monkeypatch):
-    monkeypatch.setattr(digits, "sums", {})  # as FashionMNIST's: published are the sums of its archives alone
+def test_repairing_finds_a_wrong_byte_in_files_without_published_checksums(tmp_path, digits, monkeypatch):
+    monkeypatch.setattr(digits, "sums", {})  # as for FashionMNIST, of which only archives have published checksums
     data = digits(root=tmp_path / "new")
     data.prepare_data()
     path = data.files()[0]
     content = path.read_bytes()
     flip(path)
-    digits(root=tmp_path / "new").mend()
+    digits(root=tmp_path / "new").repair_files()
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("kind", FETCHABLE)
-def test_what_is_published_of_a_set_is_whole_and_well_formed(kind):
+def test_the_published_facts_of_a_set_are_complete_and_well_formed(kind):
     sums = [remote.checksum for remote in kind.remotes] + list(kind.sums.values())
     members = [member for remote in kind.remotes for member in remote.members]
     assert all(len(text.removeprefix("sha256:")) == 64 or len(text.removeprefix("md5:")) == 32 for text in sums)
@@ -273,10 +267,10 @@ def test_data_root_comes_before_cnnbench_data(tmp_path, monkeypatch):
     assert build_data(compose(["data=mnist", f"data.root={tmp_path}"])).root == tmp_path
 
 
-def test_a_corrupt_byte_in_a_set_of_ones_own_is_found_by_its_sum_from_when_it_was_unpacked(tmp_path, digits):
+def test_a_wrong_byte_in_a_users_set_is_found_by_its_checksum_at_unpacking(tmp_path, digits):
     data = Own(root=tmp_path)
     data.prepare_data()
     flip(data.files()[0])
     assert refused(Own(root=tmp_path)).startswith(f"{data.files()[0]}: corrupt, its SHA256 sum is not ")
-    Own(root=tmp_path).mend()
+    Own(root=tmp_path).repair_files()
     ready(Own(root=tmp_path))

@@ -1,4 +1,4 @@
-"""CIFAR-10: small batches written here with checksums of their own, and torchvision's reader as the oracle."""
+"""CIFAR-10: small files with checksums of this test, against torchvision's reader."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision.datasets
 
+from cnnbench.data.loader import BatchPlan
 from cnnbench.data.sets.cifar10 import CIFAR10
 from datafiles import equal, ready, refused
 from fetching import served_archive
@@ -20,7 +21,7 @@ CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
 
 
 def accept(monkeypatch, folder: Path) -> None:
-    """Makes the published checksums, ours and those of torchvision, those of the files in `folder`."""
+    """Replaces the published checksums, ours and torchvision's, by those of the files in `folder`."""
     sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     published = torchvision.datasets.CIFAR10
     for key in ("train_list", "test_list"):
@@ -30,7 +31,7 @@ def accept(monkeypatch, folder: Path) -> None:
 
 
 def cifar_batch(number: int, n: int = 12) -> dict:
-    """Image k of batch b: red is 10b + k everywhere, green its row, blue its column."""
+    """Images of batch b: in image k red is 10b + k, green the row, blue the column."""
     rows, columns = np.indices((32, 32))
     images = [np.stack([np.full((32, 32), 10 * number + k), rows, columns]) for k in range(n)]
     return {"data": np.stack(images).reshape(n, 3072).astype(np.uint8), "labels": [(number + k) % 10 for k in range(n)]}
@@ -38,7 +39,7 @@ def cifar_batch(number: int, n: int = 12) -> dict:
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch) -> Path:
-    """The folder of a small CIFAR-10 whose checksums hold; its root is the folder above."""
+    """The folder of a small CIFAR-10 whose checksums match; its parent is the root."""
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     for number, file in enumerate([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"], start=1):
@@ -71,9 +72,9 @@ def test_cifar10_equals_torchvisions_pictures(cifar):
 
 
 def test_cifar10_is_split_and_cut_into_batches(cifar):
-    data = CIFAR10(root=cifar.parent, train_size=40, val_size=10, test_size=8, batch_size=16)
+    data = CIFAR10(root=cifar.parent, train_size=40, val_size=10, test_size=8)
     data = ready(data)
-    images, labels = next(iter(data.train_dataloader()))
+    images, labels = next(iter(data.loader("train", BatchPlan(16, seed=0))))
     assert (images.shape, images.dtype) == ((16, 3, 32, 32), torch.float32)
     assert (labels.dtype, len(data.images["val"]), len(data.images["test"])) == (torch.int64, 10, 8)
 
@@ -95,7 +96,7 @@ def test_cifar10_has_the_counts_that_are_published():
 
 
 class Trap:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -105,7 +106,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("file", ["data_batch_1", "data_batch_5", "test_batch", "batches.meta"])
-def test_a_file_of_cifar10_with_another_checksum_is_refused_before_it_is_unpickled(cifar, file):
+def test_a_file_of_cifar10_with_a_wrong_checksum_is_refused_before_it_is_unpickled(cifar, file):
     sprung = cifar.parent / "sprung"
     (cifar / file).write_bytes(pickle.dumps(Trap(sprung)))
     text = refused(CIFAR10(root=cifar.parent))
@@ -114,12 +115,12 @@ def test_a_file_of_cifar10_with_another_checksum_is_refused_before_it_is_unpickl
     assert not sprung.exists()
 
 
-def test_the_trap_is_sprung_when_it_is_unpickled(tmp_path):
+def test_the_hostile_file_would_act_if_it_were_unpickled(tmp_path):
     pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))
     assert (tmp_path / "sprung").exists()
 
 
-def test_one_byte_more_in_a_file_of_cifar10_is_refused(cifar):
+def test_one_additional_byte_in_a_file_of_cifar10_is_refused(cifar):
     path = cifar / "data_batch_3"
     path.write_bytes(path.read_bytes() + b"\0")
     assert refused(CIFAR10(root=cifar.parent)).startswith(f"{path}: corrupt")
@@ -139,7 +140,7 @@ def archived(cifar, monkeypatch):
         yield server
 
 
-def test_an_absent_cifar10_is_fetched_and_unpacked_to_where_torchvision_looks_for_it(cifar, archived, tmp_path):
+def test_an_absent_cifar10_is_downloaded_and_unpacked_where_torchvision_expects_it(cifar, archived, tmp_path):
     keys = {"train_size": 40, "val_size": 10, "test_size": 8}
     fetched, written = (ready(CIFAR10(root=root, **keys)) for root in (tmp_path / "new", cifar.parent))
     assert fetched.fingerprint == written.fingerprint
@@ -147,7 +148,7 @@ def test_an_absent_cifar10_is_fetched_and_unpacked_to_where_torchvision_looks_fo
     assert len(torchvision.datasets.CIFAR10(str(tmp_path / "new"))) == 60
 
 
-def test_a_part_of_cifar10_is_completed(cifar, archived):
+def test_an_incomplete_cifar10_is_completed(cifar, archived):
     contents = {path.name: path.read_bytes() for path in cifar.iterdir()}
     (cifar / "data_batch_2").unlink()
     CIFAR10(root=cifar.parent).prepare_data()

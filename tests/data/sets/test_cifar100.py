@@ -1,4 +1,4 @@
-"""CIFAR-100: small files written here with checksums of their own, and torchvision's reader as the oracle."""
+"""CIFAR-100: small files with checksums of this test, against torchvision's reader."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 import torchvision.datasets
 
+from cnnbench.data.loader import BatchPlan
 from cnnbench.data.sets.cifar100 import CIFAR100
 from datafiles import equal, ready, refused
 from fetching import served_archive
@@ -19,7 +20,7 @@ SIZES = {"train_size": 60, "val_size": 20, "test_size": 15}
 
 
 def labelled(n: int, seed: int) -> dict:
-    """Random images whose fine labels go down from 99, and whose coarse labels are the fifth of those."""
+    """Random images with the fine labels 99, 98, ...; a coarse label is a fifth of the fine one."""
     fine = [99 - k % 100 for k in range(n)]
     pixels = np.random.default_rng(seed).integers(0, 256, (n, 3072), dtype=np.uint8)
     return {"data": pixels, "fine_labels": fine, "coarse_labels": [label // 5 for label in fine]}
@@ -27,7 +28,7 @@ def labelled(n: int, seed: int) -> dict:
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch) -> Path:
-    """The folder of a small CIFAR-100 whose checksums hold, ours and torchvision's; its root is the folder above."""
+    """The folder of a small CIFAR-100 whose checksums match ours and torchvision's; its parent is the root."""
     folder = tmp_path / "cifar-100-python"
     folder.mkdir()
     (folder / "train").write_bytes(pickle.dumps(labelled(120, 0)))
@@ -62,14 +63,14 @@ def test_the_classes_of_cifar100_have_the_names_that_torchvision_reads_in_its_or
     assert list(CIFAR100.classes) == torchvision.datasets.CIFAR100(str(cifar.parent)).classes
 
 
-def test_the_hundred_classes_of_cifar100_are_in_the_order_of_the_alphabet():
+def test_the_hundred_classes_of_cifar100_are_in_alphabetical_order():
     assert len(CIFAR100.classes) == 100
     assert list(CIFAR100.classes) == sorted(set(CIFAR100.classes))
 
 
 @pytest.mark.parametrize(
     ("label", "name"),
-    [(0, "apple"), (1, "aquarium_fish"), (19, "cattle"), (29, "dinosaur"), (49, "mountain"), (71, "sea"), (99, "worm")],
+    [(0, "apple"), (19, "cattle"), (71, "sea"), (99, "worm")],
 )
 def test_a_label_of_cifar100_stands_for_its_class(label, name):
     assert CIFAR100.classes[label] == name
@@ -80,14 +81,14 @@ def test_cifar100_has_the_counts_that_are_published():
 
 
 def test_cifar100_is_split_and_cut_into_batches(cifar):
-    data = ready(CIFAR100(root=cifar.parent, batch_size=16, **SIZES))
-    images, labels = next(iter(data.train_dataloader()))
+    data = ready(CIFAR100(root=cifar.parent, **SIZES))
+    images, labels = next(iter(data.loader("train", BatchPlan(16, seed=0))))
     assert (images.shape, images.dtype) == ((16, 3, 32, 32), torch.float32)
     assert (labels.dtype, len(data.images["val"]), len(data.images["test"])) == (torch.int64, 20, 15)
 
 
 @pytest.mark.parametrize("file", ["train", "test", "meta"])
-def test_a_file_of_cifar100_with_another_checksum_is_refused_with_the_command_that_replaces_it(cifar, file):
+def test_the_error_for_a_corrupt_file_of_cifar100_names_the_command_that_repairs_it(cifar, file):
     (cifar / file).write_bytes((cifar / file).read_bytes() + b"\0")
     text = refused(CIFAR100(root=cifar.parent))
     assert text.startswith(f"{cifar / file}: corrupt")
@@ -100,7 +101,7 @@ def archived(cifar, monkeypatch):
         yield server
 
 
-def test_an_absent_cifar100_is_fetched_and_unpacked_to_where_torchvision_looks_for_it(cifar, archived, tmp_path):
+def test_an_absent_cifar100_is_downloaded_and_unpacked_where_torchvision_expects_it(cifar, archived, tmp_path):
     fetched, written = (ready(CIFAR100(root=root, **SIZES)) for root in (tmp_path / "new", cifar.parent))
     assert fetched.fingerprint == written.fingerprint
     assert equal(fetched.images["train"], written.images["train"])
@@ -110,7 +111,7 @@ def test_an_absent_cifar100_is_fetched_and_unpacked_to_where_torchvision_looks_f
 def test_a_corrupt_file_of_cifar100_is_replaced_by_the_published_one(cifar, archived):
     content = (cifar / "test").read_bytes()
     (cifar / "test").write_bytes(content[:-1] + b"?")
-    CIFAR100(root=cifar.parent).mend()
+    CIFAR100(root=cifar.parent).repair_files()
     assert (cifar / "test").read_bytes() == content
 
 

@@ -1,4 +1,4 @@
-"""Class folders: layouts, classes and their order, what is a picture, and what is set apart for the test."""
+"""Class folders: layouts, classes and their order, which files are pictures, and the test split."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from picturefolders import (  # noqa: F401
 )
 
 
-def test_a_flat_folder_is_cut_into_train_val_and_test(flat):
+def test_a_flat_folder_is_split_into_train_val_and_test(flat):
     data = loaded(flat)
     assert {split: len(images) for split, images in data.images.items()} == {"train": 14, "val": 2, "test": 4}
     together = names(data, "train") + names(data, "val") + names(data, "test")
@@ -54,7 +54,7 @@ def test_folders_train_and_test_are_the_official_splits(tmp_path):
     assert len(data.images["val"]) == 4
 
 
-def test_a_folder_val_validates(split):
+def test_the_folder_val_is_the_validation_split(split):
     data = loaded(split)
     assert {name.split("/")[0] for name in names(data, "val")} == {"val"}
     assert {name.split("/")[0] for name in names(data, "train")} == {"train"}
@@ -62,7 +62,7 @@ def test_a_folder_val_validates(split):
     assert {split: len(images) for split, images in data.images.items()} == {"train": 12, "val": 6, "test": 8}
 
 
-def test_folders_train_and_val_alone_leave_the_test_split_to_be_taken_from_train(tmp_path):
+def test_without_a_folder_test_the_test_split_is_drawn_from_train(tmp_path):
     top = folders(tmp_path / "x", {"train/a": 10, "train/b": 10, "val/a": 2, "val/b": 2})
     data = loaded(top)
     assert {split: len(images) for split, images in data.images.items()} == {"train": 16, "val": 4, "test": 4}
@@ -71,7 +71,7 @@ def test_folders_train_and_val_alone_leave_the_test_split_to_be_taken_from_train
 
 
 @pytest.mark.parametrize(("size", "taken"), [(2, 2), ([1, 3], 2)])
-def test_a_val_size_counts_within_the_folder_val_none_of_which_trains(split, size, taken):
+def test_a_val_size_counts_within_the_folder_val(split, size, taken):
     data = loaded(split, val_size=size)
     assert len(names(data, "val")) == taken
     assert all(name.startswith("val/") for name in names(data, "val"))
@@ -91,21 +91,21 @@ def test_a_fraction_is_of_the_folder_train(split):
 
 
 @pytest.mark.parametrize("first", ["training_set", "seg_train"])
-def test_splits_under_names_that_are_not_known_are_not_taken_for_classes(tmp_path, first):
+def test_splits_under_unknown_names_are_not_mistaken_for_classes(tmp_path, first):
     top = folders(tmp_path / "x", {f"{first}/a": 2, f"{first}/b": 2, "test_set/a": 2, "test_set/b": 2})
     text = refusal(top)
     assert first in text
     assert "hold the same class folders" in text
 
 
-def test_files_that_are_no_pictures_are_counted_in_a_line(flat, caplog):
+def test_files_that_are_not_pictures_are_counted_in_the_log(flat, caplog):
     for name in ("a.HEIC", "b.HEIC", "c"):
         (flat / "cat" / name).write_bytes(b"?")
     loaded(flat)
     assert "2 .heic, 1 without an ending" in caplog.text
 
 
-def test_a_picture_that_changes_before_it_is_decoded_is_refused_and_not_kept(flat):
+def test_a_picture_that_changes_before_it_is_decoded_is_refused(flat):
     data = built(flat)
     data.prepare_data()
     path = data.pictures["test"][0].path
@@ -119,14 +119,15 @@ def test_a_picture_that_changes_before_it_is_decoded_is_refused_and_not_kept(fla
     np.testing.assert_array_equal(ready(built(flat)).images["test"].pixels[0].permute(1, 2, 0).numpy(), expected)
 
 
-def test_classes_that_validation_leaves_no_image_to_train_on_are_named(tmp_path, caplog):
+def test_classes_without_a_training_image_are_named_in_the_log(tmp_path, caplog):
     top = folders(tmp_path / "x", {"train/a": 9, "train/b": 9, "train/c": 9, "test/a": 1, "test/b": 1, "test/c": 1})
     loaded(top, fraction=0.05)
     assert "2 classes have no image to train on" in caplog.text
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation", "VAL", "Validation"])
-@pytest.mark.parametrize("train", ["train", "Training"])
+@pytest.mark.parametrize(
+    ("train", "val"), [("train", "valid"), ("Training", "validation"), ("train", "VAL"), ("TRAIN", "Validation")]
+)
 def test_split_folders_have_several_names(tmp_path, train, val):
     counts = {f"{train}/a": 4, f"{train}/b": 4, f"{val}/a": 1, f"{val}/b": 1, "Testing/a": 1, "Testing/b": 1}
     data = built(folders(tmp_path / "x", counts))
@@ -137,7 +138,7 @@ def test_split_folders_have_several_names(tmp_path, train, val):
 
 
 @pytest.mark.parametrize("name", ["train", "val", "test"])
-def test_a_class_may_be_called_as_a_split_is(tmp_path, name):
+def test_a_class_may_have_the_name_of_a_split(tmp_path, name):
     data = loaded(folders(tmp_path / "x", {name: 6, "bus": 6}))
     assert set(data.classes) == {name, "bus"}
     assert sum(map(len, data.images.values())) == 12
@@ -174,7 +175,7 @@ def test_a_class_that_train_lacks_is_named(tmp_path, split):
     )
 
 
-def test_two_folders_that_differ_in_case_alone_are_not_passed_over(tmp_path):
+def test_two_split_folders_that_differ_only_in_case_are_refused(tmp_path):
     top = folders(tmp_path / "x", {"train/a": 4, "train/b": 4, "Train/a": 4, "Train/b": 4})
     if len(list(top.iterdir())) == 1:
         pytest.skip("this file system does not tell them apart")
@@ -196,7 +197,7 @@ def test_less_than_two_classes_are_refused(tmp_path, counts, found):
 
 
 @pytest.mark.parametrize("place", ["absent", "file.txt"])
-def test_a_root_that_is_no_folder_is_named(tmp_path, place):
+def test_the_error_names_a_root_that_is_not_a_folder(tmp_path, place):
     (tmp_path / "file.txt").write_text("")
     assert f"data.root={tmp_path / place}: no such folder" in refusal(tmp_path / place)
 
@@ -207,7 +208,7 @@ def test_data_imagefolder_without_a_root_is_one_clear_line(capsys):
     assert err == "cnnbench: data=imagefolder: which folder? Name the one of your pictures with data.root=FOLDER\n"
 
 
-def test_a_root_is_found_from_where_one_is_and_from_home(flat, monkeypatch):
+def test_a_root_may_be_relative_or_begin_with_a_tilde(flat, monkeypatch):
     expected = built(flat).fingerprint
     monkeypatch.chdir(flat.parent)
     assert built(Path("flat")).fingerprint == expected
@@ -215,7 +216,7 @@ def test_a_root_is_found_from_where_one_is_and_from_home(flat, monkeypatch):
     assert built("~/flat").fingerprint == expected
 
 
-def test_classes_are_in_alphabetical_order_as_torchvision_has_them(tmp_path):
+def test_classes_are_in_torchvisions_alphabetical_order(tmp_path):
     top = folders(tmp_path / "x", dict.fromkeys(("zebra", "Ant", "10", "9", "émeu", "bee"), 3))
     assert list(built(top).classes) == TorchvisionFolder(str(top)).classes
 
@@ -227,7 +228,7 @@ def test_every_label_is_that_of_the_pictures_folder(split):
         assert held == [name.split("/")[1] for name in names(data, part)]
 
 
-def test_classes_take_turns_and_within_a_class_pictures_are_in_the_order_of_their_names(tmp_path):
+def test_the_order_alternates_between_classes_and_sorts_pictures_by_name(tmp_path):
     data = built(folders(tmp_path / "x", {"train/a": 3, "train/b": 1, "train/c": 2, "test/a": 1}))
     found = [str(picture.path.relative_to(data.top / "train")) for picture in data.pictures["train"]]
     assert found == ["a/000.png", "b/000.png", "c/000.png", "a/001.png", "c/001.png", "a/002.png"]
@@ -253,14 +254,14 @@ def test_the_order_does_not_depend_on_the_order_in_which_the_files_were_written(
 
 
 @pytest.mark.parametrize(("share", "each"), [(0.2, [8, 4, 2]), (0.5, [20, 10, 5]), (0.05, [2, 1, 0])])
-def test_test_share_of_every_class_is_set_apart(tmp_path, share, each):
+def test_the_test_split_has_test_share_of_every_class(tmp_path, share, each):
     data = built(folders(tmp_path / "x", {"a": 40, "b": 20, "c": 10}), test_share=share)
     counts = np.bincount(data.labels("test"), minlength=3)
     assert counts.sum() == round(70 * share)
     assert all(abs(count - wanted) <= 1 for count, wanted in zip(counts, each, strict=True))
 
 
-@pytest.mark.parametrize("keys", [{"split_seed": 7}, {"shuffle_seed": 7}, {"fraction": 0.5}, {"train_size": 3}])
+@pytest.mark.parametrize("keys", [{"split_seed": 7}, {"fraction": 0.5}, {"train_size": 3}])
 def test_no_seed_or_size_changes_which_pictures_are_the_test_split(flat, keys):
     one, other = built(flat), built(flat, **keys)
     assert one.pictures["test"] == other.pictures["test"]
@@ -280,23 +281,23 @@ def test_no_picture_is_in_two_splits(flat):
     assert len(set(content)) == len(content) == 20
 
 
-def test_a_class_of_one_picture_is_not_said_to_hold_none(tmp_path):
+def test_the_error_for_a_class_of_one_picture_does_not_call_it_empty(tmp_path):
     top = folders(tmp_path / "x", {"a": 1, "b": 1})
     assert "holds no picture" not in refusal(top)
 
 
-def test_a_test_share_that_leaves_nothing_to_train_on_says_so(flat):
+def test_the_error_names_a_test_share_that_leaves_nothing_to_train_on(flat):
     assert "test_share" in refusal(flat, test_share=0.99)
 
 
-def test_what_is_known_of_one_test_share_is_not_taken_for_granted_of_another(flat):
+def test_facts_kept_for_one_test_share_are_not_used_for_another(flat):
     folders(flat, {"emu": 1})
     an_hour_old(flat)
     assert loaded(flat, test_share=0.05).num_classes == 3
     assert str(flat / "emu") in refusal(flat, test_share=0.6)
 
 
-def test_a_picture_that_only_another_test_share_tests_is_checked_as_well(flat):
+def test_a_picture_that_another_test_share_adds_to_the_test_is_checked(flat):
     tested = {str(picture.path) for picture in built(flat).pictures["test"]}
     untested = next(path for path in sorted(flat.glob("cat/*.png"), reverse=True) if str(path) not in tested)
     untested.write_bytes(b"bad")
@@ -309,7 +310,7 @@ def test_a_picture_that_only_another_test_share_tests_is_checked_as_well(flat):
         data.prepare_data()
 
 
-def test_an_auto_image_size_does_not_depend_on_which_share_was_tested_before(tmp_path, monkeypatch):
+def test_an_auto_image_size_does_not_depend_on_an_earlier_test_share(tmp_path, monkeypatch):
     top = tmp_path / "x"
     for name in ("a", "b"):
         (top / name).mkdir(parents=True)
@@ -331,14 +332,14 @@ def test_an_empty_class_is_named(flat):
     assert refusal(flat) == f"{flat / 'emu'}: holds no picture to train on; put some there, or remove the folder"
 
 
-def test_a_class_that_holds_other_files_alone_is_named(flat):
+def test_a_class_without_picture_files_is_named(flat):
     (flat / "emu").mkdir()
     for name in ("notes.txt", ".hidden.png", ".DS_Store", "Thumbs.db"):
         (flat / "emu" / name).write_bytes(b"x")
     assert str(flat / "emu") in refusal(flat)
 
 
-def test_a_class_with_pictures_in_val_alone_is_named(split):
+def test_a_class_with_pictures_only_in_val_is_named(split):
     folders(split, {"train/emu": 0, "val/emu": 3})
     assert str(split / "train" / "emu") in refusal(split)
 
@@ -348,7 +349,7 @@ def test_folders_without_any_picture_are_named(tmp_path):
     assert str(top) in refusal(top)
 
 
-def test_an_empty_folder_test_is_not_passed_over_in_silence(tmp_path):
+def test_an_empty_folder_test_is_refused(tmp_path):
     top = folders(tmp_path / "x", {"train/a": 10, "train/b": 10, "test/a": 0, "test/b": 0})
     assert str(top / "test") in refusal(top)
 
@@ -369,13 +370,13 @@ def test_a_picture_may_have_any_name_and_any_usual_ending(flat, name):
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "._IMG.jpg", ".hidden.png", "notes.txt", "Thumbs.db", "no_ending"])
-def test_hidden_files_and_other_files_are_left_out(flat, name):
+def test_hidden_files_and_other_files_are_ignored(flat, name):
     (flat / "cat" / name).write_bytes(b"not a picture")
     assert sum(map(len, loaded(flat).images.values())) == 20
 
 
 @pytest.mark.parametrize("name", [".hidden", "__MACOSX"])
-def test_hidden_folders_are_left_out_wherever_they_are(flat, name):
+def test_hidden_folders_are_ignored_at_any_depth(flat, name):
     folders(flat, {name: 3, f"cat/{name}": 3})
     data = loaded(flat)
     assert data.classes == ("cat", "dog")
@@ -397,7 +398,7 @@ def test_a_class_may_have_any_name(tmp_path, name):
 
 @pytest.mark.parametrize("other", ["0", "~"])
 @pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), os.fsdecode(b"\xff\xfe")])
-def test_names_that_are_not_utf8_are_names(tmp_path, name, other):
+def test_names_may_contain_bytes_that_are_not_utf8(tmp_path, name, other):
     top = folders(tmp_path / "x", {f"{split}/{label}": 3 for split in ("train", "test") for label in (name, other)})
     picture("x").save(top / "train" / other / f"{name}.png")
     data = loaded(top)
@@ -405,13 +406,13 @@ def test_names_that_are_not_utf8_are_names(tmp_path, name, other):
     assert sum(map(len, data.images.values())) == 13
 
 
-def test_a_root_that_is_not_utf8_is_a_root(tmp_path):
+def test_a_root_may_contain_bytes_that_are_not_utf8(tmp_path):
     top = folders(tmp_path / os.fsdecode(b"caf\xe9"), {"a": 6, "b": 6})
     assert sum(map(len, loaded(top).images.values())) == 12
 
 
 @pytest.mark.slow
-def test_a_broken_picture_whose_name_is_not_utf8_is_named_on_the_screen(flat, tmp_path):
+def test_a_broken_picture_whose_name_is_not_utf8_is_printed(flat, tmp_path):
     (flat / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"broken")
     done = subprocess.run(
         [sys.executable, "-m", "cnnbench", *NET, f"data.root={flat}"], cwd=tmp_path, capture_output=True, text=True
@@ -429,12 +430,12 @@ def test_a_link_to_a_picture_and_a_link_to_a_folder_are_followed(flat, tmp_path)
     np.testing.assert_array_equal(row_of(data, "cat/linked.png"), np.asarray(picture("emus/0")))
 
 
-def test_a_link_that_leads_back_does_not_multiply_the_pictures(flat):
+def test_a_link_to_a_parent_folder_does_not_repeat_the_pictures(flat):
     (flat / "cat" / "again").symlink_to(flat / "cat")
     assert sum(map(len, loaded(flat).images.values())) == 20
 
 
-def test_a_link_that_leads_nowhere_is_named(flat):
+def test_a_broken_link_is_named(flat):
     (flat / "cat" / "gone.png").symlink_to(flat / "nowhere.png")
     assert str(flat / "cat" / "gone.png") in refusal(flat)
 
@@ -449,8 +450,8 @@ NOBODY = 65534
 
 @pytest.fixture
 def without_rights(flat, monkeypatch):
-    """A copy of the folder, of which a place may not be read: what a user is told who is not root."""
-    loaded(flat)  # all modules are imported: whoever is nobody may not be allowed to
+    """A function: the error for a copy of the folder in which a file or folder may not be read by the user (not root)."""
+    loaded(flat)  # imports all modules, which the other user may not be able to read
     place = Path(tempfile.mkdtemp())
     place.chmod(0o755)
     monkeypatch.setenv("CNNBENCH_DATA", str(place / "decoded"))

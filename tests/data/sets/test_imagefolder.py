@@ -34,7 +34,7 @@ from picturefolders import (  # noqa: F401
 )
 
 
-def test_an_auto_image_size_is_the_commonest_shorter_side(tmp_path):
+def test_an_auto_image_size_is_the_most_common_shorter_side(tmp_path):
     top = folders(tmp_path / "x", {"train/a": 5, "test/a": 5}, 30, 20)
     folders(top, {"train/b": 3}, 16, 40)
     folders(top, {"test/b": 9}, 50, 50)
@@ -42,7 +42,7 @@ def test_an_auto_image_size_is_the_commonest_shorter_side(tmp_path):
     assert (data.native, data.image_size, data.shape) == (20, 20, (3, 20, 20))
 
 
-def test_of_two_sizes_as_common_the_larger_is_taken(tmp_path):
+def test_of_two_equally_common_sizes_the_larger_is_taken(tmp_path):
     top = folders(tmp_path / "x", {"train/a": 4, "test/a": 1}, 10, 10)
     folders(top, {"train/b": 4, "test/b": 1}, 14, 14)
     assert built(top).image_size == 14
@@ -54,11 +54,11 @@ def test_an_auto_image_size_is_at_most_224(tmp_path, side, wanted):
     assert (data.native, data.image_size) == (side, wanted)
 
 
-def test_a_net_brings_an_auto_size_into_what_it_takes(flat):
+def test_an_auto_size_is_adjusted_to_the_net(flat):
     assert prepare(compose([*NET, "model=lenet5", f"data.root={flat}"])).config.data.image_size == 32
 
 
-def test_broken_pictures_do_not_count_for_the_size(flat):
+def test_broken_pictures_do_not_influence_the_size(flat):
     for number in range(30):
         (flat / "cat" / f"bad{number}.png").write_bytes(b"bad")
     assert built(flat).image_size == 12
@@ -80,7 +80,7 @@ def test_crop_keeps_the_middle(tmp_path):
     np.testing.assert_array_equal(found, np.asarray(picture("x", 21, 10))[:, 5:15])
 
 
-def test_pad_keeps_all_of_it_in_the_middle_of_the_borders_mean(tmp_path):
+def test_pad_surrounds_the_picture_with_its_borders_mean_colour(tmp_path):
     image = picture("x", 20, 10)
     image.save(tmp_path / "x.png")
     found, pixels = np.asarray(read_image(tmp_path / "x.png", 3, fit="pad")), np.asarray(image)
@@ -89,14 +89,14 @@ def test_pad_keeps_all_of_it_in_the_middle_of_the_borders_mean(tmp_path):
     assert np.abs(found[[0, 4, 15, 19]] - border.mean(0)).max() <= 0.5
 
 
-def test_stretch_keeps_all_of_it_and_distorts_it(tmp_path):
+def test_stretch_keeps_the_whole_picture_and_distorts_it(tmp_path):
     smooth(40, 20).save(tmp_path / "x.png")
     found = np.asarray(read_image(tmp_path / "x.png", 3, fit="stretch")).astype(int)
     assert np.abs(found - np.asarray(smooth(40, 40)).astype(int)).max() <= 6
 
 
 def by_pil(path: Path, fit: str, side: int) -> np.ndarray:
-    """(side, side, 3): a picture of 24 × 16, made square and scaled by PIL in the plainest way."""
+    """(side, side, 3): a 24 × 16 picture, made square and scaled by PIL directly."""
     image = Image.open(path).convert("RGB")
     if fit == "crop":
         image = image.crop((4, 0, 20, 16))
@@ -110,23 +110,22 @@ def by_pil(path: Path, fit: str, side: int) -> np.ndarray:
     return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
-@pytest.mark.parametrize("side", [16, 24, 9, 40])
-@pytest.mark.parametrize("fit", ["crop", "pad"])
-def test_rows_are_what_pil_decodes_and_scales(tmp_path, fit, side):
+@pytest.mark.parametrize(("fit", "side"), [("crop", 16), ("crop", 9), ("crop", 40), ("pad", 24), ("pad", 9)])
+def test_pictures_are_decoded_and_scaled_as_by_pil(tmp_path, fit, side):
     data = loaded(folders(tmp_path / "x", {"a": 4, "b": 4}, 24, 16), fit=fit, image_size=side)
     for name in ("a/000.png", "a/001.png", "b/003.png"):
         np.testing.assert_array_equal(row_of(data, name), by_pil(data.top / name, fit, side))
 
 
 @pytest.mark.parametrize("side", [16, 24, 9])
-def test_stretched_rows_are_what_pil_scales_at_once_to_within_some_grey_levels(tmp_path, side):
+def test_stretched_pictures_are_those_of_pil_to_within_some_grey_levels(tmp_path, side):
     top = folders(tmp_path / "x", {"a": 4, "b": 4}, 24, 16)
     smooth(24, 16).save(top / "a" / "000.png")
     found = row_of(loaded(top, fit="stretch", image_size=side), "a/000.png").astype(int)
     assert np.abs(found - by_pil(top / "a" / "000.png", "stretch", side)).max() <= 6
 
 
-def test_the_three_fits_of_one_folder_do_not_share_their_rows(tmp_path):
+def test_the_three_fits_of_one_folder_are_decoded_separately(tmp_path):
     top = folders(tmp_path / "x", {"a": 4, "b": 4}, 24, 16)
     rows = {fit: loaded(top, fit=fit).images["train"].pixels for fit in FITS}
     assert not torch.equal(rows["crop"], rows["pad"])
@@ -145,7 +144,7 @@ def numpy_statistics(data: ImageFolder) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("keys", [{}, {"train_size": 5, "val_size": 3}, {"image_size": 7}, {"split_seed": 3}])
-def test_mean_and_deviation_are_those_of_the_train_images_as_numpy_has_them(flat, keys):
+def test_mean_and_deviation_are_numpys_of_the_train_images(flat, keys):
     data = loaded(flat, **keys)
     mean, std = numpy_statistics(data)
     np.testing.assert_allclose(data.mean, mean, atol=1e-12)
@@ -160,13 +159,13 @@ def test_mean_and_deviation_do_not_depend_on_the_augmentation(tmp_path, augment)
     assert (plain.mean, plain.std) == (augmented.mean, augmented.std)
 
 
-def test_a_mean_that_is_typed_is_kept_and_the_deviation_measured(flat):
+def test_a_typed_mean_is_kept_and_the_deviation_measured(flat):
     data = loaded(flat, mean=[0.1, 0.2, 0.3])
     assert data.mean == [0.1, 0.2, 0.3]
     np.testing.assert_allclose(data.std, numpy_statistics(data)[1], atol=1e-12)
 
 
-def test_pictures_of_one_colour_have_a_deviation_that_one_can_divide_by(tmp_path):
+def test_pictures_of_one_colour_do_not_cause_a_division_by_zero(tmp_path):
     top = folders(tmp_path / "x", {"a": 0, "b": 0})
     for name in ("a", "b"):
         for number in range(4):
@@ -175,7 +174,7 @@ def test_pictures_of_one_colour_have_a_deviation_that_one_can_divide_by(tmp_path
     assert torch.isfinite(images).all()
 
 
-def test_label_noise_leaves_mean_and_deviation_alone(flat):
+def test_label_noise_does_not_change_mean_and_deviation(flat):
     assert loaded(flat, label_noise=0.5).mean == loaded(flat).mean
 
 
@@ -211,7 +210,7 @@ def test_the_fingerprint_changes_when_a_class_is_renamed(flat):
 
 
 @pytest.mark.parametrize("change", ["added", "removed"])
-def test_the_fingerprint_changes_when_a_picture_is(flat, change):
+def test_the_fingerprint_changes_when_a_picture_is_added_or_removed(flat, change):
     before = built(flat).fingerprint
     if change == "added":
         picture("new").save(flat / "cat" / "new.png")
@@ -228,7 +227,7 @@ def test_a_folder_that_is_moved_or_copied_keeps_its_fingerprint(flat, tmp_path):
     assert built(moved).fingerprint == before
 
 
-def test_the_fingerprint_does_not_change_with_files_that_are_not_read(flat):
+def test_the_fingerprint_does_not_depend_on_other_files(flat):
     before = built(flat).fingerprint
     (flat / "cat" / "notes.txt").write_text("nice cat")
     (flat / ".DS_Store").write_bytes(b"x")
@@ -242,11 +241,11 @@ def test_the_fingerprint_does_not_change_with_the_keys(flat, keys):
     assert built(flat, **keys).fingerprint == built(flat).fingerprint
 
 
-def test_the_fingerprint_does_not_change_with_the_share_that_is_tested(flat):
+def test_the_fingerprint_does_not_depend_on_test_share(flat):
     assert built(flat, test_share=0.4).fingerprint == built(flat).fingerprint
 
 
-def test_two_pictures_that_change_names_give_another_split_of_the_same_pictures(flat):
+def test_exchanging_the_names_of_two_pictures_changes_the_fingerprint(flat):
     before = loaded(flat)
     for old, new in (("000", "x"), ("001", "000"), ("x", "001")):
         (flat / "cat" / f"{old}.png").rename(flat / "cat" / f"{new}.png")
@@ -274,7 +273,7 @@ def test_two_pictures_that_change_names_give_another_split_of_the_same_pictures(
         ({"mean": [0.5, 0.5]}, "data.mean=[0.5,0.5]: imagefolder has 3 channels; type one number for each"),
     ],
 )
-def test_a_value_that_cannot_be_is_told_as_one_types_it(flat, keys, message):
+def test_the_error_shows_a_wrong_value_as_it_is_typed(flat, keys, message):
     with pytest.raises(ConfigError) as caught:
         loaded(flat, **keys)
     assert str(caught.value).startswith(message)

@@ -1,4 +1,4 @@
-"""Pictures of every kind, and pictures that cannot be read."""
+"""Pictures of all kinds of files, and pictures that cannot be read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from cnnbench.data.image_files import read_image, squared
+from cnnbench.data.image_files import make_square, read_image
 from cnnbench.data.sets.imagefolder import ImageFolder
 from datafiles import equal, ready
 from picturefolders import (  # noqa: F401
@@ -33,7 +33,7 @@ from picturefolders import (  # noqa: F401
 
 
 def deep(value: int) -> Image.Image:
-    """Sixteen bits of grey."""
+    """A 16-bit grey picture of one value."""
     return Image.fromarray(np.full((12, 12), value, dtype=np.uint16))
 
 
@@ -64,7 +64,7 @@ def float_tiff(folder: Path) -> None:
     Image.fromarray(np.full((12, 12), 0.5, dtype=np.float32)).save(folder / "float.tiff")
 
 
-# name: (how it is written, the colour that it then has)
+# name: (function that writes it, its colour)
 KINDS = {
     "grey.png": (lambda f: solid("L", 77).save(f / "grey.png"), (77, 77, 77)),
     "grey.jpg": (lambda f: solid("L", 77).save(f / "grey.jpg"), (77, 77, 77)),
@@ -102,7 +102,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory) -> Path:
-    """One picture of each kind, and as many usual ones."""
+    """A class `odd` with one picture of each kind, and a class `usual` with as many ordinary ones."""
     top = tmp_path_factory.mktemp("kinds")
     (top / "odd").mkdir()
     for write, _ in KINDS.values():
@@ -112,7 +112,7 @@ def kinds(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def decoded_kinds(kinds) -> dict[str, ImageFolder]:
-    """All of them read, for each `fit`."""
+    """The set of all kinds, decoded, for each `fit`."""
     return {fit: loaded(kinds, fit=fit) for fit in FITS}
 
 
@@ -132,12 +132,12 @@ def test_a_picture_of_every_kind_has_its_grey(kinds, name):
     assert np.abs(grey - (0.299 * red + 0.587 * green + 0.114 * blue)).max() <= 3
 
 
-def test_as_many_pictures_are_read_as_there_are(decoded_kinds):
+def test_all_pictures_are_read(decoded_kinds):
     assert sum(map(len, decoded_kinds["crop"].images.values())) == 2 * len(KINDS)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_as_its_exif_says(flat, orientation):
+def test_a_picture_is_rotated_by_its_exif_orientation(flat, orientation):
     upright = smooth(12, 12)
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition whose inverse EXIF asks for
     stored = upright.transpose(undo[orientation]) if orientation > 1 else upright
@@ -147,17 +147,17 @@ def test_a_picture_is_turned_as_its_exif_says(flat, orientation):
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_a_picture_on_its_side_is_cut_as_it_is_seen(tmp_path, fit):
+def test_a_rotated_picture_is_made_square_after_rotation(tmp_path, fit):
     seen = smooth(20, 10)
     image, exif = with_exif(6, seen.transpose(Image.Transpose.ROTATE_90))
     image.save(tmp_path / "turned.png", exif=exif)
     assert image.size == (10, 20)
     np.testing.assert_array_equal(
-        np.asarray(read_image(tmp_path / "turned.png", 3, fit=fit)), np.asarray(squared(seen, fit))
+        np.asarray(read_image(tmp_path / "turned.png", 3, fit=fit)), np.asarray(make_square(seen, fit))
     )
 
 
-def test_one_channel_is_pils_grey(flat):
+def test_one_channel_is_the_grey_of_pil(flat):
     data = loaded(flat, channels=1)
     assert data.shape == (1, 12, 12)
     for name in ("cat/000.png", "dog/007.png"):
@@ -165,7 +165,7 @@ def test_one_channel_is_pils_grey(flat):
         np.testing.assert_array_equal(row_of(data, name)[..., 0], expected)
 
 
-def test_grey_and_colour_of_one_folder_do_not_share_their_rows(flat):
+def test_grey_and_colour_of_one_folder_are_decoded_separately(flat):
     colour, grey, again = loaded(flat), loaded(flat, channels=1), loaded(flat)
     assert grey.images["train"].pixels.shape[1] == 1
     assert equal(colour.images["train"], again.images["train"])
@@ -183,7 +183,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 @pytest.mark.parametrize("place", ["cat", "cat/within"])
-def test_a_file_that_is_no_picture_is_named(flat, name, place):
+def test_a_file_that_is_not_a_picture_is_named(flat, name, place):
     (flat / place).mkdir(exist_ok=True)
     (flat / place / name).write_bytes(BROKEN[name])
     message = refusal(flat)
@@ -192,8 +192,9 @@ def test_a_file_that_is_no_picture_is_named(flat, name, place):
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp", "gif", "jp2"])
-@pytest.mark.parametrize("left", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize(
+    ("kind", "left"), [("jpg", 0.3), ("jpg", 0.9), ("png", 0.9), ("tif", 0.6), ("webp", 0.9), ("gif", 0.6), ("jp2", 0.3)]
+)
 def test_a_picture_that_is_cut_short_is_named(flat, kind, left):
     path = flat / "dog" / f"cut.{kind}"
     picture("cut", 60, 60).save(path)
@@ -235,7 +236,7 @@ def test_many_broken_pictures_are_listed_in_one_message(flat, tmp_path, capsys):
     assert [str(path) in err for path in bad] == [True] * 8
 
 
-def test_of_very_many_broken_pictures_ten_are_named_and_the_rest_counted(tmp_path):
+def test_ten_broken_pictures_are_named_and_the_rest_counted(tmp_path):
     top = folders(tmp_path / "x", {"train/a": 3, "train/b": 3, "test/a": 2, "test/b": 2})
     for number in range(25):
         (top / "train" / "a" / f"bad{number:02}.png").write_bytes(b"bad")
@@ -270,13 +271,13 @@ def test_a_picture_that_was_repaired_is_read_the_next_time(flat):
 
 
 class Counting(ImageFolder):
-    """Notes which pictures are decoded."""
+    """Records which pictures are decoded."""
 
     decoded: list[str]
 
-    def _decoded(self, path, side):
+    def _decode(self, path, side):
         self.decoded.append(path.name)
-        return super()._decoded(path, side)
+        return super()._decode(path, side)
 
 
 @pytest.fixture
@@ -285,7 +286,7 @@ def counting(monkeypatch) -> type[Counting]:
     return Counting
 
 
-def test_every_picture_is_decoded_once_and_those_of_the_test_once_before_to_see_whether_they_can_be(flat, counting):
+def test_every_picture_is_decoded_once_and_test_pictures_are_checked_before(flat, counting):
     an_hour_old(flat)
     ready(counting(root=flat))
     assert len(counting.decoded) == 20 + 4
@@ -293,12 +294,12 @@ def test_every_picture_is_decoded_once_and_those_of_the_test_once_before_to_see_
     assert len(counting.decoded) == 20 + 4
 
 
-def test_pictures_that_no_split_takes_are_not_decoded(flat, counting):
+def test_pictures_outside_all_splits_are_not_decoded(flat, counting):
     ready(counting(root=flat, train_size=4, val_size=2, test_size=2))
-    assert len(counting.decoded) == 8 + 4  # the test split's four are looked at before
+    assert len(counting.decoded) == 8 + 4  # the four test pictures are checked before
 
 
-def test_reading_in_several_threads_leaves_the_filters_of_warnings_as_they_were(flat):
+def test_reading_in_threads_does_not_change_the_warning_filters(flat):
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:

@@ -1,4 +1,4 @@
-"""The embedded digits: their counts, their fixed test split, MNIST's own images as the oracle, and damaged tables."""
+"""The installed digits: counts, the constant test split, comparison with MNIST, and damaged tables."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_no_image_is_in_two_splits_of_mnist5k(mnist5k):
     assert len(seen) == len(set(seen)) == 5000
 
 
-def test_the_official_order_of_mnist5k_takes_the_digits_in_turn():
+def test_the_official_order_of_mnist5k_alternates_between_the_digits():
     assert MNIST5k().read("train").labels.tolist() == list(range(10)) * 450
 
 
@@ -77,7 +77,7 @@ def test_the_images_of_mnist5k_are_train_images_of_mnist_under_their_labels(mnis
         assert [known.get(bytes(image.numpy())) for image in images.pixels] == images.labels.tolist()
 
 
-def test_an_absent_table_of_mnist5k_names_what_to_install(tmp_path):
+def test_the_error_for_an_absent_table_of_mnist5k_names_the_package_to_install(tmp_path):
     class Absent(MNIST5k):
         def files(self):
             return [tmp_path / "mnist_5k.csv.gz"]
@@ -102,7 +102,7 @@ def with_a_row_too_few(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [shortened, with_other_bytes, not_packed, with_a_row_too_few])
-def test_a_damaged_table_of_mnist5k_is_refused_by_name(tmp_path, damage):
+def test_the_error_names_a_damaged_table_of_mnist5k(tmp_path, damage):
     table = tmp_path / "mnist_5k.csv.gz"
     table.write_bytes(damage(MNIST5k().files()[0].read_bytes()))
 

@@ -1,19 +1,19 @@
-"""What differs between the arms of a factor besides it, on sweeps small enough to be seen through."""
+"""Confounds of a factor, in sweeps that are small enough to be checked by eye."""
 
 from itertools import product
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.report.analysis.confounds import confounds, folded
+from cnnbench.report.analysis.confounds import find_confounds, fold_group_choices
 
 PARAMS = {"plain18": 11_169_162, "resnet18": 11_181_642}
 
 
-def arms_of(settings, *keys, facts=None):
-    """What differs, by factor, of settings whose facts are the setting itself, and the net's parameters."""
+def confounds_of(settings, *keys, facts=None):
+    """The confounds by factor; the facts of a setting are the setting itself and the parameters of its net."""
     facts = facts or (lambda setting: {})
-    own = []
+    all_facts = []
     for setting in settings:
         known = {
             "optimizer.lr": setting.get("optimizer.lr", 0.1),
@@ -22,129 +22,133 @@ def arms_of(settings, *keys, facts=None):
         }
         known |= {"lr": known["optimizer.lr"]}
         known |= {"params": PARAMS[setting["model"]]} if "model" in setting else {}
-        own.append({**known, **facts(setting)})
-    return {arms.key: arms for arms in confounds(settings, own, keys)}
+        all_facts.append({**known, **facts(setting)})
+    return {confounds.key: confounds for confounds in find_confounds(settings, all_facts, keys)}
 
 
-def test_a_groups_choice_stands_for_what_is_in_its_file():
+def test_a_changed_group_choice_replaces_the_keys_of_its_file():
     facts = [{"augment.crop.size": 4, "augment": None, "epochs": 1}, {"augment": {}, "epochs": 1}]
-    found = folded(facts, [{"augment": "crop", "data": "mnist"}, {"augment": "none", "data": "mnist"}], ["epochs"])
+    found = fold_group_choices(
+        facts, [{"augment": "crop", "data": "mnist"}, {"augment": "none", "data": "mnist"}], ["epochs"]
+    )
     assert found == [{"augment": "crop", "epochs": 1}, {"augment": "none", "epochs": 1}]
 
 
-def test_a_factor_stays_where_its_groups_choices_differ():
+def test_a_factor_is_kept_where_the_choices_of_its_group_differ():
     facts = [{"model.width": 8, "model.depth": 2}, {"model.width": 16, "model.depth": 3}]
-    found = folded(facts, [{"model": "a"}, {"model": "b"}], ["model.width"])
+    found = fold_group_choices(facts, [{"model": "a"}, {"model": "b"}], ["model.width"])
     assert found == [{"model.width": 8, "model": "a"}, {"model.width": 16, "model": "b"}]
 
 
-def test_the_books_two_arms_differ_in_learning_rate_and_parameters():
+def test_the_two_nets_of_the_book_differ_in_learning_rate_and_parameters():
     # "Neural Networks and Deep Learning: Cases and Practice", section 5.4: a plain net at 0.005, a residual one at 0.01
     settings = [
         {"model": model, "optimizer.lr": lr, "seed": seed}
         for model, lr in (("plain18", 0.005), ("resnet18", 0.01))
         for seed in range(5)
     ]
-    arms = arms_of(settings, "model", "optimizer.lr", "seed")
-    assert arms["model"].levels == ["plain18", "resnet18"]
-    assert arms["model"].differing == {"lr": [[0.005], [0.01]], "params": [[11_169_162], [11_181_642]]}
+    confounds = confounds_of(settings, "model", "optimizer.lr", "seed")
+    assert confounds["model"].levels == ["plain18", "resnet18"]
+    assert confounds["model"].differing == {"lr": [[0.005], [0.01]], "params": [[11_169_162], [11_181_642]]}
 
 
-def test_the_learning_rates_arms_differ_in_their_nets_then():
+def test_the_two_learning_rates_of_the_book_differ_in_their_nets():
     settings = [{"model": "plain18", "optimizer.lr": 0.005}, {"model": "resnet18", "optimizer.lr": 0.01}]
-    assert arms_of(settings, "model", "optimizer.lr")["optimizer.lr"].differing == {
+    assert confounds_of(settings, "model", "optimizer.lr")["optimizer.lr"].differing == {
         "params": [[11_169_162], [11_181_642]]
     }
 
 
-def test_a_full_grid_names_no_learning_rate():
+def test_in_a_full_grid_the_learning_rate_is_not_a_confound():
     settings = [
         {"model": model, "optimizer.lr": lr, "seed": seed}
         for model, lr, seed in product(PARAMS, (0.005, 0.01), range(3))
     ]
-    arms = arms_of(settings, "model", "optimizer.lr", "seed")
-    assert arms["model"].differing.keys() == {"params"}
-    assert arms["optimizer.lr"].differing == {}
+    confounds = confounds_of(settings, "model", "optimizer.lr", "seed")
+    assert confounds["model"].differing.keys() == {"params"}
+    assert confounds["optimizer.lr"].differing == {}
 
 
-def test_an_exclusion_that_takes_a_rate_from_one_net_names_it():
+def test_a_learning_rate_that_one_net_lacks_is_a_confound():
     settings = [{"model": model, "optimizer.lr": lr} for model, lr in product(PARAMS, (0.005, 0.01))][:-1]
-    arms = arms_of(settings, "model", "optimizer.lr")
-    assert arms["model"].differing["lr"] == [[0.005, 0.01], [0.005]]
+    confounds = confounds_of(settings, "model", "optimizer.lr")
+    assert confounds["model"].differing["lr"] == [[0.005, 0.01], [0.005]]
 
 
-def test_an_exclusion_that_takes_seeds_from_one_net_names_them():
+def test_seeds_that_one_net_lacks_are_a_confound():
     settings = [{"model": "plain18", "seed": 0}, {"model": "plain18", "seed": 1}, {"model": "resnet18", "seed": 0}]
-    assert arms_of(settings, "model", "seed")["model"].differing["seed"] == [[0, 1], [0]]
+    assert confounds_of(settings, "model", "seed")["model"].differing["seed"] == [[0, 1], [0]]
 
 
-def test_values_that_go_in_pairs_are_each_others_doubt():
+def test_factors_that_vary_together_are_confounds_of_each_other():
     settings = [{"init": init, "epochs": epochs} for init, epochs in (("torch", 5), ("paddle", 8))]
     facts = lambda setting: {"init": setting["init"]}  # noqa: E731
-    arms = arms_of(settings, "init", "epochs", facts=facts)
-    assert arms["init"].differing == {"epochs": [[5], [8]]}
-    assert arms["epochs"].differing == {"init": [["torch"], ["paddle"]]}
+    confounds = confounds_of(settings, "init", "epochs", facts=facts)
+    assert confounds["init"].differing == {"epochs": [[5], [8]]}
+    assert confounds["epochs"].differing == {"init": [["torch"], ["paddle"]]}
 
 
-def test_a_batch_size_changes_the_steps_and_is_not_named_besides_itself():
+def test_the_steps_are_a_confound_of_the_batch_size_but_the_batch_size_is_not():
     settings = [{"batch_size": 32}, {"batch_size": 64}]
     facts = lambda setting: {"batch_size": setting["batch_size"], "steps": 6400 // setting["batch_size"]}  # noqa: E731
-    assert arms_of(settings, "batch_size", facts=facts)["batch_size"].differing == {"steps": [[200], [100]]}
+    assert confounds_of(settings, "batch_size", facts=facts)["batch_size"].differing == {"steps": [[200], [100]]}
 
 
-def test_nets_that_take_images_of_other_sizes_are_told_so_in_channels_and_pixels():
+def test_different_image_sizes_are_named_in_channels_and_pixels():
     settings = [{"model": "plain18"}, {"model": "resnet18"}]
     size = {"plain18": 28, "resnet18": 32}
     facts = lambda setting: {  # noqa: E731
         "image": [1, size[setting["model"]], size[setting["model"]]],
         "data.image_size": size[setting["model"]],
     }
-    differing = arms_of(settings, "model", facts=facts)["model"].differing
+    differing = confounds_of(settings, "model", facts=facts)["model"].differing
     assert differing.keys() == {"image", "params"}
     assert differing["image"] == [[[1, 28, 28]], [[1, 32, 32]]]
 
 
-def test_keys_below_a_factor_are_the_factor():
+def test_keys_of_a_factors_group_are_not_confounds():
     settings = [{"optimizer": "adam"}, {"optimizer": "sgd"}]
     facts = lambda setting: {"optimizer._target_": setting["optimizer"], "optimizer.betas": 1}  # noqa: E731
-    assert arms_of(settings, "optimizer", facts=facts)["optimizer"].differing == {}
+    assert confounds_of(settings, "optimizer", facts=facts)["optimizer"].differing == {}
 
 
-def test_a_key_that_only_one_arm_has_is_named():
+def test_a_key_that_only_one_level_has_is_a_confound():
     settings = [{"optimizer": "adam"}, {"optimizer": "sgd"}]
     facts = lambda setting: {"scheduler.gamma": 0.1} if setting["optimizer"] == "sgd" else {}  # noqa: E731
-    assert arms_of(settings, "optimizer", facts=facts)["optimizer"].differing == {"scheduler.gamma": [[None], [0.1]]}
+    assert confounds_of(settings, "optimizer", facts=facts)["optimizer"].differing == {
+        "scheduler.gamma": [[None], [0.1]]
+    }
 
 
-def test_the_seed_is_no_factor():
-    assert confounds([{"seed": 0}, {"seed": 1}], [{"seed": 0}, {"seed": 1}], ["seed"]) == []
+def test_the_seed_is_not_a_factor():
+    assert find_confounds([{"seed": 0}, {"seed": 1}], [{"seed": 0}, {"seed": 1}], ["seed"]) == []
 
 
-def test_a_factor_that_some_cells_lack_has_arms_in_the_others():
+def test_a_factor_that_some_settings_lack_has_the_levels_of_the_others():
     settings = [{"model": "plain18", "epochs": 5}, {"model": "resnet18"}]
-    arms = arms_of(settings, "model", "epochs")
-    assert arms["epochs"].levels == [5]
-    assert arms["epochs"].differing == {}
+    confounds = confounds_of(settings, "model", "epochs")
+    assert confounds["epochs"].levels == [5]
+    assert confounds["epochs"].differing == {}
 
 
 def test_levels_may_be_lists():
     settings = [{"augment": ["crop", "flip"]}, {"augment": "none"}]
-    assert arms_of(settings, "augment")["augment"].levels == [["crop", "flip"], "none"]
+    assert confounds_of(settings, "augment")["augment"].levels == [["crop", "flip"], "none"]
 
 
 VALUES = st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True)
 
 
 @given(first=VALUES, second=VALUES, third=VALUES)
-def test_in_no_full_grid_is_a_factor_another_ones_doubt(first, second, third):
+def test_in_a_full_grid_no_factor_is_a_confound_of_another(first, second, third):
     settings = [{"a": a, "b": b, "c": c} for a, b, c in product(first, second, third)]
-    assert all(not arms.differing for arms in confounds(settings, settings, ["a", "b", "c"]))
+    assert all(not confounds.differing for confounds in find_confounds(settings, settings, ["a", "b", "c"]))
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=9, unique=True))
-def test_what_is_named_is_what_two_arms_do_not_both_have(pairs):
+def test_a_factor_is_a_confound_if_two_levels_have_different_sets_of_its_values(pairs):
     settings = [{"a": a, "b": b} for a, b in pairs]
-    (arms,) = confounds(settings, settings, ["a"])
-    taken = [{b for a, b in pairs if a == level} for level in arms.levels]
+    (confounds,) = find_confounds(settings, settings, ["a"])
+    taken = [{b for a, b in pairs if a == level} for level in confounds.levels]
     unequal = any(one != other for one, other in product(taken, taken))
-    assert ("b" in arms.differing) == unequal
+    assert ("b" in confounds.differing) == unequal

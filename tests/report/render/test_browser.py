@@ -1,4 +1,4 @@
-"""The page in a real Chromium: it is quiet, sorts, hides, switches, shows, copies, and takes names for text."""
+"""The report page in Chromium: no errors, no requests; sorting, hiding, choosing, copying; names are shown as text."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ pytestmark = [
 HOSTILE = """<script>document.title='broken'</script><img src=x onerror="document.title='broken'">"'&amp;é★"""
 MODELS = ("plain", HOSTILE, "résnet")
 TARGETS = [0, 1, 2, 0, 1, 2, 0, 1]
-SAID = {"plain": [0, 1, 2, 0, 0, 0, 0, 0], HOSTILE: [1, 1, 2, 0, 1, 0, 0, 0], "résnet": [0, 0, 2, 0, 1, 2, 0, 0]}
+PREDICTED = {"plain": [0, 1, 2, 0, 0, 0, 0, 0], HOSTILE: [1, 1, 2, 0, 1, 0, 0, 0], "résnet": [0, 0, 2, 0, 1, 2, 0, 0]}
 ACCURACY = {"plain": 0.5, HOSTILE: 0.75, "résnet": 0.625}
 
 
 def outcome(model, seed):
     return {
-        "accuracy": ACCURACY[model] + 0.01 * seed, "logits": made.sayings(SAID[model], 3), "targets": TARGETS,
+        "accuracy": ACCURACY[model] + 0.01 * seed, "logits": made.logits_for(PREDICTED[model], 3), "targets": TARGETS,
         "epochs": made.epochs([1.0, 0.5 + 0.1 * seed], [0.3, 0.6]),
         "images": {at: np.full((8, 8, 1), 30 * at, np.uint8) for at in range(8)},
         "result": {"params": 1000 * (1 + len(model)), "classes": ["cat", HOSTILE, "dog"]},
@@ -53,22 +53,22 @@ def browser():
 
 @pytest.fixture(scope="module")
 def opened(browser, folder, tmp_path_factory):
-    """The page alone in another folder, what it said to the console, what it asked for, its dialogs."""
+    """The page, copied alone to another folder, its console errors, its requests, its dialogs, its path."""
     alone = tmp_path_factory.mktemp("alone") / "report.html"
     shutil.copy(folder / "report.html", alone)
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = context.new_page()
-    told, asked, dialogs = [], [], []
-    page.on("console", lambda message: told.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: told.append(str(error)))
+    errors, asked, dialogs = [], [], []
+    page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.goto(alone.as_uri())
     for place in page.query_selector_all("[data-plot]"):
         place.scroll_into_view_if_needed()
         page.wait_for_function("place => place.querySelector('.main-svg')", arg=place)
-    return page, told, asked, dialogs, alone
+    return page, errors, asked, dialogs, alone
 
 
 @pytest.fixture
@@ -86,12 +86,12 @@ def click_head(page, table, number):
     page.click(f"#{table} th:nth-child({number + 1}) button")
 
 
-def arms_drawn(page, plot):
+def settings_drawn(page, plot):
     """Labels on the vertical axis of the plot of cells, or how many traces another has."""
     return page.eval_on_selector(f'[data-plot="{plot}"]', "place => place.data.length")
 
 
-# ---- quiet -------------------------------------------------------------------------------------------------------------------
+# ---- errors ------------------------------------------------------------------------------------------------------------------
 
 
 def test_every_plot_is_drawn(page):
@@ -107,7 +107,7 @@ def test_names_are_shown_as_text(opened):
     assert dialogs == []
 
 
-def test_plots_take_names_for_text(page):
+def test_plots_show_names_as_text(page):
     labels = page.eval_on_selector_all(
         '[data-plot="cells"] .ytick text', "ticks => ticks.map(tick => tick.textContent)"
     )
@@ -117,7 +117,7 @@ def test_plots_take_names_for_text(page):
 # ---- tables ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_click_on_a_heading_sorts_by_number_and_another_turns_it_round(page):
+def test_a_click_on_a_heading_sorts_by_number_and_a_second_one_reverses(page):
     click_head(page, "cells-table", 2)
     up = column(page, "cells-table", 2)
     click_head(page, "cells-table", 2)
@@ -132,7 +132,7 @@ def test_numbers_with_commas_sort_as_numbers(page):
     assert found == sorted(found)
 
 
-def test_empty_cells_stay_below_either_way(page):
+def test_empty_cells_stay_at_the_bottom_in_both_orders(page):
     for _ in range(2):
         click_head(page, "cells-table", 5)
         assert column(page, "cells-table", 5)[-1] == ""
@@ -141,18 +141,18 @@ def test_empty_cells_stay_below_either_way(page):
 # ---- curves ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_click_in_the_legend_hides_an_arm_in_every_plot_and_another_shows_it(page):
-    before = {plot: arms_drawn(page, plot) for plot in ("cells", "curve", "cost")}
+def test_a_click_in_the_legend_hides_a_setting_in_every_plot_and_a_second_one_shows_it(page):
+    before = {plot: settings_drawn(page, plot) for plot in ("cells", "curve", "cost")}
     button = page.locator("[data-legend] button").nth(1)
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
-    assert all(arms_drawn(page, plot) < before[plot] for plot in before)
+    assert all(settings_drawn(page, plot) < before[plot] for plot in before)
     button.click()
     assert button.get_attribute("aria-pressed") == "true"
-    assert {plot: arms_drawn(page, plot) for plot in before} == before
+    assert {plot: settings_drawn(page, plot) for plot in before} == before
 
 
-def test_the_axis_may_be_seconds(page):
+def test_the_horizontal_axis_can_be_seconds(page):
     def across():
         return page.eval_on_selector('[data-plot="curve"]', "place => Array.from(place.data.at(-1).x)")
 
@@ -163,10 +163,10 @@ def test_the_axis_may_be_seconds(page):
     page.click('[data-axis="epochs"]')
 
 
-def test_single_runs_can_be_shown_and_say_their_names(page):
-    before = arms_drawn(page, "curve")
+def test_single_runs_can_be_shown_with_their_names(page):
+    before = settings_drawn(page, "curve")
     page.check("[data-single]")
-    assert arms_drawn(page, "curve") == before + 9
+    assert settings_drawn(page, "curve") == before + 9
     texts = page.eval_on_selector('[data-plot="curve"]', "place => place.data.flatMap(trace => trace.text ?? [])")
     assert any("plain_seed0_" in text and "epoch 2: 0.5" in text for text in texts)
     page.uncheck("[data-single]")
@@ -185,34 +185,36 @@ def images(page, name):
 
 def wanted(ours, theirs):
     return [
-        at for at, (one, other) in enumerate(zip(SAID[ours], SAID[theirs], strict=True)) if one == TARGETS[at] != other
+        at
+        for at, (one, other) in enumerate(zip(PREDICTED[ours], PREDICTED[theirs], strict=True))
+        if one == TARGETS[at] != other
     ]
 
 
-def test_the_gallery_is_of_the_chosen_arms(page):
+def test_the_gallery_follows_the_chosen_settings(page):
     for model in (HOSTILE, "résnet"):
-        page.select_option('[data-arm="a"]', str(MODELS.index(model)))
-        page.select_option('[data-arm="b"]', "0")
+        page.select_option('[data-setting="a"]', str(MODELS.index(model)))
+        page.select_option('[data-setting="b"]', "0")
         assert images(page, "a") == wanted(model, "plain")
         assert images(page, "b") == wanted("plain", model)
 
 
 def test_the_sentence_on_the_same_images_follows_the_choice(page):
-    page.select_option('[data-arm="a"]', "2")
-    page.select_option('[data-arm="b"]', "0")
+    page.select_option('[data-setting="a"]', "2")
+    page.select_option('[data-setting="b"]', "0")
     assert page.inner_text("[data-mcnemar]").startswith("Of 8 images 2 count for résnet and 1 for plain: ")
-    page.select_option('[data-arm="b"]', "1")
+    page.select_option('[data-setting="b"]', "1")
     assert page.inner_text("[data-mcnemar]").endswith(" after Holm over all pairs.")
 
 
-def test_a_picture_says_what_it_is_and_what_was_said(page):
-    page.select_option('[data-arm="a"]', "2")
-    page.select_option('[data-arm="b"]', "0")
+def test_an_image_shows_its_true_and_predicted_classes(page):
+    page.select_option('[data-setting="a"]', "2")
+    page.select_option('[data-setting="b"]', "0")
     (title,) = [title for title in gallery(page, "a") if title.startswith("test image 5\n")]
-    assert title.split("\n")[1:] == ["is dog", "résnet: dog, 100 % right", "plain: cat, 0 % right"]
+    assert title.split("\n")[1:] == ["true class dog", "résnet: dog, 100 % right", "plain: cat, 0 % right"]
 
 
-def test_pictures_are_there(page):
+def test_images_are_loaded(page):
     page.locator('[data-gallery="missed"]').scroll_into_view_if_needed()
     page.wait_for_function(
         "[...document.querySelectorAll('[data-gallery=missed] img')].every(image => image.naturalWidth === 8)"
@@ -232,7 +234,7 @@ def test_the_copy_button_puts_the_command_on_the_clipboard(page):
     assert command.startswith("python -m cnnbench ")
 
 
-def test_dark_is_drawn_in_dark(page):
+def test_dark_mode_redraws_the_plots(page):
     def ink():
         return page.eval_on_selector('[data-plot="cells"]', "place => place.layout.font.color")
 
@@ -255,7 +257,7 @@ def test_a_phone_needs_no_sideways_scrolling(page):
     page.set_viewport_size({"width": 1200, "height": 900})
 
 
-def test_after_all_that_the_console_is_empty_and_nobody_was_asked(opened):
-    _, told, asked, _, alone = opened
-    assert told == []
+def test_no_console_errors_and_no_requests_occurred(opened):
+    _, errors, asked, _, alone = opened
+    assert errors == []
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [alone.as_uri()]

@@ -1,4 +1,4 @@
-"""report.html as text: its JSON, its names, its tables."""
+"""report.html and report.md as text: well-formed, names escaped, the numbers in the page's JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import made_sweeps as made
 from cnnbench.config.compose import compose
 from cnnbench.report.analysis.report_data import make_report
 from cnnbench.report.load.run import read_run
-from cnnbench.report.load.sweep import read
+from cnnbench.report.load.sweep import read_runs
 from cnnbench.report.render import markdown
 from cnnbench.report.render.html import plotly, render
-from cnnbench.report.render.run_table import differing, repeating, run_row
+from cnnbench.report.render.run_table import config_differences, repeat_command, run_row
 from cnnbench.runs.run_dir import RunDir
 
 HOSTILE = """</script><script>alert(1)</script><!--"'&amp;<img src=x onerror=alert(1)>é★ """
@@ -25,7 +25,7 @@ TARGETS = [0, 1, 0, 1]
 
 
 class Parsed(HTMLParser):
-    """The elements of a page, the texts of its cells."""
+    """Parses a page: its tags, its attributes, its texts, its unclosed elements."""
 
     VOID = ("meta", "link", "br", "img", "input")
 
@@ -49,9 +49,9 @@ class Parsed(HTMLParser):
             self.texts.append(data)
 
 
-def outcome(accuracy, said):
+def outcome(accuracy, predicted):
     return {
-        "accuracy": accuracy, "logits": made.sayings(said, 2), "targets": TARGETS, "epochs": made.epochs([1.0, float("nan")]),
+        "accuracy": accuracy, "logits": made.logits_for(predicted, 2), "targets": TARGETS, "epochs": made.epochs([1.0, float("nan")]),
         "result": {"classes": [HOSTILE, "dog"], "command": HOSTILE, "git": {HOSTILE: HOSTILE}},
         "images": {0: np.zeros((4, 4, 1), np.uint8)},
     }  # fmt: skip
@@ -69,7 +69,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(folder):
-    """Without the library, which is not ours."""
+    """The page without plotly.js."""
     return render(make_report(folder), f"python -m cnnbench report {HOSTILE}").replace(plotly(), "")
 
 
@@ -83,7 +83,7 @@ def test_the_page_is_well_formed(page):
     assert (parsed.wrong, parsed.open) == ([], [])
 
 
-def test_a_hostile_name_makes_no_element(page):
+def test_a_hostile_name_adds_no_element(page):
     parsed = Parsed(page)
     assert parsed.tags.count("script") == 3  # the data, the library, ours
     assert "img" not in parsed.tags
@@ -92,38 +92,38 @@ def test_a_hostile_name_makes_no_element(page):
     assert "<!--" not in page
 
 
-def test_a_hostile_name_is_shown_as_it_is(page):
+def test_a_hostile_name_is_shown_unchanged(page):
     texts = Parsed(page).texts
     assert HOSTILE in texts
     assert any(HOSTILE in text for text in texts if text.startswith("Undecided"))
 
 
-def test_the_json_gives_names_back(data):
-    assert data["arms"][1]["label"] == HOSTILE
+def test_the_json_keeps_names_unchanged(data):
+    assert data["settings"][1]["label"] == HOSTILE
     assert data["errors"]["classes"] == [HOSTILE, "dog"]
 
 
-def test_the_json_holds_the_numbers_and_nothing_that_is_none(data):
-    assert [(arm["mean"], arm["values"]) for arm in data["arms"]] == [(0.5, [0.5]), (0.725, [0.75, 0.7])]
+def test_the_json_holds_finite_numbers_only(data):
+    assert [(each["mean"], each["values"]) for each in data["settings"]] == [(0.5, [0.5]), (0.725, [0.75, 0.7])]
     (curve, _) = data["curves"]["train/loss"]
     assert curve["runs"][0]["values"] == [1.0, None]
     assert curve["band"]["mean"] == [1.0]
 
 
 def test_the_json_holds_confusion_and_pictures(data):
-    assert data["errors"]["arms"][0]["confusion"] == [[1, 1], [0, 2]]
+    assert data["errors"]["settings"][0]["confusion"] == [[1, 1], [0, 2]]
     assert data["errors"]["pictures"].keys() == {"0"}
     assert [tile["index"] for tile in data["errors"]["only"]["0 1"]] == [0]
     assert data["errors"]["only"]["1 0"] == []
 
 
-def test_the_page_names_no_address_to_load_from(page):
+def test_the_page_loads_nothing_from_a_network(page):
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page) == []
     assert "url(" not in page
     assert "@import" not in page
 
 
-def test_only_what_others_are_compared_with_is_called_the_baseline(tmp_path):
+def test_only_a_setting_that_others_are_compared_with_is_marked_as_baseline(tmp_path):
     cells = [
         ({"model": "a", "lr": 1}, {0: 0.5}),
         ({"model": "b", "lr": 1}, {0: 0.5}),
@@ -133,30 +133,30 @@ def test_only_what_others_are_compared_with_is_called_the_baseline(tmp_path):
     assert text.count('<tr class="base">') + text.count('<tr class="best base">') == 1
 
 
-def test_a_report_of_nothing_that_is_done_is_a_page(tmp_path):
+def test_a_folder_without_finished_runs_has_a_page(tmp_path):
     text = render(make_report(made.sweep(tmp_path / "s", [(A, {0: "failed"})])), "")
     assert "Nothing is known yet" in text
     assert len(text) < 200_000  # no plots, no library
 
 
-def test_a_run_says_what_its_config_has_otherwise(tmp_path):
+def test_a_run_lists_its_config_differences(tmp_path):
     cells = [({"optimizer.lr": lr}, {0: {"config": {"data.root": f"/{lr}"}}}) for lr in (0.1, 0.2)]
-    base, other = read(made.sweep(tmp_path / "s", cells)).runs
-    assert differing(other, base) == "optimizer.lr=0.2"
-    assert differing(base, base) == ""
+    base, other = read_runs(made.sweep(tmp_path / "s", cells)).runs
+    assert config_differences(other, base) == "optimizer.lr=0.2"
+    assert config_differences(base, base) == ""
 
 
-def test_a_run_has_a_command_and_what_it_was_made_with(folder):
-    run = read(folder).runs[2]
+def test_a_run_has_its_command_and_environment(folder):
+    run = read_runs(folder).runs[2]
     row = run_row(run, 1, None)
     assert str(run.directory.path) in row.command
-    assert {"git", "code", "versions", "hardware"} <= row.made.keys()
+    assert {"git", "code", "versions", "hardware"} <= row.environment.keys()
 
 
 # ---- report.md ---------------------------------------------------------------------------------------------------------------
 
 
-def test_markdown_takes_names_for_text(folder):
+def test_markdown_escapes_names(folder):
     text = markdown.render(make_report(folder), [], folder, "python -m cnnbench report")
     assert "<script>" not in text.replace("\\<", "")
     assert "\\<script\\>" in text
@@ -165,20 +165,20 @@ def test_markdown_takes_names_for_text(folder):
 
 
 @pytest.mark.parametrize(("model", "flag"), [(["lenet5"], ""), (["custom", "model._target_=nets.Linear"], " --trust")])
-def test_the_command_that_repeats_a_run_trusts_what_is_the_users_own(model, flag, tmp_path):
+def test_the_repeat_command_has_trust_for_code_of_the_user(model, flag, tmp_path):
     (tmp_path / "config.yaml").write_text(compose([f"model={model[0]}", *model[1:]]).dump())
     (tmp_path / "status.json").write_text('{"state": "done"}')
     (tmp_path / "result.json").write_text('{"metrics": {}}')
-    assert repeating(read_run(RunDir(tmp_path), [])) == f"python -m cnnbench reproduce {tmp_path}{flag}"
+    assert repeat_command(read_run(RunDir(tmp_path), [])) == f"python -m cnnbench reproduce {tmp_path}{flag}"
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged", "interrupted", "pending"])
-def test_the_command_beside_a_run_without_a_result_is_the_one_that_ends_it(state, tmp_path):
+def test_a_run_without_result_has_the_command_that_resumes_it(state, tmp_path):
     folder = made.run(tmp_path / "run", {"model": "lenet5"}, state=state)
-    assert repeating(read_run(RunDir(folder), [])).startswith(f"python -m cnnbench resume={folder}")
+    assert repeat_command(read_run(RunDir(folder), [])).startswith(f"python -m cnnbench resume={folder}")
 
 
-def test_markdown_explains_a_mark_only_where_there_is_one(tmp_path):
+def test_markdown_explains_a_mark_only_if_it_occurs(tmp_path):
     for outcomes, there in (({0: 0.5}, True), ({0: "failed"}, False)):
         folder = made.sweep(tmp_path / str(there), [({"model": model}, outcomes) for model in "ab"])
-        assert ("★ the highest" in markdown.render(make_report(folder), [], folder, "")) is there
+        assert ("★ highest" in markdown.render(make_report(folder), [], folder, "")) is there

@@ -1,4 +1,4 @@
-"""Read back through TensorBoard's own readers, as its pages do."""
+"""The event file of a run, read with TensorBoard's readers, as its pages do."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ import time
 
 import pytest
 from PIL import Image
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -15,9 +16,13 @@ from tensorboard.util import tensor_util
 from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
 from cnnbench.distributed.ranks import Ranks
+from cnnbench.distributed.signals import SignalHandler
+from cnnbench.runs.load_net import load_checkpoint
+from cnnbench.runs.status_and_log import Heartbeat
 from cnnbench.training.callbacks.history import History
-from cnnbench.training.callbacks.tensorboard import Board
+from cnnbench.training.callbacks.tensorboard import TensorBoardWriter
 from cnnbench.training.run import run
+from cnnbench.training.run_context import RunContext
 
 
 def events_of(path) -> EventAccumulator:
@@ -32,7 +37,7 @@ def events(finished):
 
 
 @pytest.mark.slow
-def test_there_is_a_point_an_epoch_equal_to_metrics_csv(events, finished):
+def test_points_equal_the_rows_of_metrics_csv(events, finished):
     with finished.metrics.open() as file:
         rows = list(csv.DictReader(file))
     for tag in ("train/loss", "train/acc", "val/loss", "val/acc", "lr", "samples_per_s"):
@@ -41,7 +46,7 @@ def test_there_is_a_point_an_epoch_equal_to_metrics_csv(events, finished):
         assert [value for _, value in found] == pytest.approx([float(row[tag]) for row in rows], rel=1e-6)
 
 
-def test_the_final_metrics_stand_once_as_in_the_result(events, finished):
+def test_the_final_metrics_are_written_once(events, finished):
     for tag, value in json.loads(finished.result.read_text())["metrics"].items():
         assert [event.value for event in events.Scalars(tag)] == pytest.approx([value])
 
@@ -53,7 +58,7 @@ def test_there_are_no_other_scalars(events):
 
 
 def hyperparameters(events) -> tuple[dict, dict, list, str]:
-    """What the hparams plugin reads: types, values, metrics, how it ended."""
+    """Returns types, values, metrics and status as the hparams plugin reads them."""
     content = {tag: HParamsPluginData.FromString(data) for tag, data in events.PluginTagToContent("hparams").items()}
     experiment = content["_hparams_/experiment"].experiment
     types = {info.name: info.type for info in experiment.hparam_infos}
@@ -86,14 +91,14 @@ def test_hyperparameters_are_typed_and_final_metrics_are_their_columns(events):
     assert ended == 1  # STATUS_SUCCESS
 
 
-def test_every_run_has_the_same_hyperparameters_of_the_same_types(events, tiny, tmp_path):
+def test_every_run_has_the_same_typed_hyperparameters(events, tiny, tmp_path):
     other = run(
         compose([*tiny, f"runs_dir={tmp_path}", "optimizer=sgd", "recipe=nndl_lenet", "model=simplecnn", "epochs=1"])
     )
     assert hyperparameters(events_of(other.directory.path))[0] == hyperparameters(events)[0]
 
 
-def test_train_is_laid_over_validation(events):
+def test_train_and_validation_share_a_chart(events):
     layout = Layout.FromString(
         tensor_util.make_ndarray(events.Tensors("custom_scalars__config__")[0].tensor_proto).item()
     )
@@ -101,7 +106,7 @@ def test_train_is_laid_over_validation(events):
     assert charts == {"loss": ["train/loss", "val/loss"], "accuracy": ["train/acc", "val/acc"]}
 
 
-def test_there_is_one_event_file_and_no_run_directory_besides(finished):
+def test_a_run_has_one_event_file_and_no_other_folder(finished):
     assert len(list(finished.path.parents[1].rglob("events.out.tfevents.*"))) == len(
         list(finished.path.parents[1].rglob("config.yaml"))
     )
@@ -135,7 +140,7 @@ def refuses(*_, **__):
     raise RuntimeError("out of luck")
 
 
-def test_the_tested_net_is_shown_in_pictures(events, finished):
+def test_the_images_of_a_tested_net_are_written(events, finished):
     assert set(events.Tags()["images"]) == {"test/confusion_matrix", "test/mistakes", "filters/conv1.weight"}
     for tag in events.Tags()["images"]:
         (event,) = events.Images(tag)
@@ -153,16 +158,18 @@ def test_log_normal_has_neither_graph_nor_histograms(events):
     assert not events.Tags()["histograms"]
 
 
-def test_a_resumed_runs_event_file_sorts_after_the_earlier_one_of_the_same_second(copied):
+def test_a_resumed_runs_event_file_sorts_after_the_earlier_one(copied):
     for path in copied.path.glob("events.out.tfevents.*"):
         path.unlink()
     earlier = copied.path / f"events.out.tfevents.{int(time.time())}.zzz.999999.0"
     earlier.touch()
-    history = History(copied, Config.load(copied.config), Ranks())
-    history.epochs.append({"epoch": 1})
-    board = Board(copied, history, Config.load(copied.config))
-    board.on_fit_start(None, None)
-    board._writer.close()
+    config, console = Config.load(copied.config), Console(quiet=True)
+    context = RunContext(config, copied, console, Ranks(), SignalHandler(lambda number: None), Heartbeat(copied))
+    history = History(context)
+    history.load_state_dict(load_checkpoint(copied.last)["callbacks"]["History"])
+    writer = TensorBoardWriter(context, history)
+    writer.on_fit_start(None, None)
+    writer._writer.close()
     files = sorted(copied.path.glob("events.out.tfevents.*"))
     assert len(files) == 2
     assert files[0] == earlier

@@ -1,1 +1,1 @@
-"""Downloads the published files of data sets."""
+"""Downloads the published files of data sets, verifies and unpacks them."""

@@ -1,4 +1,4 @@
-"""Archives to files: each gets its own name by a rename, once all are unpacked and have their published sums."""
+"""Unpacks archives: a file gets its name by a rename, after all files are unpacked and their checksums verified."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cnnbench.data.download.mirrors import Remote, has_sum, sum_of
+from cnnbench.data.download.mirrors import Remote, file_checksum, has_checksum
 from cnnbench.errors import DataError
 from cnnbench.files import write_atomic
 
 
-def unpack_what_lies_there(remote: Remote, folder: Path, sums: Mapping[str, str]) -> bool:
-    """Unpacks an archive that somebody has put into the folder."""
-    archive = folder / remote.name
-    if not archive.is_file() or archive.stat().st_size != remote.size or not has_sum(archive, remote.checksum):
-        return False
-    unpack(remote, archive, folder, sums)
-    return True
-
-
 def unpack(remote: Remote, archive: Path, folder: Path, sums: Mapping[str, str]) -> None:
-    """Puts the members into `folder`, each by rename, once all are unpacked and have their sums."""
+    """Unpacks the members of an archive into `folder`: all of them, or none.
+
+    Args:
+        remote: the published archive; names its members.
+        archive: its file.
+        folder: where the members belong.
+        sums: published checksums by member; the SHA-256 of any other member is written to a file beside it.
+
+    Raises:
+        DataError: the archive is corrupt, lacks a member, or has a member outside the folder.
+        OSError: a file cannot be written.
+    """
     aside = folder / f".{remote.name}.unpacking"
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -40,14 +42,14 @@ def unpack(remote: Remote, archive: Path, folder: Path, sums: Mapping[str, str])
         for member in remote.members:
             if not (aside / member).is_file():
                 raise DataError(f"{archive}: corrupt, it does not hold {member}; delete it")
-            if member in sums and not has_sum(aside / member, sums[member]):
+            if member in sums and not has_checksum(aside / member, sums[member]):
                 raise DataError(
                     f"{archive}: corrupt, {member} in it has another checksum than the published one; delete it"
                 )
         for member in remote.members:
             (folder / member).parent.mkdir(parents=True, exist_ok=True)
             if member not in sums:
-                write_atomic(sum_beside(folder / member), sum_of(aside / member) + "\n")
+                write_atomic(checksum_file(folder / member), file_checksum(aside / member) + "\n")
             os.replace(aside / member, folder / member)
     except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
         raise DataError(f"{archive}: corrupt ({' '.join(str(error).split())}); delete it") from error
@@ -55,13 +57,17 @@ def unpack(remote: Remote, archive: Path, folder: Path, sums: Mapping[str, str])
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def sum_beside(path: Path) -> Path:
-    """Where the SHA-256 of an unpacked file is kept for which none is published."""
+def checksum_file(path: Path) -> Path:
+    """The file that keeps the SHA-256 of `path`, in hex digits; it is in the same folder."""
     return path.with_name(f".{path.name}.sha256")
 
 
 def _members(remote: Remote, archive: Path) -> Iterator[tuple[str, Any]]:
-    """The wanted members, each with a file object of its content. An archive that names a place outside its folder is refused."""
+    """Name and file object of each member in `remote.members`.
+
+    Raises:
+        DataError: a member's path leaves the folder.
+    """
     if not remote.name.endswith((".tar.gz", ".tgz")):
         with gzip.open(archive) as unpacked:
             yield remote.members[0], unpacked

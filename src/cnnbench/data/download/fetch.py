@@ -1,7 +1,7 @@
-"""Published files come here whole, with their published checksum, or not at all.
+"""Brings published files into a folder: complete and with their published checksums, or not at all.
 
-One process downloads, the others wait for it. A download goes on where it was cut off, also from another mirror; nothing
-gets its own name before its sum is right.
+One process downloads while the others wait. An interrupted download is continued, also from another mirror. No file gets its
+name before its checksum is verified.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from cnnbench.data.download.archives import unpack, unpack_what_lies_there
-from cnnbench.data.download.mirrors import Remote, Unreachable, download
+from cnnbench.data.download.archives import unpack
+from cnnbench.data.download.http import MirrorError
+from cnnbench.data.download.mirrors import Remote, download, has_checksum
 from cnnbench.errors import DataError
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-
-def expanded(path: str | Path) -> Path:
-    """A path as one types it, `~` for one's home.
+def expand_home(path: str | Path) -> Path:
+    """A path with `~` replaced by the home folder.
 
     Raises:
-        DataError: the home is not known.
+        DataError: the home folder is unknown.
     """
     try:
         return Path(path).expanduser()
@@ -37,7 +36,7 @@ def default_root() -> Path:
     """`$CNNBENCH_DATA`, or a per-user cache folder."""
     import platformdirs
 
-    return expanded(os.environ.get("CNNBENCH_DATA") or platformdirs.user_cache_dir("cnnbench"))
+    return expand_home(os.environ.get("CNNBENCH_DATA") or platformdirs.user_cache_dir("cnnbench"))
 
 
 def fetch(
@@ -47,54 +46,68 @@ def fetch(
     sums: Mapping[str, str],
     corrupt: Callable[[], Path | None] = lambda: None,
 ) -> None:
-    """Brings every member of `remotes` that `folder` lacks; where it lacks none, nothing is written.
+    """Downloads and unpacks the members of `remotes` that `folder` lacks; writes nothing if it lacks none.
 
-    An archive that lies in `folder` already is unpacked from there. `$CNNBENCH_MIRROR`, where set, is asked first, at
+    An archive that is in `folder` already is used. `$CNNBENCH_MIRROR`, if set, is tried first: its file is
     `$CNNBENCH_MIRROR/<name of the set>/<file>`.
 
     Args:
-        name: the set's, for messages.
+        name: of the set.
         remotes: the set's published files.
         folder: where their members belong.
-        sums: the published checksums of members, of those that have one.
-        corrupt: a member that is to be replaced, though it is there.
+        sums: published checksums of members, where there are any.
+        corrupt: returns a member to replace although it is there, or None.
 
     Raises:
-        DataError: it did not work; names each file, its sum and where to put it, and what was tried.
+        DataError: a file cannot be downloaded or written; names each missing file, its checksum, and where to put it.
     """
 
-    def wanted() -> tuple[Remote, ...]:
+    def wanted() -> list[Remote]:
         bad = corrupt()
-        return tuple(r for r in remotes if absent((r,), folder) or bad in [folder / member for member in r.members])
+        return [remote for remote in remotes if is_absent(remote, folder) or bad in _paths(remote, folder)]
 
     failed: set[str] = set()
     try:
         if not wanted():
             return
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(name, folder):
-            for remote in wanted():  # another process may have brought it meanwhile
-                if not unpack_what_lies_there(remote, folder, sums):
+        with _locked(name, folder):
+            for remote in wanted():  # once more: another process may have downloaded it in the meantime
+                archive = folder / remote.name
+                size = archive.stat().st_size if archive.is_file() else -1
+                if size == remote.size and has_checksum(archive, remote.checksum):
+                    unpack(remote, archive, folder, sums)
+                else:
                     part = download(name, remote, folder, failed)
                     unpack(remote, part, folder, sums)
                     part.unlink()
     except OSError as error:
+        if is_disk_full(error):
+            free = f", {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free" if folder.is_dir() else ""
+            raise DataError(
+                f"{folder}: no room ({error.strerror}{free}); free some, or name another folder with data.root=... or CNNBENCH_DATA"
+            ) from error
         reason = " ".join(filter(None, (error.strerror or str(error), str(error.filename or ""))))
-        raise DataError(_no_room(error, folder) or by_hand(name, remotes, folder, reason)) from error
-    except Unreachable as error:
-        raise DataError(by_hand(name, remotes, folder, str(error))) from error
+        raise DataError(manual_instructions(name, remotes, folder, reason)) from error
+    except MirrorError as error:
+        raise DataError(manual_instructions(name, remotes, folder, str(error))) from error
 
 
-def absent(remotes: tuple[Remote, ...], folder: Path) -> tuple[Remote, ...]:
-    """Those of which a member is not in `folder`."""
-    return tuple(remote for remote in remotes if not all((folder / member).is_file() for member in remote.members))
+def is_disk_full(error: OSError) -> bool:
+    """Whether the disk, or a quota on it, is full, or a file may not grow any more."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def by_hand(name: str, remotes: tuple[Remote, ...], folder: Path, reason: str) -> str:
-    """What to do where a download does not work: each file, its sum, and where to put it."""
+def is_absent(remote: Remote, folder: Path) -> bool:
+    """Whether a member of a published file is not in `folder`."""
+    return not all(path.is_file() for path in _paths(remote, folder))
+
+
+def manual_instructions(name: str, remotes: tuple[Remote, ...], folder: Path, reason: str) -> str:
+    """The message if a download fails: each missing file, its size, checksum and address, and where to put it."""
     try:
-        remotes = absent(remotes, folder) or remotes
-        others = [remote.name for remote in remotes if (folder / remote.name).is_file()]
+        remotes = tuple(remote for remote in remotes if is_absent(remote, folder)) or remotes
+        others = [folder / remote.name for remote in remotes if (folder / remote.name).is_file()]
     except OSError:
         others = []
     lines = [
@@ -102,17 +115,20 @@ def by_hand(name: str, remotes: tuple[Remote, ...], folder: Path, reason: str) -
         "folder that has the set with data.root=...; data=mnist5k needs no download"
     ]
     for remote in remotes:
-        kind, _, digest = remote.checksum.partition(":")
         source = f"  from {remote.mirrors[0]}{remote.name}" if remote.mirrors else ""
-        lines.append(f"    {remote.name}  {remote.size:,} bytes  {kind} {digest}{source}")
+        lines.append(f"    {remote.name}  {remote.size:,} bytes  {remote.checksum.replace(':', ' ')}{source}")
     if any((folder / f".{remote.name}.part").is_file() for remote in remotes):
-        lines.append("what has come already is kept: the same command goes on from there")
-    return "\n".join(lines + [f"{folder / other} lies there, but is not the published file" for other in others])
+        lines.append("the bytes received so far are kept: the same command continues there")
+    return "\n".join(lines + [f"{path} is there, but is not the published file" for path in others])
+
+
+def _paths(remote: Remote, folder: Path) -> list[Path]:
+    return [folder / member for member in remote.members]
 
 
 @contextmanager
-def _alone(name: str, folder: Path) -> Iterator[None]:
-    """Holds the folder's lock; says so where another process has it."""
+def _locked(name: str, folder: Path) -> Iterator[None]:
+    """Holds the folder's lock; prints a line if it has to wait for another process."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / f".{name}.lock")
@@ -125,11 +141,3 @@ def _alone(name: str, folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _no_room(error: OSError, folder: Path) -> str | None:
-    """The message where the disk is full."""
-    if error.errno not in NO_ROOM:
-        return None
-    free = f", {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free" if folder.is_dir() else ""
-    return f"{folder}: no room ({error.strerror}{free}); make some, or name another folder with data.root=... or CNNBENCH_DATA"

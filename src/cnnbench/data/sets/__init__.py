@@ -1,1 +1,1 @@
-"""One file a data set: its facts, and how its files are read."""
+"""The data sets: one file each, with its facts and how its files are read."""

@@ -1,4 +1,4 @@
-"""The CIFAR sets' file format: pickles, which are read, by torchvision, only when their published checksums hold."""
+"""The file format of the CIFAR sets: pickles, which torchvision reads after their published checksums were verified."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from cnnbench.data.loader import Images
 
 
 class CifarData(ImageData):
-    """A set in the Python version of the CIFAR archives, unpacked in the root, where torchvision looks for it."""
+    """A set in the Python version of the CIFAR archives, unpacked in the root, where torchvision expects it."""
 
     channels, size = 3, 32
     torchvision_name: str
 
     def count(self, official: Official) -> int:
-        """As published; the checksums see to it."""
+        """The published number of images, which the checksums guarantee."""
         return 50_000 if official == "train" else 10_000
 
     def read(self, official: Official) -> Images:
-        """One of the two splits."""
+        """Reads an official split: pixels (N, 3, 32, 32) uint8 and labels (N,) int64."""
         import torchvision.datasets
 
         dataset: Any = getattr(torchvision.datasets, self.torchvision_name)(str(self.root), train=official == "train")

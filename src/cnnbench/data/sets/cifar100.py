@@ -11,7 +11,7 @@ SUMS = {
 
 
 class CIFAR100(CifarData):
-    """50,000 + 10,000 photographs of 100 classes, 32×32 in colour; the classes are the fine ones."""
+    """50,000 + 10,000 photographs of 100 classes (the fine labels), 32×32 in colour."""
 
     name = "cifar100"
     torchvision_name = "CIFAR100"

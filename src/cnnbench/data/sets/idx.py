@@ -1,7 +1,8 @@
-"""MNIST's file format: checked before it is trusted, read by torchvision."""
+"""MNIST's file format: verified here, read by torchvision."""
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from cnnbench.data.loader import Images
 from cnnbench.errors import CorruptFile, DataError
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-PUBLISHED = (60_000, 10_000)  # images in the two splits of MNIST and of those that took its form
+PUBLISHED_COUNTS = (60_000, 10_000)  # images in the train and test split of MNIST, FashionMNIST and similar sets
 
 
 def idx_remotes(mirrors: tuple[str, ...], *published: tuple[int, str]) -> tuple[Remote, ...]:
-    """The four published files, from their sizes and checksums in the order of `FILES`."""
+    """The four published archives, from (size in bytes, checksum) of each in the order of `FILES`."""
     return tuple(
         Remote(f"{file}.gz", size, checksum, mirrors, (file,))
         for file, (size, checksum) in zip(FILES, published, strict=True)
@@ -23,9 +24,9 @@ def idx_remotes(mirrors: tuple[str, ...], *published: tuple[int, str]) -> tuple[
 
 
 class IdxData(ImageData):
-    """A set in MNIST's files, `<root>/<folder_name>/raw/*-ubyte`, where torchvision looks for it.
+    """A set in MNIST's files, `<root>/<folder_name>/raw/*-ubyte`, where torchvision expects them.
 
-    Files of other lengths than the published ones, a part of the set or one's own, are read as they are.
+    A split with another number of images than published is accepted: it may be a part of the set, or the user's own.
     """
 
     channels, size = 1, 28
@@ -33,55 +34,69 @@ class IdxData(ImageData):
 
     @property
     def folder(self) -> Path:
-        """Where the four files lie."""
+        """Folder of the four files."""
         return self.root / self.folder_name / "raw"
 
     def count(self, official: Official) -> int:
-        """From the labels' header."""
-        return idx_shape(self.files()[1 if official == "train" else 3], 1)[0]
+        """Number of images in an official split, from the header of its labels."""
+        return idx_shape(self._split_files(official)[1], 1)[0]
 
     def check(self) -> None:
-        """Each split's header, size, labels, and published checksum where it is as large as published."""
-        for number, files in zip(PUBLISHED, (self.files()[:2], self.files()[2:]), strict=True):
-            own = self._check_split(*files) != number  # then of the published sums none can hold
-            for path in files:
-                if not own or path.name not in self.sums:
-                    self.require_sum(path)
+        """Checks each split's headers, sizes and labels, and its published checksums where its size is the published one.
 
-    def _check_split(self, images: Path, labels: Path) -> int:
-        """How many images there are, once there are as many labels, all of classes that there are."""
+        Raises:
+            DataError: a file is absent or wrong.
+        """
+        for published, official in zip(PUBLISHED_COUNTS, ("train", "test"), strict=True):
+            has_published_size = self._check_split(official) == published
+            for path in self._split_files(official):
+                if has_published_size or path.name not in self.sums:
+                    self.require_checksum(path)
+
+    def _split_files(self, official: str) -> tuple[Path, Path]:
+        """Images and labels of an official split."""
+        files = self.files()
+        return (files[0], files[1]) if official == "train" else (files[2], files[3])
+
+    def _check_split(self, official: str) -> int:
+        """Number of images in a split; checks that their size, the number of labels and the classes are right."""
+        images, labels = self._split_files(official)
         try:
             n, *image = idx_shape(images, 3)
             (m,) = idx_shape(labels, 1)
         except CorruptFile as error:
-            raise CorruptFile(f"{error}; {self.again}", error.path) from error
+            raise CorruptFile(f"{error}; {self.repair_hint}", error.path) from error
         if image != [self.size, self.size]:
             raise DataError(
                 f"data={self.name}: {images} holds images of {image[0]}×{image[1]}, expected {self.size}×{self.size}"
             )
         if n != m:
-            raise DataError(f"data={self.name}: {images} holds {n} images, {labels.name} {m} labels; {self.again}")
+            raise DataError(
+                f"data={self.name}: {images} holds {n} images, {labels.name} {m} labels; {self.repair_hint}"
+            )
         if not n:
-            raise DataError(f"data={self.name}: {images} holds no images; {self.again}")
+            raise DataError(f"data={self.name}: {images} holds no images; {self.repair_hint}")
         largest = max(labels.read_bytes()[8:], default=0)
         if largest >= self.num_classes:
-            message = f"{labels}: corrupt, it has a label {largest}, expected 0 to {self.num_classes - 1}; {self.again}"
+            message = (
+                f"{labels}: corrupt, it has a label {largest}, expected 0 to {self.num_classes - 1}; {self.repair_hint}"
+            )
             raise CorruptFile(message, labels)
         return n
 
     def read(self, official: Official) -> Images:
-        """One of the two splits."""
+        """Reads an official split: pixels (N, 1, 28, 28) uint8 and labels (N,) int64."""
         from torchvision.datasets.mnist import read_image_file, read_label_file
 
-        images, labels = self.files()[:2] if official == "train" else self.files()[2:]
+        images, labels = self._split_files(official)
         return Images(read_image_file(str(images)).unsqueeze(1), read_label_file(str(labels)))
 
 
 def idx_shape(path: Path, dimensions: int) -> list[int]:
-    """The shape in an idx file's header, once the file's magic number and length agree with it.
+    """The shape in an idx file's header, after checking the magic number and the file's length.
 
     Raises:
-        DataError: absent, not an idx file of unsigned bytes, or shorter or longer than its header says.
+        DataError: the file cannot be read; `CorruptFile` if it is not an idx file of unsigned bytes, or is too short or long.
     """
     try:
         with path.open("rb") as file:
@@ -92,10 +107,7 @@ def idx_shape(path: Path, dimensions: int) -> list[int]:
     if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
         raise CorruptFile(f"{path}: corrupt, it does not begin as an idx file of {dimensions} dimensions does", path)
     shape = list(struct.unpack(f">{dimensions}I", header[4:]))
-    expected = len(header)
-    volume = 1
-    for extent in shape:
-        volume *= extent
-    if length != expected + volume:
-        raise CorruptFile(f"{path}: corrupt, {length:,} bytes where its header says {expected + volume:,}", path)
+    expected = len(header) + math.prod(shape)
+    if length != expected:
+        raise CorruptFile(f"{path}: corrupt, {length:,} bytes where its header says {expected:,}", path)
     return shape

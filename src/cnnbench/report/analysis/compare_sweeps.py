@@ -1,35 +1,41 @@
-"""Two folders of runs against each other: which cells are the same ones, what became better or worse, and how surely."""
+"""Compares two folders of runs, A and B, cell by cell: which cells are better, which are worse, and whether that is significant."""
 
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from cnnbench import stats
 from cnnbench.errors import ConfigError
-from cnnbench.report.analysis.cell import METRIC, Cell, difference_of, of_cell
-from cnnbench.report.load.run import DETAILS, Run
-from cnnbench.report.load.sweep import Runs, by_cell
-from cnnbench.report.number_format import NAMED, p_value, plural, points, signed
+from cnnbench.report.analysis.cell import (
+    METRIC,
+    Cell,
+    difference_by_seed,
+    means_over_shared_seeds,
+    summarize_cell,
+    with_corrected_p,
+)
+from cnnbench.report.load.run import Run
+from cnnbench.report.load.sweep import Runs, group_by_cell
+from cnnbench.report.number_format import MAX_NAMED, p_value, plural, points, signed_points
 from cnnbench.stats import ALPHA
-from cnnbench.text import canonical
+from cnnbench.text import canonical_json
 
 ROUNDING = 1e-9  # of a difference of accuracies
-Verdict = Literal["better", "worse", "equal", "not decided", "no result"]
+Verdict = Literal["better", "worse", "equal", "undecided", "no result"]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A cell as it was and as it is.
+class CellPair:
+    """A cell in A and the same cell in B.
 
     Attributes:
         before, after: the cell in A and in B.
-        difference: of their test accuracies, B less A, paired by seed, else unpaired; None where one has no result.
+        difference: test accuracy of B minus that of A, paired by seed, else unpaired; None where one has no result.
         paired: whether it is paired.
-        p: of the difference, Holm-corrected over all pairs.
+        p: p value of the difference, corrected (Holm) over all pairs.
     """
 
     before: Cell
@@ -40,241 +46,200 @@ class Pair:
 
     @property
     def label(self) -> str:
-        """The cell in words, by the folder that tells more of it."""
+        """The setting in words, from the folder where more keys vary."""
         return max(self.before, self.after, key=lambda cell: len(cell.setting)).label
 
     @property
-    def by_seed(self) -> list[float]:
-        """The differences of the seeds that both have."""
-        return [
-            self.after.values[seed] - value for seed, value in self.before.values.items() if seed in self.after.values
-        ]
+    def shared_seeds(self) -> list:
+        """The seeds that have a result in A and in B."""
+        return [seed for seed in self.before.values if seed in self.after.values]
 
     @property
-    def shared(self) -> bool:
-        """It is compared by seeds that both have."""
-        return self.difference is not None and self.paired
+    def by_seed(self) -> list[float]:
+        """The difference for each shared seed."""
+        return [self.after.values[seed] - self.before.values[seed] for seed in self.shared_seeds]
 
     @property
     def means(self) -> tuple[float | None, float | None]:
-        """The test accuracy before and after, of the seeds that are compared."""
-        if not self.shared:
+        """The test accuracies of A and B: means over the seeds that are compared."""
+        if self.difference is None or not self.paired:
             return self.before.mean, self.after.mean
-        common = [seed for seed in self.before.values if seed in self.after.values]
-        before, after = (statistics.fmean(cell.values[seed] for seed in common) for cell in (self.before, self.after))
+        before, after = (
+            statistics.fmean(cell.values[seed] for seed in self.shared_seeds) for cell in (self.before, self.after)
+        )
         return before, after
 
     @property
     def verdict(self) -> Verdict:
-        """What became of the cell; it is better or worse where p < 0.05."""
+        """How B compares with A; better and worse are significant (p < 0.05)."""
         if self.difference is None:
             return "no result"
         if self.paired and not any(self.by_seed):
             return "equal"
         if self.p is None or self.p >= ALPHA:
-            return "not decided"
+            return "undecided"
         return "better" if self.difference.point > 0 else "worse"
 
 
 @dataclass(frozen=True)
-class Matched:
+class SweepComparison:
     """Two folders of runs, cell by cell.
 
     Attributes:
         before, after: the folders A and B.
-        pairs: cells that both were asked for.
-        only_before, only_after: the others.
-        overall: the difference over the cells that share a seed, paired by the seeds that all of them share.
+        pairs: the cells of both folders.
+        only_before, only_after: the cells of one folder.
+        overall: mean difference over the paired cells, by the seeds that all of them share.
     """
 
     before: Runs
     after: Runs
-    pairs: list[Pair]
+    pairs: list[CellPair]
     only_before: list[Cell]
     only_after: list[Cell]
     overall: stats.Difference | None
 
-    def worse_by(self, limit: float) -> list[str]:
-        """What `--fail-if-worse` fails for, in words: cells that are worse by more than `limit`, runs without a result.
+    def failures(self, limit: float) -> list[str]:
+        """Lists, in words, what `--fail-if-worse` fails for.
 
-        A cell counts where its mean difference is beyond the limit, and either p < 0.05 or each seed is by itself; all cells
-        together do where p < 0.05.
+        A cell fails where its mean is worse by more than the limit, and either that is significant or each seed alone is
+        worse by more than the limit. All cells together fail where their mean is worse by more than the limit, and that is
+        significant. A cell also fails where B has no result of a run that A has a result of.
+
+        Args:
+            limit: the accepted loss of test accuracy, as a fraction.
         """
         bound = -limit - ROUNDING
-        together = self.overall if len(self.pairs) > 1 else None
-        return [
-            *(f"{pair.label} {_how(pair)}" for pair in self.pairs if beyond(pair, bound)),
-            *(
-                [f"all cells {_size(together)} (p {p_value(together.p)})"]
-                if together and surely(together, bound)
-                else []
-            ),
-            *(f"{pair.label} without a result ({lost})" for pair in self.pairs if (lost := missing(pair))),
-        ]
+        failures = [f"{pair.label} {_loss(pair)}" for pair in self.pairs if is_worse(pair, bound)]
+        overall = self.overall if len(self.pairs) > 1 else None
+        if overall and overall.point < bound and overall.p is not None and overall.p < ALPHA:
+            failures.append(f"all settings {signed_points(overall.point)} points (p {p_value(overall.p)})")
+        for pair in self.pairs:
+            if lost := runs_without_result(pair):
+                states = ", ".join(f"seed {run.seed} {run.state}" for run in lost)
+                failures.append(f"{pair.label} without a result ({states})")
+        return failures
 
 
-def beyond(pair: Pair, bound: float) -> bool:
-    """Whether a cell is worse by more than the limit, and one is sure enough of it."""
+def is_worse(pair: CellPair, bound: float) -> bool:
+    """Whether a cell's difference is below the bound, and is significant or below it for each seed alone.
+
+    Unpaired seeds are all below the bound where each seed of B is against each seed of A.
+    """
     if pair.difference is None or pair.difference.point >= bound:
         return False
-    return pair.verdict == "worse" or each_beyond(pair, bound)
-
-
-def each_beyond(pair: Pair, bound: float) -> bool:
-    """Whether each seed is; of seeds that are not paired, each of B against each of A."""
+    if pair.verdict == "worse":
+        return True
     if pair.paired:
         return max(pair.by_seed) < bound
     return max(pair.after.values.values()) - min(pair.before.values.values()) < bound
 
 
-def surely(difference: stats.Difference, bound: float) -> bool:
-    """Whether a difference is worse than the limit, and significant."""
-    return difference.point < bound and difference.p is not None and difference.p < ALPHA
-
-
-def _how(pair: Pair) -> str:
+def _loss(pair: CellPair) -> str:
+    """The difference of a failed cell, and why it fails."""
     assert pair.difference is not None
-    if pair.verdict == "worse":
-        return f"{_size(pair.difference)} (p {p_value(pair.p)})"
     n = pair.difference.n
-    return f"{_size(pair.difference)} ({'one seed: by its point alone' if n == 1 else f'each of {n} seeds'})"
+    why = "one seed: by its point alone" if n == 1 else f"each of {n} seeds"
+    if pair.verdict == "worse":
+        why = f"p {p_value(pair.p)}"
+    return f"{signed_points(pair.difference.point)} points ({why})"
 
 
-def _size(difference: stats.Difference) -> str:
-    return f"{signed(difference.point)} points"
+def runs_without_result(pair: CellPair) -> list[Run]:
+    """The runs of B without a result: of seeds that have one in A, or all runs where B has no result at all."""
+    if not pair.before.values:
+        return []
+    unfinished = [run for run in pair.after.runs if run.metric(METRIC) is None]
+    return [run for run in unfinished if run.seed in pair.before.values or not pair.after.values]
 
 
-def missing(pair: Pair) -> str:
-    """The runs that B was asked for and has no result of, where A has."""
-    values = pair.before.values
-    if not values:
-        return ""
-    lost = [
-        run for run in pair.after.runs if run.metric(METRIC) is None and (run.seed in values or not pair.after.values)
-    ]
-    return ", ".join(f"seed {run.seed} {run.state}" for run in lost)
+def compare_sweeps(before: Runs, after: Runs) -> SweepComparison:
+    """Compares two folders of runs; cells are the same where their settings agree in every key that varies in either folder.
 
-
-# ---- which cells are the same ones ---------------------------------------------------------------------------------------
-
-
-def match(before: Runs, after: Runs) -> Matched:
-    """The cells of two folders against each other: by what varies, where the same keys do; else by config.
+    A key that varies in one folder only has its fixed value in the other: so a run is compared with the same cell of a sweep.
 
     Raises:
         ConfigError: no cell is in both.
     """
-    ours, theirs = ([of_cell(members) for members in by_cell(runs.runs)] for runs in (before, after))
-    places: list[list[str]] = [[canonical(cell.setting) for cell in cells] for cells in (ours, theirs)]
-    if set(before.keys) != set(after.keys) or not set(places[0]) & set(places[1]):
-        places = profiles(ours, theirs, {*before.keys, *after.keys})
-    at = {place: cell for place, cell in zip(places[1], theirs, strict=True) if place}
-    pairs = [Pair(cell, at[place]) for place, cell in zip(places[0], ours, strict=True) if place in at]
-    pairs += left_nothing(
-        [cell for cell in ours if all(cell is not pair.before for pair in pairs)], theirs, before, after
+    keys = list(dict.fromkeys([*before.keys, *after.keys]))
+    ours, theirs = (
+        {canonical_json(full_setting(cell, runs, keys)): cell for cell in map(summarize_cell, group_by_cell(runs.runs))}
+        for runs in (before, after)
     )
+    pairs = with_differences([CellPair(cell, theirs[setting]) for setting, cell in ours.items() if setting in theirs])
     if not pairs:
         raise ConfigError(
-            f"{before.path} and {after.path}: no cell is in both; the first has {listed([cell.label for cell in ours])}, "
-            f"the second {listed([cell.label for cell in theirs])}"
+            f"{before.path} and {after.path}: no setting is in both; the first has "
+            f"{join_labels([cell.label for cell in ours.values()])}, the second "
+            f"{join_labels([cell.label for cell in theirs.values()])}; to compare two runs of different settings, type the "
+            "directories of these runs"
         )
-    matched = {id(cell) for pair in pairs for cell in (pair.before, pair.after)}
-    only_ours, only_theirs = ([cell for cell in cells if id(cell) not in matched] for cells in (ours, theirs))
-    pairs = judged(pairs)
-    return Matched(before, after, pairs, only_ours, only_theirs, overall(pairs))
+    only_before = [cell for setting, cell in ours.items() if setting not in theirs]
+    only_after = [cell for setting, cell in theirs.items() if setting not in ours]
+    return SweepComparison(before, after, pairs, only_before, only_after, overall_difference(pairs))
 
 
-def left_nothing(ours: Sequence[Cell], theirs: Sequence[Cell], before: Runs, after: Runs) -> list[Pair]:
-    """Cells of A with those of B that were asked for and left no config: by the keys that vary in both, where that is clear."""
-    keys = [key for key in before.keys if key in after.keys]
-
-    def place(cell: Cell) -> str:
-        return canonical([cell.setting.get(key) for key in keys])
-
-    bare = [cell for cell in theirs if not configured(cell.runs).config] if keys else []
-    places = Counter(map(place, (*ours, *bare)))
-    at = {place(cell): cell for cell in bare}
-    return [Pair(cell, at[place(cell)]) for cell in ours if place(cell) in at and places[place(cell)] == 2]
+def full_setting(cell: Cell, runs: Runs, keys: Iterable[str]) -> list:
+    """The values of a cell for these keys: swept values, else the fixed ones; None for a key that its config does not have."""
+    run = run_with_config(cell.runs)
+    values = {**runs.sweep_record.fixed, **run.config, **run.choices, **cell.setting}
+    return [values.get(key) for key in keys]
 
 
-def profiles(ours: Sequence[Cell], theirs: Sequence[Cell], swept: set[str]) -> list[list[str]]:
-    """What each cell is, seeds aside, less the keys that are fixed in either folder and differ between them."""
-
-    def profile(cell: Cell) -> dict[str, Any]:
-        return {
-            key: value
-            for key, value in configured(cell.runs).config.items()
-            if key in swept or key not in (*DETAILS, "seed")
-        }
-
-    sides = [[profile(cell) for cell in cells] for cells in (ours, theirs)]
-    keys = {key for side in sides for values in side for key in values}
-    values = {key: [{canonical(each.get(key)) for each in side if each} for side in sides] for key in keys}
-    kept = sorted(key for key, (a, b) in values.items() if a == b or len(a) > 1 or len(b) > 1)
-    return [[canonical([each.get(key) for key in kept]) if each else "" for each in side] for side in sides]
-
-
-def configured(runs: Iterable[Run]) -> Run:
+def run_with_config(runs: Iterable[Run]) -> Run:
     """One of a cell's runs, one that has a config if there is any."""
     return max(runs, key=lambda run: bool(run.config))
 
 
-# ---- what became of them -------------------------------------------------------------------------------------------------
-
-
-def judged(pairs: Sequence[Pair]) -> list[Pair]:
-    """With their differences, corrected for how many they are."""
-    made = []
+def with_differences(pairs: Sequence[CellPair]) -> list[CellPair]:
+    """Adds the differences, and p values corrected over all pairs."""
+    compared = []
     for pair in pairs:
         a, b = pair.before.values, pair.after.values
-        difference, paired = difference_of(b, a)
-        if difference is None and a and b:  # one seed on a side, and another
+        difference, paired = difference_by_seed(b, a)
+        if difference is None and a and b:  # a single seed on one side, which the other does not have
             difference, paired = stats.welch(list(b.values()), list(a.values())), False
-        made.append(replace(pair, difference=difference, paired=paired))
-    corrected = stats.holm([pair.difference.p if pair.difference else None for pair in made])
-    return [replace(pair, p=p) for pair, p in zip(made, corrected, strict=True)]
+        compared.append(replace(pair, difference=difference, paired=paired))
+    return with_corrected_p(compared)
 
 
-def overall(pairs: Sequence[Pair]) -> stats.Difference | None:
-    """The mean difference over cells, by the seeds that all share; cells that are not paired are left out."""
-    sides = [(pair.after.values, pair.before.values) for pair in pairs if pair.shared]
-    seeds = [seed for seed in sides[0][0] if all(seed in b and seed in a for b, a in sides)] if sides else []
-    if not seeds:
-        return None
-    b, a = ([statistics.fmean(side[which][seed] for side in sides) for seed in seeds] for which in (0, 1))
-    return stats.paired(b, a)
+def overall_difference(pairs: Sequence[CellPair]) -> stats.Difference | None:
+    """The mean difference over the paired cells, by the seeds that all of them share; None where there is no such seed."""
+    paired = [(pair.after.values, pair.before.values) for pair in pairs if pair.difference and pair.paired]
+    b, a = means_over_shared_seeds(paired)
+    return stats.paired(b, a) if b else None
 
 
-def summary(matched: Matched) -> str:
-    """All of it in a sentence."""
-    pairs = [pair for pair in matched.pairs if pair.difference]
+def summary_sentence(comparison: SweepComparison) -> str:
+    """The whole comparison in a sentence."""
+    pairs = [pair for pair in comparison.pairs if pair.difference]
     if not pairs:
-        return "Nothing can be compared: no matched cell has a result in both."
-    alone = len(pairs) == 1
-    found = pairs[0].difference if alone else matched.overall
+        return "Nothing can be compared: no matched setting has a result in both."
+    single = len(pairs) == 1
+    found = pairs[0].difference if single else comparison.overall
     if found is None:
-        return "The matched cells have no seed in common; each is compared by itself."
-    over = "" if alone else f"Over {plural(sum(pair.shared for pair in pairs), 'cell')} "
-    seeds = plural(found.n, "paired seed") if pairs[0].paired or not alone else "seeds not paired"
-    if not alone and found.n < max(pair.difference.n for pair in pairs if pair.difference):
-        seeds += " that all cells have"
+        return "The matched settings have no seed in common; each is compared alone."
+    over = "" if single else f"Over {plural(sum(pair.paired for pair in pairs), 'setting')} "
+    seeds = plural(found.n, "paired seed") if pairs[0].paired or not single else "unpaired seeds"
+    if not single and found.n < max(pair.difference.n for pair in pairs if pair.difference):
+        seeds += " that all settings have"
     if all(pair.verdict == "equal" for pair in pairs):
-        return f"{over or 'For one cell '}A and B have the same test accuracy for every seed ({seeds})."
-    more = "higher" if found.point > 0 else "lower"
-    sure = "" if found.p is not None and found.p < ALPHA else ", which is not decided"
-    told = f"the test accuracy of B is {points(abs(found.point))} points {more} than that of A{sure}"
-    return f"{over}{told} ({seeds}, {interval_of(found)}).".replace("the", "The" if alone else "the", 1)
+        return f"{over or 'For one setting '}A and B have the same test accuracy for every seed ({seeds})."
+    start = "The test accuracy" if single else f"{over}the test accuracy"
+    size = f"{points(abs(found.point))} points {'higher' if found.point > 0 else 'lower'}"
+    undecided = "" if found.p is not None and found.p < ALPHA else ", which is not significant"
+    return f"{start} of B is {size} than that of A{undecided} ({seeds}, {interval_and_p(found)})."
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first of them, and how many more; names may have commas."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return "; ".join(names[:NAMED]) + more
+def join_labels(labels: Sequence[str]) -> str:
+    """The first few labels, and how many more there are; a label may contain commas."""
+    more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
+    return "; ".join(labels[:MAX_NAMED]) + more
 
 
-def interval_of(difference: stats.Difference) -> str:
+def interval_and_p(difference: stats.Difference) -> str:
     """`95 % interval -0.5 to +0.2, p 0.041`."""
     if difference.interval is None:
-        return "no interval: one seed says nothing of chance" if difference.n == 1 else "no interval"
-    low, high = map(signed, difference.interval)
+        return "no interval: one seed cannot show the variation between seeds" if difference.n == 1 else "no interval"
+    low, high = map(signed_points, difference.interval)
     return f"95 % interval {low} to {high}, p {p_value(difference.p)}"

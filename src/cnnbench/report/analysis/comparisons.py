@@ -1,4 +1,4 @@
-"""What runs show, as numbers: cells with intervals, differences to a baseline, main effects, what is best."""
+"""The findings of a folder of runs as numbers: intervals, differences from a baseline, main effects, the best cell."""
 
 from __future__ import annotations
 
@@ -6,94 +6,101 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from cnnbench import stats
-from cnnbench.report.analysis.cell import Cell, difference_of, of_cell
-from cnnbench.report.analysis.main_effects import Effect, Interplay, interplays, main_effects, whole_grid
-from cnnbench.report.load.sweep import Runs, by_cell
+from cnnbench.report.analysis.cell import Cell, difference_by_seed, summarize_cell, with_corrected_p
+from cnnbench.report.analysis.main_effects import Effect, Interaction, interactions, is_full_grid, main_effects
+from cnnbench.report.load.sweep import Runs, group_by_cell
 from cnnbench.stats import ALPHA
-from cnnbench.text import canonical
+from cnnbench.text import canonical_json
 
 
 @dataclass(frozen=True)
 class Review:
-    """What a folder of runs shows.
+    """The findings of a folder of runs.
 
     Attributes:
-        runs: what was read.
-        cells: in the order in which they were asked for.
-        stated: whether the baseline is the one that somebody stated.
-        effects, interplays: where the cells are a whole grid of several factors.
+        runs: the runs.
+        cells: in the order of the sweep's jobs.
+        baseline_stated: whether the baseline is the one that the experiment states.
+        effects, interactions: where the cells are a full grid of several factors.
     """
 
     runs: Runs
     cells: list[Cell]
-    stated: bool
+    baseline_stated: bool
     effects: list[Effect] = field(default_factory=list)
-    interplays: list[Interplay] = field(default_factory=list)
+    interactions: list[Interaction] = field(default_factory=list)
 
     @property
     def question(self) -> str | None:
-        """As it was asked."""
-        return self.runs.asked.get("question")
+        """The question of the experiment."""
+        return self.runs.sweep_record.question
 
     @property
     def comparisons(self) -> int:
-        """How many p values the answer judges by; each is corrected for the others."""
+        """Number of p values in the answer; each is corrected for this number."""
         return sum(each.p is not None for each in self.effects or self.cells)
 
-    def settling(self, differences: Sequence[float], settle: float) -> tuple[int, int] | None:
-        """How many more seeds would settle a difference of `settle`, at least and at most; None where one cannot say."""
+    def seeds_needed(self, differences: Sequence[float], target: float) -> tuple[int, int] | None:
+        """(low, high): how many more seeds would detect a difference of size `target`; None where the variation is unknown.
+
+        Args:
+            differences: one per seed, as fractions.
+            target: the true difference to detect, as a fraction.
+        """
         if len(differences) < 2:
             return None
-        return stats.more_pairs(differences, settle, alpha=ALPHA / max(1, self.comparisons))
+        return stats.more_pairs(differences, target, alpha=ALPHA / max(1, self.comparisons))
 
 
 def review(runs: Runs) -> Review:
-    """All of it, from what was read."""
-    cells = [of_cell(members) for members in by_cell(runs.runs)]
-    cells, stated = compared(cells, runs)
-    cells = ranked(cells)
-    effects = main_effects(cells, runs) if whole_grid(cells, runs.keys) else []
-    return Review(runs, cells, stated, effects, interplays(cells, effects))
+    """Computes the findings of a folder of runs."""
+    cells = [summarize_cell(members) for members in group_by_cell(runs.runs)]
+    cells, stated = with_differences(cells, runs)
+    cells = mark_best(cells)
+    effects = main_effects(cells, runs) if is_full_grid(cells, runs.keys) else []
+    return Review(runs, cells, stated, effects, interactions(cells, effects))
 
 
-def compared(cells: list[Cell], runs: Runs) -> tuple[list[Cell], bool]:
-    """The cells with their differences to the baseline; and whether it was stated, rather than the first that has results."""
-    stated = {key: value for key, value in (runs.asked.get("baseline") or {}).items() if key in runs.keys}
-    place = {canonical(cell.setting): number for number, cell in enumerate(cells)}
-    bases = [place.get(canonical({**cell.setting, **stated})) for cell in cells]
-    if not stated or not any(
-        base is not None and cells[base].n for base in bases
-    ):  # it has no result, or is none of the cells
+def with_differences(cells: list[Cell], runs: Runs) -> tuple[list[Cell], bool]:
+    """Adds to each cell its difference from the baseline; returns the cells, and whether the stated baseline is used.
+
+    Where no baseline is stated, or the stated one has no result, it is the first cell with results.
+    """
+    stated = {key: value for key, value in runs.sweep_record.baseline.items() if key in runs.keys}
+    index = {canonical_json(cell.setting): number for number, cell in enumerate(cells)}
+    bases = [index.get(canonical_json({**cell.setting, **stated})) for cell in cells]
+    if not stated or not any(base is not None and cells[base].n for base in bases):
         first = next((number for number, cell in enumerate(cells) if cell.n), 0)
         stated, bases = {}, [first] * len(cells)
-    made = []
+    compared = []
     for number, (cell, base) in enumerate(zip(cells, bases, strict=True)):
-        if base is None or base == number:
-            made.append(cell)
-            continue
-        difference, paired = difference_of(cell.values, cells[base].values)
-        made.append(replace(cell, base=base, difference=difference, paired=paired))
-    corrected = stats.holm([cell.difference.p if cell.difference else None for cell in made])
-    return [replace(cell, p=p) for cell, p in zip(made, corrected, strict=True)], bool(stated)
+        if base is not None and base != number:
+            difference, paired = difference_by_seed(cell.values, cells[base].values)
+            cell = replace(cell, base=base, difference=difference, paired=paired)
+        compared.append(cell)
+    return with_corrected_p(compared), bool(stated)
 
 
-def ranked(cells: list[Cell]) -> list[Cell]:
-    """The best is marked, and what cannot be told from it: by p where they are compared, else by Bonferroni over all pairs."""
+def mark_best(cells: list[Cell]) -> list[Cell]:
+    """Marks the cell with the highest mean, and the cells that are not significantly different from it.
+
+    Cells that the answer compares are judged by that p value; others by a new one, corrected (Bonferroni) over all pairs.
+    """
     means = [cell.mean if cell.mean is not None else -1.0 for cell in cells]
-    if len([mean for mean in means if mean >= 0]) < 2:
+    known = sum(cell.n > 0 for cell in cells)
+    if known < 2:
         return cells
     best = means.index(max(means))
-    known = sum(cell.n > 0 for cell in cells)
     pairs = known * (known - 1) / 2
 
-    def alike(number: int, cell: Cell) -> bool:
-        for one, other in ((cell, best), (cells[best], number)):  # its difference is told, and judged
+    def is_tied(number: int, cell: Cell) -> bool:
+        for one, other in ((cell, best), (cells[best], number)):
             if one.base == other and one.difference is not None:
                 return one.p is None or one.p >= ALPHA
-        difference, _ = difference_of(cells[best].values, cell.values)
+        difference, _ = difference_by_seed(cells[best].values, cell.values)
         return difference is None or difference.p is None or difference.p * pairs >= ALPHA
 
     return [
-        replace(cell, best=number == best, alike=number != best and cell.n > 0 and alike(number, cell))
+        replace(cell, best=number == best, tied_with_best=number != best and cell.n > 0 and is_tied(number, cell))
         for number, cell in enumerate(cells)
     ]

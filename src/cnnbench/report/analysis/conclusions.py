@@ -1,192 +1,211 @@
-"""The answer in sentences, each made from the numbers."""
+"""The answer in sentences. Each is made from a comparison, and claims a difference only where its p value is significant."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from cnnbench.report.analysis.cell import Cell, word
+from cnnbench.report.analysis.cell import Cell, level_label
 from cnnbench.report.analysis.comparisons import Review
 from cnnbench.report.analysis.main_effects import Effect
-from cnnbench.report.number_format import NAMED, interval_of, p_value, percent, plural, points, signed
+from cnnbench.report.number_format import (
+    MAX_NAMED,
+    accuracy_text,
+    interval_text,
+    p_value,
+    plural,
+    points,
+    signed_points,
+)
 from cnnbench.stats import ALPHA, Difference
-from cnnbench.text import some
+from cnnbench.text import first_few
 
-SETTLE = 0.01  # the difference that one would like to have settled: 1 point
+TARGET_DIFFERENCE = 0.01  # the difference for which the needed seeds are estimated: 1 point
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison of two settings or variants that becomes a sentence.
+
+    Attributes:
+        label: name of our side in a list.
+        ours, theirs: names of the two sides in a sentence.
+        difference: ours minus theirs.
+        p: corrected p value.
+        by_seed: the difference for each shared seed.
+        paired: whether the difference is paired by seed.
+        average_over: the clause `, on average over lr` of a main effect, else empty.
+    """
+
+    label: str
+    ours: str
+    theirs: str
+    difference: Difference
+    p: float | None
+    by_seed: Sequence[float]
+    paired: bool = True
+    average_over: str = ""
+
+    @property
+    def significant(self) -> bool:
+        """Whether a sentence may claim the difference."""
+        return is_significant(self.p)
+
+
+def is_significant(p: float | None) -> bool:
+    """Whether a p value is below the significance level."""
+    return p is not None and p < ALPHA
 
 
 # ---- the answer ------------------------------------------------------------------------------------------------------
 
 
 def answer(review: Review) -> list[str]:
-    """What the runs show, in a sentence or a few."""
+    """Answers the question of the experiment in one or several sentences."""
     done = [cell for cell in review.cells if cell.n]
     if not done and review.runs.done:
-        return [f"Nothing is known: no result of {plural(len(review.runs.done), 'run')} holds a test accuracy."]
+        return [f"Nothing is known: no result of {plural(len(review.runs.done), 'run')} has a test accuracy."]
     if not done:
         return [f"Nothing is known yet: none of {plural(len(review.runs.runs), 'run')} is done."]
     if len(review.cells) == 1:
-        return [alone(done[0])]
+        return [single_cell_sentence(done[0])]
     if review.effects:
-        return of_effects(review) + ([of_interplays(review)] if review.interplays else [])
-    return of_cells(review)
+        effects = [effect_comparison(effect) for effect in review.effects]
+        sentences = comparison_sentences(
+            effects, review, "{} more variants differ, by less", "Undecided, on average over the other factors"
+        )
+        return sentences + ([interaction_sentence(review)] if review.interactions else [])
+    return cell_sentences(review)
 
 
-def alone(cell: Cell) -> str:
-    """Of a single cell there is nothing to compare."""
-    assert cell.mean is not None
+def single_cell_sentence(cell: Cell) -> str:
+    """Describes the accuracy of the only cell."""
+    start = f"{cell.label} has a test accuracy of {accuracy_text(cell.mean)}"
     if cell.interval is None:
         runs = "one run" if cell.n == 1 else f"each of {cell.n} runs"
-        return (
-            f"{cell.label} has a test accuracy of {percent(cell.mean)} in {runs}; how far seeds scatter is not known."
-        )
-    low, high = cell.interval
-    return (
-        f"{cell.label} has a test accuracy of {percent(cell.mean)} (95 % interval {percent(low)} to {percent(high)}, "
-        f"{plural(cell.n, 'seed')})."
-    )
+        return f"{start} in {runs}; the variation between seeds is unknown."
+    low, high = map(accuracy_text, cell.interval)
+    return f"{start} (95 % interval {low} to {high}, {plural(cell.n, 'seed')})."
 
 
-def of_effects(review: Review) -> list[str]:
-    """What each level does; what is certain first, the largest difference first."""
-    effects = sorted(
-        review.effects, key=lambda each: (not is_certain(each.difference, each.p), -abs(each.difference.point))
-    )
-    certain = [each for each in effects if is_certain(each.difference, each.p)]
-    rest = effects[len(certain) :]
-    told = [of_effect(each, review) for each in certain[:NAMED]]
-    if len(certain) > NAMED:
-        told.append(f"{len(certain) - NAMED} more differ, by less: {_seen(certain[NAMED:])}.")
-    if len(rest) > 2:
-        needed = [review.settling(each.differences, SETTLE) for each in rest]
-        return [*told, f"Undecided, on average over the other factors: {_seen(rest)}{_more(needed)}."]
-    return told + [of_effect(each, review) for each in rest]
-
-
-def _seen(compared: Sequence[Effect | Cell]) -> str:
-    """What several differences came out as, the largest first, and of how many seeds they are."""
-    known = [(each.label, each.difference) for each in compared if each.difference is not None]
-    known.sort(key=lambda each: -abs(each[1].point))
-    seeds = sorted({difference.n for _, difference in known})
-    texts = [
-        f"{label} ({signed(found.point)} points{f', {interval_of(found.interval)}' if found.interval else ''})"
-        for label, found in known
-    ]
-    return f"{some(texts)}, {plural(seeds[-1], 'seed')}{' each' if len(seeds) == 1 else ' at most'}"
-
-
-def _more(needed: Sequence[tuple[int, int] | None]) -> str:
-    """How many more seeds would settle all of several differences."""
-    known = [pair for pair in needed if pair is not None]
-    most = max((low for low, _ in known), default=0), max((high for _, high in known), default=0)
-    whole = "" if len(known) == len(needed) else " where several seeds tell how far they scatter"
-    return f"; {more_seeds(*most)} would settle a difference of 1 point{whole}" if most[1] else ""
-
-
-def of_effect(effect: Effect, review: Review) -> str:
-    """What a level of a factor does on average over the others."""
-    over = f", on average over {' and '.join(key.rpartition('.')[2] for key in effect.others)}"
-    return sentence(
-        effect.label, word(effect.key, effect.base), effect.difference, effect.p, effect.differences, review, True, over
-    )
-
-
-def of_cells(review: Review) -> list[str]:
-    """What each cell does against its baseline; what is certain first, the largest difference first."""
-    compared = [cell for cell in review.cells if cell.difference is not None]
+def cell_sentences(review: Review) -> list[str]:
+    """Compares each cell with its baseline."""
+    compared = [comparison for cell in review.cells if (comparison := cell_comparison(cell, review)) is not None]
     if not compared:
         missing = [cell.label for cell in review.cells if not cell.n]
-        why = f"; no result of {some(missing)}" if missing else ""
-        return [f"Undecided: no two cells have results that can be compared{why}."]
-    certain = [cell for cell in compared if is_certain(cell.difference, cell.p)]
-    certain.sort(key=lambda cell: -abs(cell.difference.point if cell.difference else 0))
-    rest = [cell for cell in compared if not is_certain(cell.difference, cell.p)]
-    told = [_of_cell(cell, review) for cell in certain[:NAMED]]
-    if len(certain) > NAMED:
-        others = certain[NAMED:]
-        told.append(f"{len(others)} more differ from the baseline, by less: {some([cell.label for cell in others])}.")
-    if len(rest) > 2:
-        return [*told, undecided(rest, review)]
-    return told + [_of_cell(cell, review) for cell in rest]
-
-
-def _of_cell(cell: Cell, review: Review) -> str:
-    assert cell.difference is not None
-    base = review.cells[cell.base or 0]
-    ours, theirs = apart(cell, base)
-    return sentence(ours, theirs, cell.difference, cell.p, differences(cell, base), review, cell.paired)
-
-
-def apart(cell: Cell, base: Cell) -> tuple[str, str]:
-    """Two cells by what they differ in."""
-    keys = [key for key in {**cell.setting, **base.setting} if cell.setting.get(key) != base.setting.get(key)]
-    return tuple(  # type: ignore[return-value]
-        ", ".join(word(key, each.setting[key]) for key in keys if key in each.setting) or each.label
-        for each in (cell, base)
+        why = f"; no result of {first_few(missing)}" if missing else ""
+        return [f"Undecided: no two settings have results that can be compared{why}."]
+    return comparison_sentences(
+        compared,
+        review,
+        "{} more settings differ from the baseline, by less",
+        "Undecided whether they differ from the baseline",
     )
 
 
-def differences(cell: Cell, base: Cell) -> list[float]:
-    """By the seeds that both have."""
+def comparison_sentences(
+    comparisons: Sequence[Comparison], review: Review, more_differ: str, undecided: str
+) -> list[str]:
+    """One sentence per comparison: significant ones first, the largest difference first; long lists share a sentence.
+
+    Args:
+        comparisons: all comparisons of the answer.
+        review: the findings that they are part of.
+        more_differ: start of the sentence about further significant differences; `{}` is their number.
+        undecided: start of the sentence about more than two comparisons that are not significant.
+    """
+    ordered = sorted(comparisons, key=lambda each: (not each.significant, -abs(each.difference.point)))
+    significant = [each for each in ordered if each.significant]
+    rest = ordered[len(significant) :]
+    sentences = [comparison_sentence(each, review) for each in significant[:MAX_NAMED]]
+    if further := significant[MAX_NAMED:]:
+        sentences.append(f"{more_differ.format(len(further))}: {_sizes(further)}.")
+    if len(rest) > 2:
+        return [*sentences, f"{undecided}: {_sizes(rest)}{_seeds_for_all(rest, review)}."]
+    return sentences + [comparison_sentence(each, review) for each in rest]
+
+
+def effect_comparison(effect: Effect) -> Comparison:
+    """A main effect as a comparison of two levels."""
+    others = " and ".join(key.rpartition(".")[2] for key in effect.others)
+    return Comparison(
+        effect.label,
+        effect.label,
+        level_label(effect.key, effect.base),
+        effect.difference,
+        effect.p,
+        effect.differences,
+        average_over=f", on average over {others}",
+    )
+
+
+def cell_comparison(cell: Cell, review: Review) -> Comparison | None:
+    """A cell as a comparison with its baseline, named by the keys in which they differ; None where it is not compared."""
+    if cell.difference is None or cell.base is None:
+        return None
+    base = review.cells[cell.base]
+    keys = [key for key in {**cell.setting, **base.setting} if cell.setting.get(key) != base.setting.get(key)]
+
+    def name(each: Cell) -> str:
+        return ", ".join(level_label(key, each.setting[key]) for key in keys if key in each.setting) or each.label
+
+    by_seed = differences_by_seed(cell, base)
+    return Comparison(cell.label, name(cell), name(base), cell.difference, cell.p, by_seed, cell.paired)
+
+
+def differences_by_seed(cell: Cell, base: Cell) -> list[float]:
+    """The difference of two cells for each seed that both have."""
     return [value - base.values[seed] for seed, value in cell.values.items() if seed in base.values]
 
 
-def is_certain(difference: Difference | None, p: float | None) -> bool:
-    """Whether a claim may be made of it."""
-    return difference is not None and p is not None and p < ALPHA
+# ---- one sentence ----------------------------------------------------------------------------------------------------
 
 
-def sentence(
-    ours: str,
-    theirs: str,
-    difference: Difference,
-    p: float | None,
-    by_seed: Sequence[float],
-    review: Review,
-    paired: bool,
-    over: str = "",
-) -> str:
+def comparison_sentence(each: Comparison, review: Review) -> str:
     """`X raises test accuracy by 1.9 points against Y (95 % interval 0.7 to 3.1, 5 paired seeds).`, or that it is undecided."""
-    seeds = plural(difference.n, "paired seed") if paired else f"seeds not paired, {difference.n} or more each"
-    how = f"{interval_of(difference.interval)}, {seeds}{_corrected(p, review)}"
+    difference = each.difference
+    seeds = plural(difference.n, "paired seed") if each.paired else f"unpaired, {difference.n} or more seeds each"
+    how = f"{interval_text(difference.interval)}, {seeds}{_p_text(each.p, review.comparisons)}"
     size = points(abs(difference.point))
-    if is_certain(difference, p):
+    if each.significant:
         verb = "raises" if difference.point > 0 else "lowers"
-        return f"{ours} {verb} test accuracy by {size} points against {theirs}{over} ({how})."
+        return f"{each.ours} {verb} test accuracy by {size} points against {each.theirs}{each.average_over} ({how})."
     if difference.point == 0 and difference.interval == (0.0, 0.0):
-        return f"{ours} and {theirs} come to the same test accuracy{over} ({seeds})."
-    seen = f"{size} points {'more' if difference.point > 0 else 'less'}" if size != "0.0" else "no difference seen"
-    start = f"Undecided whether {ours} differs from {theirs} in test accuracy{over}: {seen} ({how})"
-    return f"{start}; {settled(difference, by_seed, review, paired)}."
-
-
-def _corrected(p: float | None, review: Review) -> str:
-    if p is None:
-        return ""
+        return f"{each.ours} and {each.theirs} have the same test accuracy{each.average_over} ({seeds})."
+    seen = "no difference observed"
+    if size != "0.0":
+        seen = f"{size} points {'higher' if difference.point > 0 else 'lower'}"
     return (
-        f", p {p_value(p)} after Holm over {review.comparisons} comparisons"
-        if review.comparisons > 1
-        else f", p {p_value(p)}"
+        f"Undecided whether {each.ours} differs from {each.theirs} in test accuracy{each.average_over}: {seen} ({how}); "
+        f"{seeds_needed_text(each, review)}."
     )
 
 
-def settled(difference: Difference, by_seed: Sequence[float], review: Review, paired: bool = True) -> str:
-    """What it would take to know."""
-    interval = difference.interval
+def _p_text(p: float | None, comparisons: int) -> str:
+    """`, p 0.012 after Holm over 3 comparisons`; empty without p."""
+    if p is None:
+        return ""
+    return f", p {p_value(p)}" + (f" after Holm over {comparisons} comparisons" if comparisons > 1 else "")
+
+
+def seeds_needed_text(each: Comparison, review: Review) -> str:
+    """Explains which runs would decide a comparison."""
+    interval, n = each.difference.interval, each.difference.n
+    if interval is None and n > 1:
+        equal = "all seeds differ by the same amount" if each.paired else "all seeds of a setting are equal"
+        return f"{equal}, so the variation between seeds is unknown: run more seeds"
     if interval is None:
-        if difference.n > 1:
-            same = "all seeds differ by the same" if paired else "no seed differs from another of its cell"
-            return f"{same}, which does not tell how far others scatter: run more seeds"
         if max(cell.n for cell in review.cells) > 1:
-            return "only one seed is done in all that is compared: run what is missing"
-        return "one seed says nothing of chance: run at least three"
-    if max(abs(interval[0]), abs(interval[1])) < SETTLE:
-        return "the interval holds no difference as large as 1 point"
-    needed = review.settling(by_seed, SETTLE) if paired else None
+            return "only one seed is done in all compared settings: run the missing seeds"
+        return "one seed cannot show the variation between seeds: run at least three"
+    if max(abs(interval[0]), abs(interval[1])) < TARGET_DIFFERENCE:
+        return "the interval excludes a difference of 1 point"
+    needed = review.seeds_needed(each.by_seed, TARGET_DIFFERENCE) if each.paired else None
     if needed is None:
         return "run the same seeds in both"
     if needed[1] == 0:
-        return "with as many seeds a true difference of 1 point is found four times in five"
-    return f"{more_seeds(*needed)} would settle a difference of 1 point"
+        return "with this number of seeds, a true difference of 1 point is found with probability 0.8"
+    return f"{more_seeds(*needed)} would detect a difference of 1 point"
 
 
 def more_seeds(low: int, high: int) -> str:
@@ -196,38 +215,45 @@ def more_seeds(low: int, high: int) -> str:
     return f"between {low:,} and {high:,} more seeds" if low else f"up to {plural(high, 'more seed')}"
 
 
-def undecided(rest: Sequence[Cell], review: Review) -> str:
-    """Several comparisons that show nothing, in one sentence: how far they lie apart, and what would settle all of them."""
-    needed = [
-        review.settling(differences(cell, review.cells[cell.base]), SETTLE)
-        if cell.base is not None and cell.paired
-        else None
-        for cell in rest
-    ]
-    return f"Undecided whether they differ from the baseline: {_seen(rest)}{_more(needed)}."
+# ---- several comparisons in one sentence -----------------------------------------------------------------------------
 
 
-def of_interplays(review: Review) -> str:
-    """Whether the two factors' effects depend on each other."""
-    certain = [each for each in review.interplays if is_certain(each.difference, each.p)]
-    if certain:
-        each = max(certain, key=lambda each: abs(each.difference.point))
-        how = f"{interval_of(each.difference.interval)}{_among(len(review.interplays), each.p)}"
-        more = f"{points(abs(each.difference.point))} points {'higher' if each.difference.point > 0 else 'lower'}"
-        return (
-            f"The factors interact: the effect of {each.first.label} is {more} at {word(each.key, each.level)} "
-            f"than at {word(each.key, each.base)} ({how})."
-        )
-    widest = max(review.interplays, key=lambda each: abs(each.difference.point))
-    if widest.difference.interval == (0.0, 0.0):
-        seeds = plural(widest.difference.n, "paired seed")
-        return f"In these runs the effect of {widest.first.label} is the same at every {widest.key.rpartition('.')[2]} ({seeds})."
+def _sizes(comparisons: Sequence[Comparison]) -> str:
+    """The differences with their intervals, the largest first, and the number of seeds."""
+    seeds = sorted({each.difference.n for each in comparisons})
+
+    def size(each: Comparison) -> str:
+        interval = f", {interval_text(each.difference.interval)}" if each.difference.interval else ""
+        return f"{each.label} ({signed_points(each.difference.point)} points{interval})"
+
+    return f"{first_few(list(map(size, comparisons)))}, {plural(seeds[-1], 'seed')}{' each' if len(seeds) == 1 else ' at most'}"
+
+
+def _seeds_for_all(comparisons: Sequence[Comparison], review: Review) -> str:
+    """How many more seeds would decide each of several comparisons; empty where none is needed or known."""
+    needed = [review.seeds_needed(each.by_seed, TARGET_DIFFERENCE) if each.paired else None for each in comparisons]
+    known = [pair for pair in needed if pair is not None]
+    low, high = max((pair[0] for pair in known), default=0), max((pair[1] for pair in known), default=0)
+    where = "" if len(known) == len(needed) else " where the variation between seeds is known"
+    return f"; {more_seeds(low, high)} would detect a difference of 1 point{where}" if high else ""
+
+
+# ---- interactions ----------------------------------------------------------------------------------------------------
+
+
+def interaction_sentence(review: Review) -> str:
+    """Says whether the effects of the two factors depend on each other."""
+    significant = [each for each in review.interactions if is_significant(each.p)]
+    each = max(significant or review.interactions, key=lambda each: abs(each.difference.point))
+    difference, effect, factor = each.difference, each.first.label, each.key.rpartition(".")[2]
+    level, base = level_label(each.key, each.level), level_label(each.key, each.base)
+    if significant:
+        size = f"{points(abs(difference.point))} points {'higher' if difference.point > 0 else 'lower'}"
+        how = f"{interval_text(difference.interval)}{_p_text(each.p, len(review.interactions))}"
+        return f"The factors interact: the effect of {effect} is {size} at {level} than at {base} ({how})."
+    if difference.interval == (0.0, 0.0):
+        return f"In these runs the effect of {effect} is the same at every {factor} ({plural(difference.n, 'paired seed')})."
     return (
-        f"Whether the effect of {widest.first.label} depends on {widest.key.rpartition('.')[2]} is undecided: "
-        f"{points(widest.difference.point)} points between {word(widest.key, widest.base)} and {word(widest.key, widest.level)} "
-        f"({interval_of(widest.difference.interval)})."
+        f"Undecided whether the effect of {effect} depends on {factor}: {points(difference.point)} points between {base} and "
+        f"{level} ({interval_text(difference.interval)})."
     )
-
-
-def _among(number: int, p: float | None) -> str:
-    return f", p {p_value(p)}" + (f" after Holm over {number} comparisons" if number > 1 else "")

@@ -1,128 +1,141 @@
-"""What two groups of runs differ in besides their numbers: config, code, packages, machine, images."""
+"""Differences between two groups of runs apart from their numbers: config, code, packages, machine, images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from cnnbench.report.load.run import DETAILS, GROUPS, Run
-from cnnbench.text import as_typed, canonical, some
+from cnnbench.report.load.run import GROUPS, NON_CELL_KEYS, Run
+from cnnbench.runs.schema import Result
+from cnnbench.text import canonical_json, first_few, to_override
 
 ABSENT = "absent"
-ELSEWHERE = (*DETAILS, "seed", "precision", "data.fingerprint")  # told of by results, or meant to differ
-UNTESTED = ("image_size", "mean", "std", "train_size", "val_size", "fraction", "label_noise", "split_seed")  # of data
-Result = Mapping[str, Any]
+NOT_COMPARED = (*NON_CELL_KEYS, "seed", "precision", "data.fingerprint")  # compared by results, or meant to differ
+NOT_TEST_KEYS = tuple(  # keys of the data that leave the test images as they are
+    f"data.{key}"
+    for key in (
+        "root", "pipeline", "image_size", "mean", "std", "train_size", "val_size", "fraction", "label_noise", "split_seed",
+    )
+)  # fmt: skip
 
 
-def differing(
-    pairs: Sequence[tuple[str, Run, Run]], ours: Sequence[Run], theirs: Sequence[Run]
+def run_differences(
+    pairs: Sequence[tuple[str, Run, Run]], before: Sequence[Run], after: Sequence[Run]
 ) -> dict[str, list[str]]:
-    """What differs, by kind, each as `epochs 5 → 10`; nothing in a list means that it is the same.
+    """Lists the differences by kind, each as `epochs 5 → 10`; an empty list means no difference.
 
     Args:
-        pairs: matched cells: a name, a run as it was, a run as it is.
-        ours: the runs as they were.
-        theirs: as they are.
+        pairs: matched cells: label, a run before, a run after.
+        before: all runs before.
+        after: all runs after.
     """
-    before, after = ([run.result for run in runs if run.result] for runs in (ours, theirs))
+    results = [[run.result for run in runs if run.result] for runs in (before, after)]
     return {
-        "config": of_configs([(label, told(one), told(other)) for label, one, other in pairs]),
-        **(of_results(before, after) if before and after else {}),
-        "images": of_images(pairs),
+        "config": config_differences(
+            [(label, comparable_config(one), comparable_config(other)) for label, one, other in pairs]
+        ),
+        **(environment_differences(*results) if all(results) else {}),
+        "images": image_differences(pairs),
     }
 
 
-def told(run: Run) -> dict[str, Any]:
-    """A config with the labels of its groups."""
-    labels = {group: run.choices[group] for group in GROUPS if group in run.choices and group != "recipe"}
-    return {**labels, **{key: value for key, value in run.config.items() if key not in ELSEWHERE}}
+def comparable_config(run: Run) -> dict[str, Any]:
+    """A run's config by dotted keys, with the chosen options of its groups, without keys that are not compared."""
+    choices = {group: run.choices[group] for group in GROUPS if group in run.choices and group != "recipe"}
+    return {**choices, **{key: value for key, value in run.config.items() if key not in NOT_COMPARED}}
 
 
-def of_configs(pairs: Sequence[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[str]:
-    """The keys that differ: in all pairs, then those of some."""
-    changes = [(label, changed(before, after)) for label, before, after in pairs]
-    if not changes:
-        return []
-    everywhere = [text for text in changes[0][1] if all(text in texts for _, texts in changes)]
-    own: dict[str, list[str]] = {}
-    for label, texts in changes:
-        for text in texts:
-            if text not in everywhere:
-                own.setdefault(text, []).append(label)
-    return everywhere + [f"{text} in {some(labels)}" for text, labels in own.items()]
+def config_differences(pairs: Sequence[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[str]:
+    """Lists the keys that differ: first those that differ in all pairs, then the others with the labels of their pairs.
+
+    Args:
+        pairs: label, config before, config after.
+    """
+    found: dict[str, list[str]] = {}
+    for label, before, after in pairs:
+        for text in changed_keys(before, after):
+            found.setdefault(text, []).append(label)
+    everywhere = [text for text, labels in found.items() if len(labels) == len(pairs)]
+    return everywhere + [f"{text} in {first_few(labels)}" for text, labels in found.items() if len(labels) < len(pairs)]
 
 
-def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Of two configs; where a group has another choice, that rather than what only one of the choices has."""
+def changed_keys(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Differences between two configs; a changed group choice hides the keys that only one choice has."""
     texts = []
     for key in {**before, **after}:
-        was, now = (as_typed(values[key]) if key in values else ABSENT for values in (before, after))
+        was, now = (to_override(values[key]) if key in values else ABSENT for values in (before, after))
         group, _, below = key.partition(".")
-        rechosen = below and before.get(group) != after.get(group)
-        if was != now and not (rechosen and (below == "_target_" or ABSENT in (was, now))):
+        choice_changed = below and before.get(group) != after.get(group)
+        if was != now and not (choice_changed and (below == "_target_" or ABSENT in (was, now))):
             texts.append(f"{key} {was} → {now}")
     return texts
 
 
-def of_results(before: Sequence[Result], after: Sequence[Result]) -> dict[str, list[str]]:
-    """What the results were made with: code, packages, machine."""
-    code = [between(list(map(_code, results))) for results in (before, after)]
-    same_code = {result.get("code") for result in before} == {result.get("code") for result in after}
+def environment_differences(before: Sequence[Result], after: Sequence[Result]) -> dict[str, list[str]]:
+    """Differences between the environments of two groups of results: code, packages, machine."""
+    code = [join_distinct(map(_code, results)) for results in (before, after)]
+    same_code = {result.code for result in before} == {result.code for result in after}
     return {
         "code": [] if same_code else [f"{code[0]} → {code[1]}"],
-        "packages": _by_name(before, after, lambda result: result.get("versions") or {}),
-        "machine": _by_name(before, after, _machine),
+        "packages": _differences_by_name(before, after, lambda result: result.versions),
+        "machine": _differences_by_name(before, after, _machine),
     }
 
 
-def of_images(pairs: Sequence[tuple[str, Run, Run]]) -> list[str]:
-    """Whether trained and tested on the same, where both have been."""
+def image_differences(pairs: Sequence[tuple[str, Run, Run]]) -> list[str]:
+    """Differences between the test images, the split and the training labels of matched runs."""
     texts = []
-    if any(tested(one) != tested(other) for _, one, other in pairs):
+    if any(key_of_test_images(one) != key_of_test_images(other) for _, one, other in pairs):
         texts.append(
-            "the test images: seeds are not paired on the same images, and differences include that of the images"
+            "the test images: seeds are not paired on the same images, and differences include the difference between the images"
         )
     both = [(one.result, other.result) for _, one, other in pairs if one.result and other.result]
-    for name, what in {"split_hash": "the split", "label_hash": "the training labels"}.items():
-        if any(one.get(name) != other.get(name) for one, other in both):
-            texts.append(what)
+    if any(one.split_hash != other.split_hash for one, other in both):
+        texts.append("the split")
+    if any(one.label_hash != other.label_hash for one, other in both):
+        texts.append("the training labels")
     return texts
 
 
-def tested(run: Run) -> str:
-    """Stands for what decides which images a run is tested on."""
-    others = ("data.root", "data.pipeline", *(f"data.{key}" for key in UNTESTED))
-    return canonical({key: value for key, value in run.config.items() if key.startswith("data.") and key not in others})
+def key_of_test_images(run: Run) -> str:
+    """Identifies the test images of a run: equal for runs with the same test images."""
+    values = {key: value for key, value in run.config.items() if key.startswith("data.") and key not in NOT_TEST_KEYS}
+    return canonical_json(values)
 
 
-def between(values: Iterable[Any]) -> str:
-    """Distinct values in words."""
-    return " or ".join(sorted({ABSENT if value is None else as_typed(value) for value in values}))
+def join_distinct(values: Iterable[Any]) -> str:
+    """The distinct values in words: `2.0 or 2.1`."""
+    return " or ".join(sorted({ABSENT if value is None else to_override(value) for value in values}))
 
 
-def _by_name(
-    before: Sequence[Result], after: Sequence[Result], look: Callable[[Result], Mapping[str, Any]]
+def _differences_by_name(
+    before: Sequence[Result], after: Sequence[Result], part: Callable[[Result], Mapping[str, Any]]
 ) -> list[str]:
-    looks = [[look(result) for result in results] for results in (before, after)]
+    """`name was → now` for each name whose values differ in a part of the results."""
+    sides = [[part(result) for result in results] for results in (before, after)]
     texts = []
-    for name in dict.fromkeys(name for found in looks for each in found for name in each):
-        was, now = (between(each.get(name) for each in found) for found in looks)
-        texts += [f"{name} {was} → {now}"] * (was != now)
+    for name in dict.fromkeys(name for parts in sides for each in parts for name in each):
+        was, now = (join_distinct(each.get(name) for each in parts) for parts in sides)
+        if was != now:
+            texts.append(f"{name} {was} → {now}")
     return texts
 
 
 def _code(result: Result) -> str:
-    git = result.get("git") or {}
+    """The hash of the source code, with the commit where there is one."""
+    git = result.git or {}
     commit = f" (commit {git['commit'][:7]}{' with changes' if git.get('dirty') else ''})" if git.get("commit") else ""
-    return f"{result.get('code')}{commit}"
+    return f"{result.code}{commit}"
 
 
 def _machine(result: Result) -> dict[str, Any]:
-    hardware, numerics = result.get("hardware") or {}, result.get("numerics") or {}
+    """Hardware and number format of a result."""
     return {
-        "processor": hardware.get("cpu"),
-        "GPUs": hardware.get("gpus"),
-        "system": hardware.get("system"),
-        **{name: result.get(name) for name in ("precision", "devices", "threads")},
-        **{name: numerics.get(name) for name in ("tf32", "cudnn_benchmark", "channels_last")},
+        "processor": result.hardware.get("cpu"),
+        "GPUs": result.hardware.get("gpus"),
+        "system": result.hardware.get("system"),
+        "precision": result.precision,
+        "devices": result.devices,
+        "threads": result.threads,
+        **{name: result.numerics.get(name) for name in ("tf32", "cudnn_benchmark", "channels_last")},
     }

@@ -1,4 +1,4 @@
-"""What else differs between the arms of a factor: the reasons to doubt that it was the factor."""
+"""Confounds: what else differs between the levels of a factor, and may be the cause of a difference."""
 
 from __future__ import annotations
 
@@ -6,31 +6,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.report.load.run import DETAILS, Run
-from cnnbench.text import as_typed, canonical
+from cnnbench.report.load.run import NON_CELL_KEYS, Run
+from cnnbench.text import canonical_json, to_override
 
-MOST_VALUES = 3  # of an arm that are told
-MEASURED = ("params", "macs", "train")  # told by results, some of which may not tell
-FACTS = {  # what is told in words, whatever key it comes from
+MAX_VALUES = 3  # values of a level that are written out
+MEASURED = ("params", "macs", "train")  # facts from results; unknown where no run of a level has one
+FACT_LABELS = {  # facts with a name in words, from whichever key they come
     "lr": "learning rate", "params": "parameters", "macs": "multiply-adds", "image": "image", "epochs": "epochs",
     "batch_size": "batch size", "steps": "steps", "train": "training images",
 }  # fmt: skip
-KEYS = {
-    "optimizer.lr": "lr",
-    "epochs": "epochs",
-    "batch_size": "batch_size",
-    "data.image_size": "image",
-}  # config keys that are such facts
+FACT_OF_KEY = {"optimizer.lr": "lr", "epochs": "epochs", "batch_size": "batch_size", "data.image_size": "image"}
 
 
 @dataclass(frozen=True)
-class Arms:
-    """A factor, and what differs between its arms.
+class Confounds:
+    """A factor, and what else differs between its levels.
 
     Attributes:
         key: the factor.
-        levels: its values, in the order in which they come.
-        differing: what else differs: for each level the values that it has there.
+        levels: its levels, in the order of the jobs.
+        differing: for each fact or config key that differs, its values in each level.
     """
 
     key: str
@@ -38,93 +33,101 @@ class Arms:
     differing: dict[str, list[list[Any]]]
 
 
-def confounds(
+def find_confounds(
     settings: Sequence[Mapping[str, Any]], facts: Sequence[Mapping[str, Any]], keys: Iterable[str]
-) -> list[Arms]:
-    """For each factor what else its arms differ in.
+) -> list[Confounds]:
+    """Finds for each factor what else differs between its levels.
 
-    An attribute counts where its values in one arm, taken together, are not those in another. So it does not where a second
-    factor takes each of its values in every arm.
+    A fact differs where the set of its values in one level is not that in another. So a second factor, which takes each of
+    its values in every level, is not a confound.
 
     Args:
-        settings: of the jobs: swept keys and their values.
-        facts: of the same jobs: dotted config keys, and those of `FACTS`.
+        settings: swept keys and values of each job.
+        facts: dotted config keys and the facts of `FACT_LABELS`, of the same jobs.
         keys: the factors.
     """
     return [
-        _arms(key, settings, facts) for key in keys if key != "seed" and any(key in setting for setting in settings)
+        _confounds_of(key, settings, facts)
+        for key in keys
+        if key != "seed" and any(key in setting for setting in settings)
     ]
 
 
-def folded(
+def fold_group_choices(
     facts: Sequence[Mapping[str, Any]], choices: Sequence[Mapping[str, Any]], keys: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """The facts, with a group's choice in place of all that is in its file, where runs have chosen differently.
+    """Replaces the keys of a group by the group's choice where the jobs have different choices.
 
     Args:
-        facts: as `confounds` takes them.
-        choices: of the same jobs, by group.
-        keys: the factors, which stay as they are.
+        facts: as for `find_confounds`.
+        choices: chosen options of the same jobs, by group.
+        keys: the factors; their keys are kept.
     """
-    kept = set(keys)
+    factors = set(keys)
     groups = [
         group
         for group in dict.fromkeys(group for chosen in choices for group in chosen)
-        if len({canonical(chosen.get(group)) for chosen in choices}) > 1
+        if len({canonical_json(chosen.get(group)) for chosen in choices}) > 1
     ]
     below = tuple(f"{group}." for group in groups)
+
+    def is_kept(key: str) -> bool:
+        return key in factors or not (key in groups or key.startswith(below))
+
     return [
         {
-            **{key: value for key, value in own.items() if key in kept or not (key in groups or key.startswith(below))},
+            **{key: value for key, value in values.items() if is_kept(key)},
             **{group: chosen.get(group) for group in groups},
         }
-        for own, chosen in zip(facts, choices, strict=True)
+        for values, chosen in zip(facts, choices, strict=True)
     ]
 
 
-def _arms(factor: str, settings: Sequence[Mapping[str, Any]], facts: Sequence[Mapping[str, Any]]) -> Arms:
+def _confounds_of(factor: str, settings: Sequence[Mapping[str, Any]], facts: Sequence[Mapping[str, Any]]) -> Confounds:
     levels: dict[str, Any] = {}
     members: dict[str, list[Mapping[str, Any]]] = {}
-    for setting, own in zip(settings, facts, strict=True):
+    for setting, values in zip(settings, facts, strict=True):
         if factor in setting:
-            level = canonical(setting[factor])
+            level = canonical_json(setting[factor])
             levels.setdefault(level, setting[factor])
-            members.setdefault(level, []).append(own)
+            members.setdefault(level, []).append(values)
     differing = {}
-    for name in dict.fromkeys(name for own in facts for name in own):
-        if KEYS.get(name, name) != name or KEYS.get(factor) == name or name == factor or name.startswith(f"{factor}."):
+    for name in dict.fromkeys(name for values in facts for name in values):
+        stands_for_fact = FACT_OF_KEY.get(name, name) != name
+        belongs_to_factor = FACT_OF_KEY.get(factor) == name or name == factor or name.startswith(f"{factor}.")
+        if stands_for_fact or belongs_to_factor:
             continue
-        values = [_distinct(own.get(name) for own in members[level]) for level in levels]
-        told = [listed for listed in values if name not in MEASURED or listed != [None]]
-        if any(set(map(canonical, listed)) != set(map(canonical, told[0])) for listed in told):
-            differing[name] = values
-    return Arms(factor, list(levels.values()), differing)
+        by_level = [_distinct(values.get(name) for values in members[level]) for level in levels]
+        known = [values for values in by_level if name not in MEASURED or values != [None]]
+        if len({frozenset(map(canonical_json, values)) for values in known}) > 1:
+            differing[name] = by_level
+    return Confounds(factor, list(levels.values()), differing)
 
 
-def several(values: Sequence[Any]) -> str:
-    """The values of an arm in words; of many numbers the range."""
+def join_values(values: Sequence[Any]) -> str:
+    """The values of a level in words: `0.1 or 0.2`; the range of many numbers: `0.1 to 0.9`."""
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(values) > MOST_VALUES and len(numbers) == len(values):
-        return f"{number(min(numbers))} to {number(max(numbers))}"
-    return " or ".join(map(number, values[:MOST_VALUES])) + (" or others" if len(values) > MOST_VALUES else "")
+    if len(values) > MAX_VALUES and len(numbers) == len(values):
+        return f"{value_text(min(numbers))} to {value_text(max(numbers))}"
+    return " or ".join(map(value_text, values[:MAX_VALUES])) + (" or others" if len(values) > MAX_VALUES else "")
 
 
-def number(value: Any) -> str:
-    """Large counts with commas, images as C×H×W."""
+def value_text(value: Any) -> str:
+    """A value in words: integers with commas, image shapes as C×H×W."""
     if isinstance(value, list) and len(value) == 3:
         return "×".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else as_typed(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else to_override(value)
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
-    return list({canonical(value): value for value in values}.values())
+    return list({canonical_json(value): value for value in values}.values())
 
 
-def facts(run: Run) -> dict[str, Any]:
-    """What may differ between two runs besides what was meant to."""
-    result = run.result or {}
-    config = {key: value for key, value in run.config.items() if key not in (*DETAILS, "seed")}
-    own = {"lr": config.get("optimizer.lr"), "image": config.get("data.image_size")}
-    own |= {name: config.get(name) for name in ("epochs", "batch_size")}
-    made = {**{name: result.get(name) for name in ("params", "macs")}, "train": result.get("n", {}).get("train")}
-    return {**config, **own, **{name: value for name, value in made.items() if value is not None}}
+def run_facts(run: Run) -> dict[str, Any]:
+    """The config keys and facts of a run that may differ between levels."""
+    config = {key: value for key, value in run.config.items() if key not in (*NON_CELL_KEYS, "seed")}
+    facts = {fact: config.get(key) for key, fact in FACT_OF_KEY.items()}
+    if run.result:
+        measured = {"params": run.result.params, "macs": run.result.macs, "train": run.result.n.get("train")}
+        facts |= {name: value for name, value in measured.items() if value is not None}
+    return {**config, **facts}

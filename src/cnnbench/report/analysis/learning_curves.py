@@ -1,4 +1,4 @@
-"""Loss and accuracy over epochs and over seconds: each run's, and an arm's mean with a band."""
+"""Learning curves: loss and accuracy over epochs and over seconds, for each run and as a mean with a band."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import fsum, isfinite, sqrt
 
 from cnnbench.report.load.run import Run
 
-SHOWN = {
+METRIC_LABELS = {
     "train/loss": "training loss",
     "val/loss": "validation loss",
     "train/acc": "training accuracy",
@@ -19,13 +19,13 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One quantity of one run.
+    """A metric of one run.
 
     Attributes:
-        run: its name.
+        run: name of the run.
         epochs: 1, 2, ...
-        seconds: of training until the end of each.
-        values: at the end of each; None where it was not measured, or is not finite.
+        seconds: training time until the end of each epoch.
+        values: at the end of each epoch; None where it is unknown or not finite.
     """
 
     run: str
@@ -36,10 +36,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Band:
-    """The mean of curves after each epoch, and one standard deviation to either side.
+    """The mean of several curves after each epoch, with a band of one standard deviation to either side.
 
     Attributes:
-        count: how many curves got so far.
+        epochs: 1, 2, ...
+        count: number of curves that have a value.
+        seconds: mean training time.
+        mean: mean of the values.
+        low, high: mean minus and plus one standard deviation.
     """
 
     epochs: list[float]
@@ -50,43 +54,35 @@ class Band:
     high: list[float]
 
 
-def averaged(runs: Sequence[Run]) -> list[Run]:
-    """Those whose mean is shown: the finished ones; as long as there is none, all."""
+def runs_to_average(runs: Sequence[Run]) -> list[Run]:
+    """Selects the finished runs; all runs as long as none is finished."""
     return [run for run in runs if run.done] or list(runs)
 
 
 def curves(runs: Sequence[Run], metric: str) -> list[Curve]:
-    """Of each run that has any epoch."""
-    made = []
+    """Extracts a metric's curve from each run that has finished an epoch."""
+    found = []
     for run in runs:
         rows = [row for row in run.epochs if row.get("epoch") is not None]
         if rows:
             seconds = list(accumulate(row.get("epoch_s") or 0.0 for row in rows))
-            values = [_finite(row.get(metric)) for row in rows]
-            made.append(Curve(run.name, [row["epoch"] or 0.0 for row in rows], seconds, values))
-    return made
+            values = [row.get(metric) for row in rows]
+            finite = [value if value is not None and isfinite(value) else None for value in values]
+            found.append(Curve(run.name, [row["epoch"] or 0.0 for row in rows], seconds, finite))
+    return found
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and isfinite(value) else None
-
-
-def band(curves: Sequence[Curve]) -> Band:
-    """Of the curves of an arm."""
+def mean_band(curves: Sequence[Curve]) -> Band:
+    """Averages curves epoch by epoch over the curves that have a value there."""
     known: dict[float, list[tuple[float, float]]] = {}
     for curve in curves:
         for epoch, second, value in zip(curve.epochs, curve.seconds, curve.values, strict=True):
             if value is not None:
                 known.setdefault(epoch, []).append((second, value))
-    made = Band([], [], [], [], [], [])
+    rows: list[tuple] = []
     for epoch in sorted(known):
         seconds, values = zip(*known[epoch], strict=True)
         mean = fsum(values) / len(values)
         sd = sqrt(fsum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else 0.0
-        made.epochs.append(epoch)
-        made.count.append(len(values))
-        made.seconds.append(fsum(seconds) / len(seconds))
-        made.mean.append(mean)
-        made.low.append(mean - sd)
-        made.high.append(mean + sd)
-    return made
+        rows.append((epoch, len(values), fsum(seconds) / len(seconds), mean, mean - sd, mean + sd))
+    return Band(*map(list, zip(*rows, strict=True))) if rows else Band([], [], [], [], [], [])

@@ -1,40 +1,57 @@
-"""Several factors, each with each: what a level does on average over the others, and whether that depends on another factor."""
+"""Main effects and interactions: the effect of a variant averaged over the other factors, and whether it depends on another factor."""
 
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from cnnbench import stats
-from cnnbench.report.analysis.cell import Cell, word
+from cnnbench.report.analysis.cell import Cell, level_label, means_over_shared_seeds, with_corrected_p
 from cnnbench.report.load.sweep import Runs
-from cnnbench.text import canonical
+from cnnbench.text import canonical_json
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a level of a factor does against another, on average over the other factors, paired by seed."""
+    """The main effect of a level against the baseline level of its factor, paired by seed.
+
+    Attributes:
+        key: the factor.
+        level, base: the level, and the level that it is compared with.
+        others: the factors over which the effect is averaged.
+        difference: of the means over the other factors.
+        differences: the same for each seed.
+        p: p value of the difference, corrected (Holm) over all effects.
+    """
 
     key: str
     level: Any
     base: Any
     others: tuple[str, ...]
     difference: stats.Difference
-    differences: tuple[float, ...]  # of the seeds
+    differences: tuple[float, ...]
     p: float | None = None
 
     @property
     def label(self) -> str:
         """The level in words."""
-        return word(self.key, self.level)
+        return level_label(self.key, self.level)
 
 
 @dataclass(frozen=True)
-class Interplay:
-    """By how much the effect of one factor differs between two levels of another."""
+class Interaction:
+    """By how much the effect of one factor differs between two levels of another factor.
+
+    Attributes:
+        first: the effect of the first factor.
+        key: the second factor.
+        level, base: its two levels.
+        difference: effect at `level` minus effect at `base`, paired by seed.
+        p: p value of the difference, corrected (Holm) over all interactions.
+    """
 
     first: Effect
     key: str
@@ -45,87 +62,72 @@ class Interplay:
 
 
 def levels(cells: Sequence[Cell], key: str) -> list[Any]:
-    """A factor's values, in their order."""
-    return list({canonical(cell.setting.get(key)): cell.setting.get(key) for cell in cells}.values())
+    """The levels of a factor, in the order of the cells."""
+    return list({canonical_json(cell.setting.get(key)): cell.setting.get(key) for cell in cells}.values())
 
 
-def whole_grid(cells: Sequence[Cell], keys: Sequence[str]) -> bool:
-    """Whether several factors vary, each with each."""
+def is_full_grid(cells: Sequence[Cell], keys: Sequence[str]) -> bool:
+    """Whether at least two factors vary, and there is a cell for each combination of their levels."""
     if any(key not in cell.setting for cell in cells for key in keys):
         return False
     sizes = [len(levels(cells, key)) for key in keys]
-    full = 1
-    for size in sizes:
-        full *= size
-    return sum(size > 1 for size in sizes) > 1 and full == len(cells)
+    return sum(size > 1 for size in sizes) > 1 and prod(sizes) == len(cells)
 
 
 def compared_levels(cells: Sequence[Cell], runs: Runs) -> list[tuple[str, Any]]:
-    """Every factor's levels but the one that the others are compared with."""
+    """(factor, level) for every level but the baseline levels."""
     return [
         (key, level)
         for key in runs.keys
         for level in levels(cells, key)
-        if canonical(level) != canonical(base_level(cells, runs, key))
+        if canonical_json(level) != canonical_json(baseline_level(cells, runs, key))
     ]
 
 
-def base_level(cells: Sequence[Cell], runs: Runs, key: str) -> Any:
-    """A factor's level in the stated baseline, else its first."""
-    found, stated = levels(cells, key), (runs.asked.get("baseline") or {}).get(key)
-    return stated if canonical(stated) in map(canonical, found) else found[0]
+def baseline_level(cells: Sequence[Cell], runs: Runs, key: str) -> Any:
+    """The level of a factor in the stated baseline, else its first level."""
+    found, stated = levels(cells, key), runs.sweep_record.baseline.get(key)
+    return stated if canonical_json(stated) in map(canonical_json, found) else found[0]
 
 
 def main_effects(cells: Sequence[Cell], runs: Runs) -> list[Effect]:
-    """Of each level of each factor against the baseline's, else the first; seeds that lack one of the cells are left out.
+    """Estimates the effect of each level of each factor against its baseline level, over the seeds that all its cells have.
 
-    Nothing where one of the levels has no such seed, what is told of the others would hide it; nor where it has but one of
-    several.
+    The list is empty where one level has no such seed, since sentences about the others would hide it, and where it has only
+    one although cells have several.
     """
-    place = {canonical(cell.setting): cell for cell in cells}
+    by_setting = {canonical_json(cell.setting): cell for cell in cells}
     effects = []
     for key, level in compared_levels(cells, runs):
-        base = base_level(cells, runs, key)
+        base = baseline_level(cells, runs, key)
         pairs = [
-            (cell.values, place[canonical({**cell.setting, key: base})].values)
+            (cell.values, by_setting[canonical_json({**cell.setting, key: base})].values)
             for cell in cells
-            if canonical(cell.setting[key]) == canonical(level)
+            if canonical_json(cell.setting[key]) == canonical_json(level)
         ]
-        others = [other for other in runs.keys if other != key and len(levels(cells, other)) > 1]
-        effect = _effect(key, level, base, others, pairs)
-        if effect is None or effect.difference.n < min(2, max(cell.n for cell in cells)):
-            return []  # the cells by themselves say more
-        effects.append(effect)
-    corrected = stats.holm([effect.difference.p for effect in effects])
-    return [replace(effect, p=p) for effect, p in zip(effects, corrected, strict=True)]
+        ours, theirs = means_over_shared_seeds(pairs)
+        if len(ours) < max(1, min(2, max(cell.n for cell in cells))):
+            return []
+        others = tuple(other for other in runs.keys if other != key and len(levels(cells, other)) > 1)
+        by_seed = tuple(a - b for a, b in zip(ours, theirs, strict=True))
+        effects.append(Effect(key, level, base, others, stats.paired(ours, theirs), by_seed))
+    return with_corrected_p(effects)
 
 
-def _effect(
-    key: str, level: Any, base: Any, others: list[str], pairs: list[tuple[dict[Any, float], dict[Any, float]]]
-) -> Effect | None:
-    seeds = [seed for seed in pairs[0][0] if all(seed in ours and seed in theirs for ours, theirs in pairs)]
-    if not seeds:
-        return None
-    ours, theirs = ([statistics.fmean(pair[side][seed] for pair in pairs) for seed in seeds] for side in (0, 1))
-    by_seed = tuple(a - b for a, b in zip(ours, theirs, strict=True))
-    return Effect(key, level, base, tuple(others), stats.paired(ours, theirs), by_seed)
-
-
-def interplays(cells: Sequence[Cell], effects: Sequence[Effect]) -> list[Interplay]:
-    """Of two factors: whether the effect of the first depends on the second."""
+def interactions(cells: Sequence[Cell], effects: Sequence[Effect]) -> list[Interaction]:
+    """Estimates how the effects of the first of two factors depend on the second; empty for another number of factors."""
     keys = list(dict.fromkeys(effect.key for effect in effects))
     if len(keys) != 2:
         return []
-    place = {canonical(cell.setting): cell.values for cell in cells}
-    made = []
+    values = {canonical_json(cell.setting): cell.values for cell in cells}
+    found = []
     for one, other in itertools.product(*([effect for effect in effects if effect.key == key] for key in keys)):
         corners = [
-            place[canonical({**cells[0].setting, one.key: first, other.key: second})]
+            values[canonical_json({**cells[0].setting, one.key: first, other.key: second})]
             for first, second in itertools.product((one.level, one.base), (other.level, other.base))
         ]
         seeds = [seed for seed in corners[0] if all(seed in corner for corner in corners)]
         if seeds:
             at_level, at_base = ([corners[at][s] - corners[at + 2][s] for s in seeds] for at in (0, 1))
-            made.append(Interplay(one, other.key, other.level, other.base, stats.paired(at_level, at_base)))
-    corrected = stats.holm([interplay.difference.p for interplay in made])
-    return [replace(interplay, p=p) for interplay, p in zip(made, corrected, strict=True)]
+            found.append(Interaction(one, other.key, other.level, other.base, stats.paired(at_level, at_base)))
+    return with_corrected_p(found)

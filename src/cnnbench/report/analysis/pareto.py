@@ -1,4 +1,4 @@
-"""What accuracy costs: parameters, multiply-accumulates, seconds."""
+"""Accuracy against cost: parameters, multiply-accumulates, seconds of training."""
 
 from __future__ import annotations
 
@@ -8,29 +8,36 @@ from dataclasses import dataclass
 from cnnbench import stats
 from cnnbench.report.analysis.cell import Cell
 
-COSTS = {"parameters": ("params",), "multiply-accumulates": ("macs",), "seconds of training": ("time", "fit_s")}
+COSTS = {"parameters": "params", "multiply-accumulates": "macs", "seconds of training": "fit_s"}
 
 
 @dataclass(frozen=True)
-class Point:
-    """A cell: its number, what it costs, its mean accuracy, and whether it is on the Pareto front."""
+class CostPoint:
+    """A cell in a plot of accuracy against cost.
 
-    arm: int
+    Attributes:
+        cell_index: position of the cell in `Review.cells`.
+        cost: mean cost of its runs.
+        accuracy: mean test accuracy.
+        front: whether it is on the Pareto front.
+    """
+
+    cell_index: int
     cost: float
     accuracy: float
     front: bool
 
 
-def costs(cells: Sequence[Cell]) -> dict[str, list[Point]]:
-    """By cost, where the cells differ in it."""
-    made = {}
-    for name, path in COSTS.items():
+def cost_points(cells: Sequence[Cell]) -> dict[str, list[CostPoint]]:
+    """Computes the points of each cost in which the cells differ."""
+    points = {}
+    for name, field in COSTS.items():
         found = [
-            (number, cost, cell.mean)
-            for number, cell in enumerate(cells)
-            if cell.mean is not None and (cost := cell.fact(*path)) is not None
+            (index, cost, cell.mean)
+            for index, cell in enumerate(cells)
+            if cell.mean is not None and (cost := cell.mean_result(field)) is not None
         ]
         if len({cost for _, cost, _ in found}) > 1:
             front = stats.pareto([cost for _, cost, _ in found], [mean for *_, mean in found])
-            made[name] = [Point(*each, front=on) for each, on in zip(found, front, strict=True)]
-    return made
+            points[name] = [CostPoint(*each, front=on) for each, on in zip(found, front, strict=True)]
+    return points

@@ -1,4 +1,4 @@
-"""Figures that others have published, each with the protocol that makes it comparable."""
+"""Test accuracies that others have published, each with the protocol under which a run is comparable."""
 
 from __future__ import annotations
 
@@ -35,49 +35,52 @@ HE = "He et al. 2015, arXiv:1512.03385, table 6"
 
 
 @dataclass(frozen=True)
-class Published:
-    """A test accuracy that somebody reports.
+class PublishedResult:
+    """A published test accuracy.
 
     Attributes:
         accuracy: between 0 and 1.
-        source: who says so, and where.
+        source: publication and section or table.
         note: what it was measured on.
-        where: what a run's config must have for it to be the same thing; dotted keys, choices of groups as `choices.model`.
+        conditions: values that a comparable run's config has; dotted keys, and choices of groups as `choices.model`.
     """
 
     accuracy: float
     source: str
     note: str
-    where: dict[str, Any] = field(default_factory=dict)
+    conditions: dict[str, Any] = field(default_factory=dict)
 
 
-FIGURES = (
-    Published(0.870, f"{NNDL}, section 5.3", "one run, 200 test images", NNDL_LENET),
-    Published(
+PUBLISHED_RESULTS = (
+    PublishedResult(0.870, f"{NNDL}, section 5.3", "one run, 200 test images", NNDL_LENET),
+    PublishedResult(
         0.810, f"{NNDL}, section 5.4", "one run, 200 test images",
         {**NNDL_RESNET, "choices.model": "plain18", "optimizer.lr": 0.005},
     ),
-    Published(
+    PublishedResult(
         0.880, f"{NNDL}, section 5.4", "one run, 200 test images",
         {**NNDL_RESNET, "choices.model": "resnet18", "optimizer.lr": 0.01},
     ),
     *(
-        Published(accuracy, HE, note, {**PAPER_RESNET, "choices.model": f"resnet{depth}"})
+        PublishedResult(accuracy, HE, note, {**PAPER_RESNET, "choices.model": f"resnet{depth}"})
         for depth, accuracy, note in (
-            (20, 0.9125, "one run, its last step"), (32, 0.9249, "one run, its last step"), (44, 0.9283, "one run, its last step"),
-            (56, 0.9303, "one run, its last step"), (110, 0.9357, "the best of five runs, whose mean is 0.9339"),
+            (20, 0.9125, "one run, last step"), (32, 0.9249, "one run, last step"), (44, 0.9283, "one run, last step"),
+            (56, 0.9303, "one run, last step"), (110, 0.9357, "best of five runs, whose mean is 0.9339"),
         )
     ),
 )  # fmt: skip
 
 
-def figures_for(runs: Iterable[Run]) -> list[Published]:
-    """The figures of the same net, data and protocol as all of these runs."""
-    known = [
+def published_results_for(runs: Iterable[Run]) -> list[PublishedResult]:
+    """Selects the published results of the same net, data and protocol as all of these runs."""
+    configs = [
         {**run.config, **{f"choices.{key}": value for key, value in run.choices.items()}} for run in runs if run.config
     ]
     return [
-        figure
-        for figure in FIGURES
-        if known and all(key in own and own[key] == value for own in known for key, value in figure.where.items())
+        result
+        for result in PUBLISHED_RESULTS
+        if configs
+        and all(
+            key in config and config[key] == value for config in configs for key, value in result.conditions.items()
+        )
     ]

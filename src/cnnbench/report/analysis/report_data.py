@@ -1,9 +1,9 @@
-"""All that a report says of a folder of runs, gathered once for every form that it takes."""
+"""All findings about a folder of runs, computed once for the page, the Markdown text, the figures and the terminal."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -12,130 +12,153 @@ from pathlib import Path
 import numpy as np
 
 from cnnbench import stats
-from cnnbench.report.analysis import claims
-from cnnbench.report.analysis import conclusions as words
-from cnnbench.report.analysis import limitations as limits
-from cnnbench.report.analysis import predictions as mistakes
-from cnnbench.report.analysis.cell import Cell
+from cnnbench.report.analysis.cell import Cell, with_corrected_p
+from cnnbench.report.analysis.claims import Verdict, judge_claims
 from cnnbench.report.analysis.comparisons import Review, review
-from cnnbench.report.analysis.predictions import Arm
-from cnnbench.report.analysis.published_results import Published, figures_for
-from cnnbench.report.load.sweep import Runs, read
+from cnnbench.report.analysis.conclusions import answer
+from cnnbench.report.analysis.limitations import limitations
+from cnnbench.report.analysis.predictions import (
+    CellPredictions,
+    load_images,
+    missing_predictions,
+    pad_confusions,
+    predictions_of_cell,
+    same_test_images,
+)
+from cnnbench.report.analysis.published_results import PublishedResult, published_results_for
+from cnnbench.report.load.sweep import read_runs
 
-ARMS = 12  # any two of so many are compared on the same images
+MAX_CELLS_COMPARED = 12  # any two of the first cells are compared on the same images
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two arms on the same images; an image counts for the arm more of whose runs are right on it."""
+class ImageComparison:
+    """Two cells on the same test images; an image counts for the cell of which more runs are correct on it.
 
-    ours: Arm
-    theirs: Arm
+    Attributes:
+        ours, theirs: predictions of the two cells.
+        difference: our accuracy minus theirs.
+        p: p value of the difference, corrected (Holm) over the pairs of its table.
+    """
+
+    ours: CellPredictions
+    theirs: CellPredictions
     difference: stats.Difference
     p: float | None = None
 
     @property
     def only(self) -> tuple[int, int]:
-        """How many images count for the first, and for the second."""
-        return int((self.ours.share > self.theirs.share).sum()), int((self.ours.share < self.theirs.share).sum())
+        """Number of images that count for ours, and for theirs."""
+        ours, theirs = self.ours.share_correct, self.theirs.share_correct
+        return int((ours > theirs).sum()), int((ours < theirs).sum())
 
 
 @dataclass(frozen=True)
 class Report:
-    """What there is to say.
+    """All findings about a folder of runs.
 
     Attributes:
-        review: the numbers.
+        review: the findings as numbers.
         answer, limits: sentences.
-        verdicts: of the experiment's claims.
-        published: figures of others, beside the cells that they are comparable with.
-        arms: what each cell's nets said of the test images, where that is known.
-        comparisons: of each of them with its baseline.
-        others: of any other two of the first arms.
-        pictures: of the test images of the first arm, as runs kept them: place in the split -> (H, W, C) uint8.
+        verdicts: outcomes of the experiment's claims.
+        published: published results with the cells that they are comparable with.
+        cell_predictions: predictions of each cell on the test images, where runs have saved them.
+        comparisons: each of these cells against its baseline.
+        other_comparisons: every other pair of the first of these cells.
+        images: misclassified test images that runs of the first cell's images have saved: index in the split -> (H, W, C) uint8.
     """
 
     review: Review
     answer: list[str]
     limits: list[str]
-    verdicts: list[claims.Verdict]
-    published: list[tuple[Cell, Published]]
-    arms: list[Arm]
-    comparisons: list[Comparison]
-    others: list[Comparison]
-    pictures: dict[int, np.ndarray]
+    verdicts: list[Verdict]
+    published: list[tuple[Cell, PublishedResult]]
+    cell_predictions: list[CellPredictions]
+    comparisons: list[ImageComparison]
+    other_comparisons: list[ImageComparison]
+    images: dict[int, np.ndarray]
 
 
-def make_report(path: Path, progress: Callable[[str], None] = lambda what: None, images: bool = True) -> Report:
-    """Of a folder of runs.
+def make_report(path: Path, progress: Callable[[str], None] = lambda message: None, images: bool = True) -> Report:
+    """Computes all findings about a folder of runs.
 
     Args:
-        path: of it.
-        progress: is told what is done now.
-        images: look at what was said of each test image as well.
+        path: the folder.
+        progress: called with a message at each step.
+        images: whether to analyse the predictions on single test images, too.
 
     Raises:
         ConfigError: there is no run.
     """
-    runs = read(path)
+    runs = read_runs(path)
     progress(f"{len(runs.done)} of {len(runs.runs)} runs have a result")
     found = review(runs)
     problems: list[str] = []
-    arms: list[Arm] = []
-    if images:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # unzipping and numpy let other threads run
-            for number, arm in enumerate(pool.map(lambda cell: mistakes.arm_of(cell, problems), found.cells)):
-                progress(f"predictions, cell {number + 1} of {len(found.cells)}")
-                arms += [arm] if arm is not None else []
-    arms = mistakes.of_one_size(arms)
-    pictured = [run for arm in mistakes.alike(arms) for run in arm.cell.runs if run.done]
-    pictures = mistakes.pictures_of(pictured, problems)
-    found = replace(found, runs=with_problems(runs, problems))
-    verdicts = claims.verdicts(found)
-    comparisons = compared(arms, found.cells)
-    published = [(cell, figure) for cell in found.cells if cell.n for figure in figures_for(cell.runs)]
+    predictions = predictions_of_cells(found.cells, progress, problems) if images else []
+    tested = [run for each in same_test_images(predictions) for run in each.cell.runs if run.done]
+    pictures = load_images(tested, problems)
+    found = replace(found, runs=replace(runs, problems=[*runs.problems, *sorted(problems)]))
+    comparisons = compare_with_baselines(predictions)
     return Report(
         found,
-        words.answer(found),
-        [*limits.limits(found), *mistakes.untold(found.cells, arms)],
-        verdicts,
-        published,
-        arms,
+        answer(found),
+        [*limitations(found), *missing_predictions(found.cells, predictions)],
+        judge_claims(found),
+        [(cell, result) for cell in found.cells if cell.n for result in published_results_for(cell.runs)],
+        predictions,
         comparisons,
-        other_pairs(arms[:ARMS], comparisons),
+        compare_other_pairs(predictions[:MAX_CELLS_COMPARED], comparisons),
         pictures,
     )
 
 
-def with_problems(runs: Runs, problems: list[str]) -> Runs:
-    """The same, with more files that could not be read."""
-    return replace(runs, problems=[*runs.problems, *sorted(problems)])
+def predictions_of_cells(
+    cells: Sequence[Cell], progress: Callable[[str], None], problems: list[str]
+) -> list[CellPredictions]:
+    """Loads the predictions of all cells in parallel, with confusion matrices of one size."""
+    predictions = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decompression and numpy release the interpreter's lock
+        found = pool.map(lambda index: predictions_of_cell(index, cells[index], problems), range(len(cells)))
+        for number, each in enumerate(found, 1):
+            progress(f"predictions, setting {number} of {len(cells)}")
+            if each is not None:
+                predictions.append(each)
+    return pad_confusions(predictions)
 
 
-def compared(arms: list[Arm], cells: list[Cell]) -> list[Comparison]:
-    """Each arm with its baseline's, where both were tested on the same images."""
-    made = []
-    by_setting = {id(arm.cell): arm for arm in arms}
-    for arm in arms:
-        base = by_setting.get(id(cells[arm.cell.base])) if arm.cell.base is not None else None
-        if base is not None and np.array_equal(arm.targets, base.targets):
-            made.append(Comparison(arm, base, on_images(arm, base)))
-    corrected = stats.holm([each.difference.p for each in made])
-    return [replace(each, p=p) for each, p in zip(made, corrected, strict=True)]
+def compare_with_baselines(predictions: Sequence[CellPredictions]) -> list[ImageComparison]:
+    """Compares each cell with its baseline where both have the same test images; p is corrected over these pairs."""
+    by_index: dict[int | None, CellPredictions] = {each.index: each for each in predictions}
+    pairs = [(each, by_index[each.cell.base]) for each in predictions if each.cell.base in by_index]
+    return with_corrected_p(compare_on_images(pairs))
 
 
-def other_pairs(arms: Sequence[Arm], told: Sequence[Comparison]) -> list[Comparison]:
-    """Of any two arms that were tested on the same images, but for the pairs that were told; p after Holm over all pairs."""
-    known = {frozenset((id(each.ours), id(each.theirs))) for each in told}
-    pairs = [(ours, theirs) for theirs, ours in combinations(arms, 2) if frozenset((id(ours), id(theirs))) not in known]
-    made = [Comparison(*pair, on_images(*pair)) for pair in pairs if np.array_equal(pair[0].targets, pair[1].targets)]
-    corrected = stats.holm([each.difference.p for each in (*made, *told)])
-    return [replace(each, p=p) for each, p in zip(made, corrected, strict=False)]
+def compare_other_pairs(
+    predictions: Sequence[CellPredictions], compared: Sequence[ImageComparison]
+) -> list[ImageComparison]:
+    """Compares the other pairs of cells that have the same test images; p is corrected over all pairs, the compared ones too."""
+    known = {frozenset((each.ours.index, each.theirs.index)) for each in compared}
+    pairs = [
+        (ours, theirs)
+        for theirs, ours in combinations(predictions, 2)
+        if frozenset((ours.index, theirs.index)) not in known
+    ]
+    found = compare_on_images(pairs)
+    return with_corrected_p([*found, *compared])[: len(found)]
 
 
-def on_images(ours: Arm, theirs: Arm) -> stats.Difference:
-    """McNemar's; with several seeds the same question of the shares of them that are right."""
+def compare_on_images(pairs: Iterable[tuple[CellPredictions, CellPredictions]]) -> list[ImageComparison]:
+    """Compares the pairs that have the same test images; p is not corrected yet."""
+    return [
+        ImageComparison(ours, theirs, difference_on_images(ours, theirs))
+        for ours, theirs in pairs
+        if np.array_equal(ours.targets, theirs.targets)
+    ]
+
+
+def difference_on_images(ours: CellPredictions, theirs: CellPredictions) -> stats.Difference:
+    """McNemar's test for one seed each; for several seeds the sign test of the fractions of seeds that are correct."""
     if ours.seeds == theirs.seeds == 1:
-        return stats.mcnemar(ours.share == 1, theirs.share == 1)
-    mean = stats.paired(ours.share.tolist(), theirs.share.tolist())
-    return replace(mean, p=stats.sign_test(ours.share, theirs.share))
+        return stats.mcnemar(ours.share_correct == 1, theirs.share_correct == 1)
+    mean = stats.paired(ours.share_correct.tolist(), theirs.share_correct.tolist())
+    return replace(mean, p=stats.sign_test(ours.share_correct, theirs.share_correct))

@@ -1,10 +1,10 @@
-"""A run and its repetition: equal to the bit, or what differs, and whether by less than seeds do; loads no torch."""
+"""A run and its repetition: bit-equal, or what differs, and whether the difference is within the spread of the seeds."""
 
 from __future__ import annotations
 
 import statistics
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from math import sqrt
@@ -16,22 +16,30 @@ from cnnbench import stats
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
 from cnnbench.report.analysis.cell import METRIC
-from cnnbench.report.analysis.config_diff import of_results
+from cnnbench.report.analysis.config_diff import environment_differences
 from cnnbench.report.load.run import Run, read_result, read_run
 from cnnbench.report.number_format import plural
 from cnnbench.runs.run_dir import RunDir
+from cnnbench.runs.schema import Result
 
-TIMES = ("epoch_s", "samples_per_s")  # columns of metrics.csv that are meant to differ
-FACTS = ("best_epoch", "n", "split_hash", "label_hash", "params", "macs")  # of result.json, besides its metrics
+TIMES = ("epoch_s", "samples_per_s")  # columns of metrics.csv that differ from run to run
+RESULT_FACTS = (
+    "best_epoch",
+    "n",
+    "split_hash",
+    "label_hash",
+    "params",
+    "macs",
+)  # attributes of a result that must be equal
 
 
 @dataclass(frozen=True)
-class Spread:
-    """What the other seeds of a run's cell say of a new run's test accuracy.
+class SeedSpread:
+    """The spread of the test accuracy over the other seeds of a run's cell.
 
     Attributes:
-        values: theirs, by seed.
-        interval: that a new run falls into with 95 %; None where it is not known.
+        values: test accuracy by seed.
+        interval: contains the accuracy of a new run with probability 0.95; None where it is unknown.
     """
 
     values: dict[int, float]
@@ -40,115 +48,122 @@ class Spread:
     def __contains__(self, accuracy: float) -> bool:
         return self.interval is not None and self.interval[0] <= accuracy <= self.interval[1]
 
-    def told(self) -> str:
-        """In words."""
+    def sentence(self) -> str:
+        """Describes the spread."""
         n = plural(len(self.values), "other seed")
         if self.interval is None:
-            why = (
-                f"all of {n} have the same accuracy" if len(self.values) > 1 else f"{n} of the same cell done beside it"
-            )
-            return f"how far seeds spread is not known: {why}"
+            why = f"all of {n} have the same accuracy" if len(self.values) > 1 else f"{n} of its setting finished"
+            return f"the spread of the seeds is unknown: {why}"
         low, high = max(0.0, self.interval[0]), min(1.0, self.interval[1])
         values = self.values.values()
         return (
-            f"{n} have mean {statistics.fmean(values):.4f}, deviation {statistics.stdev(values):.4f}: "
-            f"95 % of new runs fall into {low:.4f} to {high:.4f}"
+            f"{n} have mean {statistics.fmean(values):.4f}, standard deviation {statistics.stdev(values):.4f}: "
+            f"95 % of new runs have {low:.4f} to {high:.4f}"
         )
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """What a repetition shows.
+class Reproduction:
+    """The result of repeating a run.
 
     Attributes:
-        differences: each in words; none: equal to the bit.
-        compared: what was.
-        reasons: what differs in how they were made.
-        accuracy: on test, before and now.
-        spread: of the seeds.
+        differences: each difference in words; an empty list means bit-equal.
+        compared: what was compared, in words.
+        reasons: differences of the environment that may be the cause.
+        accuracy: test accuracy before and now.
+        spread: spread of the seeds.
     """
 
     differences: list[str]
     compared: str
     reasons: list[str]
     accuracy: tuple[float | None, float | None]
-    spread: Spread
+    spread: SeedSpread
 
     @property
     def equal(self) -> bool:
-        """To the bit."""
+        """Whether the repetition is equal to the last bit."""
         return not self.differences
 
     @property
-    def verdict(self) -> str:
-        """In a few words."""
-        if self.equal:
-            return "equal"
-        known = "outside" if self.spread.interval else "not equal, and not known to be within"
-        return f"{'within' if self.within else known} the spread of the seeds"
-
-    @property
     def within(self) -> bool:
-        """The test accuracies, before and now, are such as another seed might have had."""
+        """Whether both test accuracies are in the interval of a new run."""
         return all(value is not None and value in self.spread for value in self.accuracy)
 
+    @property
+    def verdict(self) -> str:
+        """The result in a few words."""
+        if self.equal:
+            return "equal"
+        if self.within:
+            return "within the spread of the seeds"
+        return (
+            "outside the spread of the seeds"
+            if self.spread.interval
+            else "not equal; the spread of the seeds is unknown"
+        )
 
-def repeated(before: RunDir, now: RunDir) -> Repeated:
-    """Two runs of the same config."""
+
+def compare_with_repetition(before: RunDir, now: RunDir) -> Reproduction:
+    """Compares a run with its repetition."""
     problems: list[str] = []
     ours, theirs = (read_run(directory, problems) for directory in (before, now))
-    results = [run.result or {} for run in (ours, theirs)]
-    logits, told = of_predictions(before, now)
-    differences = [*of_metrics(*results), *of_epochs(ours, theirs), *logits, *problems]
-    compared = f"every metric, loss and accuracy of {plural(len(ours.epochs), 'epoch')}{told}"
-    accuracy = (ours.metric(METRIC), theirs.metric(METRIC))
-    return Repeated(differences, compared, reasons(*results), accuracy, spread(before))
+    results = [run.result or Result(metrics={}) for run in (ours, theirs)]
+    logits, compared_logits = logit_differences(before, now)
+    return Reproduction(
+        differences=[*metric_differences(*results), *epoch_differences(ours, theirs), *logits, *problems],
+        compared=f"every metric, loss and accuracy of {plural(len(ours.epochs), 'epoch')}{compared_logits}",
+        reasons=possible_causes(*results),
+        accuracy=(ours.metric(METRIC), theirs.metric(METRIC)),
+        spread=seed_spread(before),
+    )
 
 
-def of_metrics(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Final metrics and facts that differ."""
-    values = [result.get("metrics", {}) for result in (before, now)]
-    for name in dict.fromkeys(name for each in values for name in each):
-        was, new = (each.get(name) for each in values)
+def metric_differences(before: Result, now: Result) -> Iterator[str]:
+    """Lists the final metrics and facts that differ."""
+    for name in {**before.metrics, **now.metrics}:
+        was, new = before.metrics.get(name), now.metrics.get(name)
         if was is None or new is None:
-            yield f"{name} is there {'now' if was is None else 'before'} only"
+            yield f"{name} exists only {'now' if was is None else 'before'}"
         elif was != new:
             yield f"{name} {was:.6g}, now {new:.6g} ({new - was:+.1e})"
-    for name in FACTS:
-        if before.get(name) != now.get(name):
-            yield f"{name} {before.get(name)}, now {now.get(name)}"
+    for name in RESULT_FACTS:
+        was, new = getattr(before, name), getattr(now, name)
+        if was != new:
+            yield f"{name} {was}, now {new}"
 
 
-def of_epochs(before: Run, now: Run) -> Iterator[str]:
-    """Columns of metrics.csv that differ."""
+def epoch_differences(before: Run, now: Run) -> Iterator[str]:
+    """Lists the columns of metrics.csv that differ."""
     if len(before.epochs) != len(now.epochs):
         yield f"{plural(len(before.epochs), 'epoch')}, now {len(now.epochs)}"
     pairs = list(zip(before.epochs, now.epochs, strict=False))
     for name in dict.fromkeys(name for pair in pairs for row in pair for name in row if name not in TIMES):
-        apart = [
-            (row.get("epoch"), row.get(name), new.get(name)) for row, new in pairs if row.get(name) != new.get(name)
-        ]
-        if apart:
-            most = max((abs(new - was) for _, was, new in apart if was is not None and new is not None), default=None)
-            by = "" if most is None else f", by {most:.1e} at most"
-            yield f"{name} of {len(apart)} of {plural(len(pairs), 'epoch')}, first in epoch {apart[0][0]:g}{by}"
+        differing = [(row, new) for row, new in pairs if row.get(name) != new.get(name)]
+        if differing:
+            values = [(row.get(name), new.get(name)) for row, new in differing]
+            most = max((abs(new - was) for was, new in values if was is not None and new is not None), default=None)
+            by = "" if most is None else f", by at most {most:.1e}"
+            first = differing[0][0].get("epoch")
+            yield f"{name} of {len(differing)} of {plural(len(pairs), 'epoch')}, first in epoch {first:g}{by}"
 
 
-def of_predictions(before: RunDir, now: RunDir) -> tuple[list[str], str]:
-    """How the test logits differ, and that they were compared; neither where a run has left none."""
+def logit_differences(before: RunDir, now: RunDir) -> tuple[list[str], str]:
+    """(differences of the test logits, a clause that they were compared); both empty where a run has saved none."""
     try:
         ours, theirs = (_logits(directory) for directory in (before, now))
     except FileNotFoundError:
         return [], ""
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         return [f"predictions.npz cannot be read ({error})"], ""
-    told = f", logits of {plural(len(ours), 'test image')}"
+    compared = f", logits of {plural(len(ours), 'test image')}"
     if ours.shape != theirs.shape:
-        return [f"logits of shape {ours.shape}, now {theirs.shape}"], told
+        return [f"logits of shape {ours.shape}, now {theirs.shape}"], compared
     if ours.tobytes() == theirs.tobytes():
-        return [], told
-    answers = int((ours.argmax(1) != theirs.argmax(1)).sum())
-    return [f"logits by {np.abs(ours - theirs).max():.1e} at most; {answers} of {len(ours):,} answers"], told
+        return [], compared
+    changed = int((ours.argmax(1) != theirs.argmax(1)).sum())
+    most = np.abs(ours - theirs).max()
+    return [f"logits by at most {most:.1e}; {changed} of {len(ours):,} predicted classes"], compared
 
 
 def _logits(directory: RunDir) -> np.ndarray:
@@ -156,37 +171,37 @@ def _logits(directory: RunDir) -> np.ndarray:
         return file["logits"]
 
 
-def reasons(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Why two runs of one config may differ."""
-    texts = [f"{kind}: {text}" for kind, found in of_results([before], [now]).items() for text in found]
-    deterministic = (now.get("numerics") or {}).get("deterministic", True)
+def possible_causes(before: Result, now: Result) -> list[str]:
+    """Lists the differences of the environment that may make two runs of one config differ."""
+    texts = [f"{kind}: {text}" for kind, found in environment_differences([before], [now]).items() for text in found]
+    deterministic: Any = now.numerics.get("deterministic", True)
     if deterministic is not True:
-        texts.append(f"deterministic={str(deterministic).lower()}: sums are added in any order")
+        texts.append(f"deterministic={str(deterministic).lower()}: the order of additions may vary")
     return texts
 
 
-def spread(run: RunDir) -> Spread:
-    """Of the other finished seeds of the run's cell that lie beside it."""
-    own = Config.load(run.config)
+def seed_spread(run: RunDir) -> SeedSpread:
+    """Computes the spread over the other finished seeds of the run's cell in the same folder."""
+    config = Config.load(run.config)
     values: dict[int, float] = {}
     for path in sorted(run.path.resolve().parent.glob("*/config.yaml")):
         with suppress(ConfigError):
-            config = Config.load(path)
-            if config.seed == own.seed or cell(config) != cell(own):
+            other = Config.load(path)
+            if other.seed == config.seed or cell_identity(other) != cell_identity(config):
                 continue
-            result = read_result(path.with_name("result.json"), []) or {}
-            accuracy = result.get("metrics", {}).get(METRIC)
-            values |= {config.seed: accuracy} if isinstance(accuracy, float | int) else {}
-    return Spread(values, new_run(list(values.values())))
+            result = read_result(path.with_name("result.json"), [])
+            accuracy = result.metric(METRIC) if result else None
+            values |= {other.seed: accuracy} if accuracy is not None else {}
+    return SeedSpread(values, prediction_interval(list(values.values())))
 
 
-def cell(config: Config) -> str:
-    """What a config has in common with other seeds of its cell."""
+def cell_identity(config: Config) -> str:
+    """The identity of a config without its seed: equal for all seeds of a cell."""
     return config.model_copy(update={"seed": 0}).identity()
 
 
-def new_run(values: list[float]) -> stats.Interval:
-    """The interval that a further value falls into with 95 % (Student's t); None where nothing is known of the spread."""
+def prediction_interval(values: list[float]) -> stats.Interval:
+    """The interval that contains one more value with probability 0.95 (Student's t); None where the spread is unknown."""
     if len(values) < 2:
         return None
     mean, interval = stats.mean_interval(values)

@@ -1,4 +1,4 @@
-"""Runs as a pandas frame."""
+"""Runs as a pandas DataFrame."""
 
 from __future__ import annotations
 
@@ -6,39 +6,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.report.load.run import as_level, final
-from cnnbench.report.load.sweep import read
+from cnnbench.report.load.run import final_values, hashable_level
+from cnnbench.report.load.sweep import read_runs
 
 if TYPE_CHECKING:
     import pandas
 
 
 def load_runs(path: Path | str, epochs: bool = False) -> pandas.DataFrame:
-    """A sweep as a tidy pandas frame: a row a run, or with `epochs` a row an epoch.
+    """Loads a sweep as a tidy DataFrame: one row per run, or with `epochs` one row per epoch.
 
-    Columns: `run state`, the keys that vary, `seed`; of runs the final metrics, `best_epoch params macs fit_s samples_per_s`; of
-    epochs those of metrics.csv. A run that is not done has a row, too.
+    Columns: `run state`, the keys that vary, `seed`. A row per run adds the metrics, `best_epoch params macs fit_s
+    samples_per_s`; a row per epoch adds the columns of metrics.csv. A run that is not done has a row, too.
 
     Args:
-        path: of a sweep, of a run, or of a folder with runs.
-        epochs: give the epochs instead of the runs.
+        path: folder of a sweep, of a run, or of several runs.
+        epochs: return one row per epoch.
 
     Raises:
         ConfigError: there is no run.
     """
     import pandas
 
-    found = read(Path(path))
+    found = read_runs(Path(path))
     rows: list[Mapping[str, Any]] = []
     for run in found.runs:
-        cell = {key: as_level(key, value) for key, value in run.cell.items()}
-        head = {"run": run.name, "state": run.state, **cell, "seed": run.seed}
+        setting = {key: hashable_level(key, value) for key, value in run.cell_setting.items()}
+        head = {"run": run.name, "state": run.state, **setting, "seed": run.seed}
         if epochs:
             rows += [{**head, **row} for row in run.epochs]
         else:
-            rows.append({**head, **final(run)})
-    heads = ["run", "state", *found.keys, "seed"]
-    columns = dict.fromkeys(
-        [*heads, *(key for row in rows for key in row), *([] if epochs else ("test/acc", "test/loss"))]
-    )
-    return pandas.DataFrame(rows, columns=list(columns))
+            rows.append({**head, **final_values(run)})
+    columns = ["run", "state", *found.keys, "seed", *(key for row in rows for key in row)]
+    columns += [] if epochs else ["test/acc", "test/loss"]
+    return pandas.DataFrame(rows, columns=list(dict.fromkeys(columns)))

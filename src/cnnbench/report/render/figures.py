@@ -1,4 +1,4 @@
-"""Pictures for a paper, as SVG and PNG: accuracy with intervals, curves, cost, confusion, reliability."""
+"""Draws figures for a paper as SVG and PNG: accuracy with intervals, learning curves, cost, confusion, reliability."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from cnnbench.report.analysis import learning_curves as curves
 from cnnbench.report.analysis import predictions as mistakes
 from cnnbench.report.analysis.cell import Cell
-from cnnbench.report.analysis.pareto import costs
-from cnnbench.report.analysis.predictions import Arm
+from cnnbench.report.analysis.pareto import cost_points
+from cnnbench.report.analysis.predictions import CellPredictions
 from cnnbench.report.analysis.report_data import Report
-from cnnbench.report.render.styles import MARKERS, look
+from cnnbench.report.render.styles import MARKERS, style_of
 
-WIDTH = 6.4  # inches: a text column of most papers' two
-NAMED = 12  # with more arms a legend would hide the picture
+WIDTH = 6.4  # inches: the text width of most papers
+NAMED = 12  # with more settings a legend would hide the plot
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
@@ -31,18 +31,22 @@ STYLE: Any = {
 
 
 def draw(report: Report, folder: Path) -> list[Path]:
-    """Draws all that there is something to draw of; the files."""
+    """Draws every figure that has data into `folder`.
+
+    Returns:
+        The files: an SVG and a PNG for each figure.
+    """
     cells = [cell for cell in report.review.cells if cell.n]
     drawings: dict[str, Callable[[], Figure | None]] = {
         "accuracy": lambda: accuracy(report.review.cells) if cells else None,
         "curves": lambda: of_curves(report.review.cells),
         "cost": lambda: cost(report.review.cells),
-        "confusion": lambda: confusion(report) if report.arms else None,
-        "reliability": lambda: reliability(report) if report.arms else None,
+        "confusion": lambda: confusion(report) if report.cell_predictions else None,
+        "reliability": lambda: reliability(report) if report.cell_predictions else None,
     }
     made = []
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # an SVG has the text all the same
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the SVG keeps the text
         for name, drawing in drawings.items():
             if (figure := drawing()) is not None:
                 made += save(figure, folder / name)
@@ -50,24 +54,26 @@ def draw(report: Report, folder: Path) -> list[Path]:
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """As SVG and as PNG."""
+    """Saves a figure as SVG and as PNG; `path` has no suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     files = [path.with_suffix(".svg"), path.with_suffix(".png")]
     figure.savefig(files[0], metadata={"Date": None})
-    figure.set_layout_engine("none")  # it is laid out by now
+    figure.set_layout_engine("none")  # the layout is done
     figure.savefig(files[1], dpi=200)
     return files
 
 
 def accuracy(cells: Sequence[Cell]) -> Figure:
-    """Each cell's runs, mean and interval."""
-    figure = Figure((WIDTH, min(200.0, 0.7 + 0.28 * len(cells))), layout="constrained")  # inches: a PNG has its limits
+    """Plots each setting's runs, mean and 95 % interval."""
+    figure = Figure(
+        (WIDTH, min(200.0, 0.7 + 0.28 * len(cells))), layout="constrained"
+    )  # inches: Agg limits the height of a PNG
     axes = figure.subplots()
     for number, cell in enumerate(cells):
         if cell.mean is None:
             continue
-        own = look(number)
+        own = style_of(number)
         axes.plot(list(cell.values.values()), [number] * cell.n, "o", color=own.color, alpha=0.35, markersize=4)
         errors = [[cell.mean - cell.interval[0]], [cell.interval[1] - cell.mean]] if cell.interval else None
         axes.errorbar(cell.mean, number, xerr=errors, fmt=MARKERS[own.symbol], color=own.color, capsize=3)
@@ -78,14 +84,14 @@ def accuracy(cells: Sequence[Cell]) -> Figure:
 
 
 def of_curves(cells: Sequence[Cell]) -> Figure | None:
-    """Loss and accuracy over epochs, mean and deviation."""
+    """Plots loss and accuracy over epochs: mean and standard deviation; None without epochs."""
     if not any(run.epochs for cell in cells for run in cell.runs):
         return None
     figure = Figure((WIDTH, 4.6), layout="constrained")
     grid = figure.subplots(2, 2, sharex=True)
-    for axes, (metric, name) in zip(np.ravel(grid), curves.SHOWN.items(), strict=True):
+    for axes, (metric, name) in zip(np.ravel(grid), curves.METRIC_LABELS.items(), strict=True):
         for number, cell in enumerate(cells):
-            band, own = curves.band(curves.curves(curves.averaged(cell.runs), metric)), look(number)
+            band, own = curves.mean_band(curves.curves(curves.runs_to_average(cell.runs), metric)), style_of(number)
             marker = MARKERS[own.symbol] if len(band.epochs) == 1 else None
             axes.plot(
                 band.epochs,
@@ -105,20 +111,20 @@ def of_curves(cells: Sequence[Cell]) -> Figure | None:
 
 
 def short(name: str, most: int = 32) -> str:
-    """A name that leaves room for the picture."""
+    """Shortens a name so that it leaves room for the plot."""
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def legend(figure: Figure, axes: Axes, arms: int) -> None:
-    """Below the picture."""
-    if 1 < arms <= NAMED:
+def legend(figure: Figure, axes: Axes, settings: int) -> None:
+    """Puts the legend below the plots."""
+    if 1 < settings <= NAMED:
         handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, arms))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, settings))
 
 
 def cost(cells: Sequence[Cell]) -> Figure | None:
-    """Accuracy against parameters, MACs, seconds; the Pareto front joined."""
-    panels = costs(cells)
+    """Plots accuracy against parameters, MACs and seconds, the Pareto front joined; None without costs."""
+    panels = cost_points(cells)
     if not panels:
         return None
     figure = Figure((WIDTH, 2.8), layout="constrained")
@@ -127,9 +133,13 @@ def cost(cells: Sequence[Cell]) -> Figure | None:
         best = sorted((point.cost, point.accuracy) for point in points if point.front)
         axes.plot(*zip(*best, strict=True), ":", color="0.5", linewidth=1, zorder=0)
         for point in points:
-            own = look(point.arm)
+            own = style_of(point.cell_index)
             axes.plot(
-                point.cost, point.accuracy, MARKERS[own.symbol], color=own.color, label=short(cells[point.arm].label)
+                point.cost,
+                point.accuracy,
+                MARKERS[own.symbol],
+                color=own.color,
+                label=short(cells[point.cell_index].label),
             )
         values = [point.cost for point in points]
         if min(values) > 0 and max(values) > 5 * min(values):
@@ -141,16 +151,16 @@ def cost(cells: Sequence[Cell]) -> Figure | None:
 
 
 def confusion(report: Report) -> Figure:
-    """Of the first pair of arms, and their difference."""
+    """Plots the confusion matrices of the first pair of settings, and their difference."""
     pair = report.comparisons[0] if report.comparisons else None
-    arms = [pair.theirs, pair.ours] if pair else report.arms[:1]
-    names = mistakes.class_names(report.review.runs.done, max(len(arm.confusion) for arm in arms))
-    shares = [_shares(arm) for arm in arms]
+    shown = [pair.theirs, pair.ours] if pair else report.cell_predictions[:1]
+    names = mistakes.class_names(report.review.runs.done, max(len(each.confusion) for each in shown))
+    shares = [_shares(each) for each in shown]
     most_wrong = max(map(_largest, shares))
     panels: list[tuple[str, Any, str, float, float]] = [
-        (short(arm.cell.label), share, "Blues", 0.0, most_wrong) for arm, share in zip(arms, shares, strict=True)
+        (short(each.cell.label), share, "Blues", 0.0, most_wrong) for each, share in zip(shown, shares, strict=True)
     ]
-    if len(arms) == 2:
+    if len(shown) == 2:
         difference = shares[1] - shares[0]
         most = float(np.nanmax(np.abs(difference), initial=1e-9))
         panels.append(("difference, points", 100 * difference, "RdBu_r", -100 * most, 100 * most))
@@ -160,37 +170,39 @@ def confusion(report: Report) -> Figure:
         image = axes.imshow(values, cmap=colors, vmin=low, vmax=high)
         axes.grid(visible=False)
         axes.set_title(title, fontsize=9)
-        axes.set_xlabel("said")
+        axes.set_xlabel("predicted class")
         if len(names) <= 20:
             axes.set_xticks(range(len(names)), [short(name, 14) for name in names], rotation=90)
             axes.set_yticks(range(len(names)), [short(name, 14) for name in names])
         figure.colorbar(image, ax=axes, shrink=0.6)
-    grid[0].set_ylabel("is")
+    grid[0].set_ylabel("true class")
     return figure
 
 
-def _shares(arm: Arm) -> np.ndarray:
+def _shares(each: CellPredictions) -> np.ndarray:
     with np.errstate(invalid="ignore"):
-        return arm.confusion / arm.confusion.sum(1, keepdims=True)
+        return each.confusion / each.confusion.sum(1, keepdims=True)
 
 
 def _largest(share: np.ndarray) -> float:
-    """Beside the diagonal, which would drown the mistakes."""
+    """The largest share off the diagonal: the colour scale ends there, so that errors stay visible."""
     off = share[~np.eye(len(share), dtype=bool)]
     return float(np.nanmax(off, initial=1e-9))
 
 
 def reliability(report: Report) -> Figure:
-    """Accuracy over confidence."""
-    figure = Figure((WIDTH / 2, WIDTH / 2 + 0.16 * min(NAMED, len(report.arms))), layout="constrained")
+    """Plots accuracy against confidence, with the expected calibration error of each setting."""
+    figure = Figure((WIDTH / 2, WIDTH / 2 + 0.16 * min(NAMED, len(report.cell_predictions))), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], ":", color="0.5", linewidth=1)
-    place = {id(cell): number for number, cell in enumerate(report.review.cells)}
-    for arm in report.arms[:NAMED]:
-        own = look(place[id(arm.cell)])
-        label = f"{short(arm.cell.label)}, ECE {arm.ece[0]:.3f}"
+    for each in report.cell_predictions[:NAMED]:
+        own = style_of(each.index)
+        label = f"{short(each.cell.label)}, ECE {each.ece[0]:.3f}"
+        x, y = (
+            np.array(values, float) for values in (each.calibration.confidence, each.calibration.accuracy)
+        )  # None: nan
         axes.plot(
-            arm.calibration.confidence, arm.calibration.accuracy, DASHES[own.dash], marker=MARKERS[own.symbol], color=own.color,
+            x, y, DASHES[own.dash], marker=MARKERS[own.symbol], color=own.color,
             label=label, markersize=3, linewidth=1.2,
         )  # fmt: skip
     axes.set_xlabel("confidence")

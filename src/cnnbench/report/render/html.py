@@ -1,4 +1,4 @@
-"""report.html: one file that opens from disk and asks nobody for anything."""
+"""Renders report.html: one self-contained file that opens from disk and loads nothing from a network."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(report: Report, command: str) -> str:
-    """The page.
+    """Renders the page.
 
     Args:
-        report: what it says.
-        command: what was typed for it.
+        report: the findings.
+        command: the command that was typed; the page shows it.
     """
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
     data = page_data(report)
-    plots = any(arm["values"] for arm in data["arms"]) or bool(data["curves"])
+    plots = any(setting["values"] for setting in data["settings"]) or bool(data["curves"])
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     review, path, base = report.review, report.review.runs.path, baseline_run(report)
     content = {
-        "title": review.runs.asked.get("name") or path.resolve().name,
+        "title": review.runs.sweep_record.name or path.resolve().name,
         "question": review.question,
         "path": str(path),
         "sections": sections(report, data),
         "answer": report.answer,
         "limits": report.limits,
         "cells": tables.of_cells(review),
-        "interplays": review.interplays,
+        "interplays": review.interactions,
         "effects": tables.of_effects(review),
         "comparisons": tables.of_comparisons(report.comparisons, review.cells),
         "claims": tables.of_claims(report.verdicts),
         "published": tables.of_published(report.published),
-        "metrics": curves.SHOWN,
+        "metrics": curves.METRIC_LABELS,
         "runs": [run_row(run, number, base) for number, cell in enumerate(review.cells) for run in cell.runs],
         "baseline_config": base.name if base else None,
         "data": data,
@@ -61,7 +61,7 @@ def render(report: Report, command: str) -> str:
 
 
 def plotly() -> str:
-    """The library, as it goes into a page."""
+    """The source of plotly.js, safe inside a script element."""
     from importlib.resources import files
 
     library = files("plotly") / "package_data" / "plotly.min.js"
@@ -69,10 +69,10 @@ def plotly() -> str:
 
 
 def sections(report: Report, data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Those that the page has."""
+    """(anchor, title) of each section that has content."""
     there = {
         "answer": ("Answer", True),
-        "cells": ("Cells", True),
+        "cells": ("Settings", True),
         "curves": ("Curves", data["curves"]),
         "costs": ("Cost", data["costs"]),
         "errors": ("Errors", data["errors"]),

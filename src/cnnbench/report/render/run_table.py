@@ -1,29 +1,29 @@
-"""Every run in a line: what became of it, what it has otherwise, what repeats it, what it was made with."""
+"""One row per run: state, config differences, the command that repeats it, its environment."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.config.trusted_names import OURS
-from cnnbench.report.analysis.cell import METRIC, named
-from cnnbench.report.analysis.confounds import facts
+from cnnbench.config.trusted_names import TRUSTED_NAME
+from cnnbench.report.analysis.cell import METRIC, setting_label
+from cnnbench.report.analysis.confounds import run_facts
 from cnnbench.report.analysis.report_data import Report
 from cnnbench.report.load.run import Run
-from cnnbench.report.number_format import percent
-from cnnbench.text import NAME, as_typed
+from cnnbench.report.number_format import accuracy_text
+from cnnbench.runs.schema import Result
+from cnnbench.text import NAME, to_override
 
-MOST_DIFFERENCES = 12  # of a run's config that are told
+MOST_DIFFERENCES = 12  # config differences in a row
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run as the page lists it."""
+    """A row of the page's table of runs; `setting` is the number of the run's setting, `label` its name."""
 
-    arm: int
-    cell: str
+    setting: int
+    label: str
     seed: str
     state: str
     reason: str
@@ -32,27 +32,33 @@ class RunRow:
     seconds: str
     differs: str
     command: str
-    made: dict[str, str]
+    environment: dict[str, str]
 
 
-def run_row(run: Run, arm: int, base: Run | None) -> RunRow:
-    """Of one run of an arm, whose config is held against another's."""
-    result = run.result or {}
-    fit_s = result.get("time", {}).get("fit_s")
-    seconds = f"{fit_s:.1f}" if isinstance(fit_s, int | float) else ""
+def run_row(run: Run, setting: int, base: Run | None) -> RunRow:
+    """Describes a run.
+
+    Args:
+        run: the run.
+        setting: number of its setting.
+        base: the run that its config is compared with; None: with no run.
+    """
+    result = run.result
+    seconds = f"{result.fit_s:.1f}" if result and result.fit_s is not None else ""
+    best_epoch = str(result.best_epoch or "") if result else ""
     return RunRow(
-        arm, named(run.cell) or run.name, "" if run.seed is None else str(run.seed), run.state, run.reason or "",
-        percent(run.metric(METRIC)), str(result.get("best_epoch") or ""), seconds, differing(run, base) if base else "",
-        repeating(run), made_with(result),
+        setting, setting_label(run.cell_setting) or run.name, "" if run.seed is None else str(run.seed), run.state, run.reason or "",
+        accuracy_text(run.metric(METRIC)), best_epoch, seconds, config_differences(run, base) if base else "",
+        repeat_command(run), environment(result) if result else {},
     )  # fmt: skip
 
 
-def repeating(run: Run) -> str:
-    """What to type to run it again; where it has no result, to run it to its end."""
+def repeat_command(run: Run) -> str:
+    """The command that repeats a finished run, or resumes one without a result; empty for a run without config."""
     if not run.config:
         return ""
     targets = [str(value) for key, value in run.config.items() if key.endswith("_target_")]
-    trust = "" if all(OURS.fullmatch(target) for target in targets) else " --trust"
+    trust = "" if all(TRUSTED_NAME.fullmatch(target) for target in targets) else " --trust"
     path = run.directory.path if run.directory.path.name else run.directory.path.resolve()
     if not run.done:
         return f"python -m cnnbench resume={shlex.quote(str(path))}{trust}"
@@ -61,36 +67,38 @@ def repeating(run: Run) -> str:
 
 
 def baseline_run(report: Report) -> Run | None:
-    """The run whose config the others are held against."""
+    """The run that the other runs' configs are compared with: one of a baseline, if there is one."""
     bases = {cell.base for cell in report.review.cells}
     numbered = sorted(enumerate(report.review.cells), key=lambda each: each[0] not in bases)
     cells = [cell for _, cell in numbered]
     return next((run for cell in cells for run in cell.runs if run.config), None)
 
 
-def differing(run: Run, base: Run) -> str:
-    """What a run's config has otherwise."""
+def config_differences(run: Run, base: Run) -> str:
+    """`key=value` for each key in which a run's config differs from the base's, the first twelve."""
     if not run.config:
         return ""
     ours, theirs = facts_of_config(run), facts_of_config(base)
-    told = [f"{key}={as_typed(ours.get(key))}" for key in {**theirs, **ours} if ours.get(key) != theirs.get(key)]
-    more = f" and {len(told) - MOST_DIFFERENCES} more" if len(told) > MOST_DIFFERENCES else ""
-    return " ".join(told[:MOST_DIFFERENCES]) + more
+    differences = [
+        f"{key}={to_override(ours.get(key))}" for key in {**theirs, **ours} if ours.get(key) != theirs.get(key)
+    ]
+    more = f" and {len(differences) - MOST_DIFFERENCES} more" if len(differences) > MOST_DIFFERENCES else ""
+    return " ".join(differences[:MOST_DIFFERENCES]) + more
 
 
 def facts_of_config(run: Run) -> dict[str, Any]:
-    """The dotted keys of a run's config that decide what it does."""
-    return {key: value for key, value in facts(run).items() if key in run.config}
+    """The dotted keys of a run's config that decide what it computes, with their values."""
+    return {key: value for key, value in run_facts(run).items() if key in run.config}
 
 
-def made_with(result: Mapping[str, Any]) -> dict[str, str]:
-    """Commit, versions, machine."""
+def environment(result: Result) -> dict[str, str]:
+    """What a result was computed with: commit, code, versions, hardware, precision, devices, threads, command."""
     parts = {
-        name: result.get(name)
+        name: getattr(result, name)
         for name in ("git", "code", "versions", "hardware", "precision", "devices", "threads", "command")
     }
     return {
         name: ", ".join(f"{key} {value}" for key, value in part.items()) if isinstance(part, dict) else str(part)
         for name, part in parts.items()
-        if part is not None
+        if part not in (None, {})
     }

@@ -1,32 +1,39 @@
-"""The tables of a report, as texts: for the page, for Markdown, for a terminal."""
+"""The tables of a report as texts, for the page, for Markdown and for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cnnbench.report.analysis.cell import Cell, word
+from cnnbench.report.analysis.cell import Cell, level_label
 from cnnbench.report.analysis.claims import Verdict
 from cnnbench.report.analysis.comparisons import Review
-from cnnbench.report.analysis.published_results import Published
-from cnnbench.report.analysis.report_data import Comparison
-from cnnbench.report.number_format import p_value, percent, signed
+from cnnbench.report.analysis.published_results import PublishedResult
+from cnnbench.report.analysis.report_data import ImageComparison
+from cnnbench.report.number_format import accuracy_text, p_value, signed_points
 from cnnbench.stats import Difference, Interval
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row's texts; what they are sorted by, where that is not the text; which arm it is of."""
+    """A row of a table.
+
+    Attributes:
+        texts: one for each column.
+        sort: the number by which each column is sorted; None: by its text.
+        setting: number of the setting that the row is about.
+        classes: CSS classes of the row.
+    """
 
     texts: list[str]
     sort: list[float | None] | None = None
-    arm: int | None = None
+    setting: int | None = None
     classes: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, which of them are numbers, rows."""
+    """Column heads, the indices of the columns that hold numbers, and rows."""
 
     columns: list[str]
     numbers: frozenset[int] = frozenset()
@@ -34,10 +41,10 @@ class Table:
 
 
 def of_cells(review: Review) -> Table:
-    """A row a cell."""
+    """One row per setting: accuracy, difference from its baseline, cost."""
     columns = [
-        "cell", "n", "mean", "sd", "95 % interval", "difference", "95 % interval of it", "p", "parameters", "MACs", "seconds",
-        "samples/s",
+        "setting", "n", "mean", "sd", "95 % interval", "difference", "interval of difference", "p", "parameters", "MACs",
+        "seconds", "samples/s",
     ]  # fmt: skip
     bases = {cell.base for cell in review.cells}
     rows = [_cell(cell, number, number in bases) for number, cell in enumerate(review.cells)]
@@ -46,12 +53,17 @@ def of_cells(review: Review) -> Table:
 
 def _cell(cell: Cell, number: int, baseline: bool) -> Row:
     difference = cell.difference
-    facts = [cell.fact("params"), cell.fact("macs"), cell.fact("time", "fit_s"), cell.fact("samples_per_s")]
-    mark = "★ " if cell.best else "≈ " if cell.alike else ""
+    facts = [
+        cell.mean_result("params"),
+        cell.mean_result("macs"),
+        cell.mean_result("fit_s"),
+        cell.mean_result("samples_per_s"),
+    ]
+    mark = "★ " if cell.best else "≈ " if cell.tied_with_best else ""
     missing = f"/{len(cell.runs)}" if cell.n < len(cell.runs) else ""
     texts = [
-        cell.label, f"{cell.n}{missing}", mark + percent(cell.mean), percent(cell.sd), _interval(cell.interval),
-        signed(difference.point) if difference else "", _points(difference), p_value(cell.p), *map(_count, facts[:2]),
+        cell.label, f"{cell.n}{missing}", mark + accuracy_text(cell.mean), accuracy_text(cell.sd), _interval(cell.interval),
+        signed_points(difference.point) if difference else "", _points(difference), p_value(cell.p), *map(_count, facts[:2]),
         _number(facts[2]), _count(facts[3]),
     ]  # fmt: skip
     low = cell.interval[0] if cell.interval else None
@@ -71,36 +83,38 @@ def _cell(cell: Cell, number: int, baseline: bool) -> Row:
 
 
 def of_effects(review: Review) -> Table:
-    """A row a level of a factor, and a row for each pair of levels of two."""
-    columns = ["factor", "level", "against", "difference", "95 % interval", "seeds", "p"]
+    """One row per variant of a factor, and one per pair of variants of two factors."""
+    columns = ["factor", "variant", "against", "difference", "95 % interval", "seeds", "p"]
     rows = []
     for effect in review.effects:
-        rows.append(_effect(effect.key, effect.label, word(effect.key, effect.base), effect.difference, effect.p))
-    for each in review.interplays:
-        label = f"{each.first.label} at {word(each.key, each.level)}"
-        against = f"{each.first.label} at {word(each.key, each.base)}"
+        rows.append(
+            _effect(effect.key, effect.label, level_label(effect.key, effect.base), effect.difference, effect.p)
+        )
+    for each in review.interactions:
+        label = f"{each.first.label} at {level_label(each.key, each.level)}"
+        against = f"{each.first.label} at {level_label(each.key, each.base)}"
         rows.append(_effect("both", label, against, each.difference, each.p))
     return Table(columns, frozenset({3, 4, 5, 6}), rows)
 
 
 def _effect(key: str, level: str, base: str, difference: Difference, p: float | None) -> Row:
-    texts = [key, level, base, signed(difference.point), _points(difference), str(difference.n), p_value(p)]
+    texts = [key, level, base, signed_points(difference.point), _points(difference), str(difference.n), p_value(p)]
     low = difference.interval[0] if difference.interval else None
     return Row(texts, [None, None, None, difference.point, low, float(difference.n), p])
 
 
 def of_claims(verdicts: Sequence[Verdict]) -> Table:
-    """A row a claim."""
-    columns = ["claim", "check", "it came out", "95 % interval", "seeds", "verdict"]
+    """One row per claim."""
+    columns = ["claim", "check", "measured", "95 % interval", "seeds", "verdict"]
     rows = [
         Row(
             [
-                each.says,
-                each.wants,
+                each.claim,
+                each.condition,
                 "" if each.point is None else f"{each.point:.4f}",
                 _interval(each.interval),
                 str(each.n),
-                f"{each.outcome}: {each.why}" if each.why else each.outcome,
+                f"{each.outcome}: {each.reason}" if each.reason else each.outcome,
             ],
             [None, None, each.point, each.interval[0] if each.interval else None, float(each.n), None],
         )
@@ -109,17 +123,17 @@ def of_claims(verdicts: Sequence[Verdict]) -> Table:
     return Table(columns, frozenset({2, 3, 4}), rows)
 
 
-def of_published(found: Sequence[tuple[Cell, Published]]) -> Table:
-    """A row a figure that is published of a cell."""
-    columns = ["cell", "ours", "95 % interval", "n", "published", "measured on", "source"]
+def of_published(found: Sequence[tuple[Cell, PublishedResult]]) -> Table:
+    """One row per published result that matches a setting."""
+    columns = ["setting", "ours", "95 % interval", "n", "published", "measured on", "source"]
     rows = [
         Row(
             [
                 cell.label,
-                percent(cell.mean),
+                accuracy_text(cell.mean),
                 _interval(cell.interval),
                 str(cell.n),
-                percent(figure.accuracy),
+                accuracy_text(figure.accuracy),
                 figure.note,
                 figure.source,
             ],
@@ -137,7 +151,7 @@ def _interval(interval: Interval) -> str:
 def _points(difference: Difference | None) -> str:
     if difference is None or difference.interval is None:
         return ""
-    return f"{signed(difference.interval[0])} to {signed(difference.interval[1])}"
+    return f"{signed_points(difference.interval[0])} to {signed_points(difference.interval[1])}"
 
 
 def _count(value: float | None) -> str:
@@ -148,19 +162,18 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
 
 
-def of_comparisons(comparisons: Sequence[Comparison], cells: Sequence[Cell]) -> Table:
-    """A row a pair of arms, on the same images."""
-    place = {id(cell): number for number, cell in enumerate(cells)}
-    columns = ["A", "B", "only A right", "only B right", "A less B", "95 % interval", "p"]
+def of_comparisons(comparisons: Sequence[ImageComparison], cells: Sequence[Cell]) -> Table:
+    """One row per pair of settings, compared on the same test images."""
+    columns = ["A", "B", "only A right", "only B right", "A minus B", "95 % interval", "p"]
     rows = []
     for each in comparisons:
         ours, theirs = each.only
         interval = each.difference.interval
         texts = [
-            each.ours.cell.label, each.theirs.cell.label, f"{ours:,}", f"{theirs:,}", signed(each.difference.point),
-            f"{signed(interval[0])} to {signed(interval[1])}" if interval else "", p_value(each.p),
+            each.ours.cell.label, each.theirs.cell.label, f"{ours:,}", f"{theirs:,}", signed_points(each.difference.point),
+            f"{signed_points(interval[0])} to {signed_points(interval[1])}" if interval else "", p_value(each.p),
         ]  # fmt: skip
         low = interval[0] if interval else None
         sort = [None, None, float(ours), float(theirs), each.difference.point, low, each.p]
-        rows.append(Row(texts, sort, place[id(each.ours.cell)]))
+        rows.append(Row(texts, sort, each.ours.index))
     return Table(columns, frozenset({2, 3, 4, 5, 6}), rows)

@@ -1,4 +1,4 @@
-"""`report --text`: the answer and the table of cells, in the terminal."""
+"""Prints the answer and the tables on the terminal, for `report --text`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnbench.report.render import tables
 
 
 def show(report: Report, console: Console) -> None:
-    """Prints them."""
+    """Prints question, answer, limitations, settings, main effects and claims."""
     if report.review.question:
         console.print(Text(report.review.question, "italic"), soft_wrap=True)
     for sentence in report.answer:
@@ -29,7 +29,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def of_table(table: tables.Table) -> Table:
-    """For a terminal; columns that say nothing are left out."""
+    """A table for the terminal, without its empty columns."""
     kept = [number for number in range(len(table.columns)) if any(row.texts[number] for row in table.rows)]
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for number in kept:

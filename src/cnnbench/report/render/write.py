@@ -1,4 +1,4 @@
-"""Writes a report's files."""
+"""Writes the files of a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from cnnbench.files import write_atomic
 
 
 def write(report: Any, out: Path, command: str) -> dict[str, Path]:
-    """All files of a report."""
+    """Writes report.html, report.md, summary.csv and figures/ into `out`.
+
+    Returns:
+        The files by what they are: page, text, table, figures.
+
+    Raises:
+        ConfigError: the folder cannot be written to.
+    """
     from cnnbench.report.render import figures as plots
     from cnnbench.report.render import html as page
     from cnnbench.report.render import markdown
@@ -29,23 +36,23 @@ def write(report: Any, out: Path, command: str) -> dict[str, Path]:
         raise ConfigError(
             f"{out}: cannot be written to ({error.strerror}); choose another folder with --out DIR"
         ) from error
-    return {**files, "pictures": out / "figures"}
+    return {**files, "figures": out / "figures"}
 
 
 def summary(report: Any) -> str:
-    """A row a run, as the sweep writes it, of what is there now."""
-    from cnnbench.report.load.run import final
-    from cnnbench.runs.sweep_dir import as_cell, as_csv
+    """The text of summary.csv: one row per run, with its present state."""
+    from cnnbench.report.load.run import final_values
+    from cnnbench.runs.sweep_dir import csv_value, summary_csv
 
     runs = report.review.runs
     rows = [
         {
             "job": run.name,
             "state": run.state,
-            **{key: as_cell(value) for key, value in run.setting.items()},
-            **final(run),
+            **{key: csv_value(value) for key, value in run.setting.items()},
+            **final_values(run),
             "reason": run.reason or "",
         }
         for run in runs.runs
     ]
-    return as_csv(rows, [*runs.keys, "seed"])
+    return summary_csv(rows, [*runs.keys, "seed"])

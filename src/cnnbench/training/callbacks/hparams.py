@@ -1,8 +1,7 @@
-"""What TensorBoard's table of runs has for columns."""
+"""The hyperparameter columns of TensorBoard's table of runs."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,75 +10,72 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
 
 from cnnbench.config.schema import Config
+from cnnbench.errors import ConfigError
 from cnnbench.metric_names import FINAL, FINAL_EMA
-from cnnbench.text import as_typed, flat
+from cnnbench.runs.sweep_dir import SweepDir
+from cnnbench.text import flatten, to_override
 
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "recipe", "trainer", "experiment")
-USUAL = ("model", "data", "optimizer", "lr", "seed")  # what varies where no sweep says
-SHOWN_AS = {"optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay", "data.image_size": "image_size"}
+NUMBERS = (
+    "optimizer.lr", "optimizer.weight_decay", "label_smoothing", "mixup", "cutmix", "ema", "batch_size", "epochs", "data.image_size",
+    "seed",
+)  # fmt: skip
+SHOWN_FIRST = ("model", "data", "optimizer", "lr", "seed")  # of a run that belongs to no sweep
+COLUMN_OF_KEY = {"optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay", "data.image_size": "image_size"}
 
 Setting = dict[str, Any]  # swept key -> value
 
 
-def summaries(config: Config, directory: Path) -> tuple[Summary, Summary, Summary]:
-    """Of the run in `directory`: the table's columns, the run's values, and that it is done.
+def hparams_summaries(config: Config, directory: Path) -> tuple[Summary, Summary, Summary]:
+    """Returns three summaries for the run in `directory`: the table's columns, the run's values, and its success.
 
-    Columns and their types are the same in every run of a sweep: those that all runs have, then those that the sweep varies
-    besides. TensorBoard shows the first five, those that vary before the others.
+    All runs of a sweep have the same columns of the same types: those that every run has, then the other keys that the sweep
+    varies. TensorBoard shows the first five at once, varying columns before others.
     """
-    settings = _settings(directory.parent)
-    varied = {SHOWN_AS.get(key, key) for setting in settings.values() for key in setting}
-    values = {**common(config), **_varied(config, directory.name, settings)}
+    settings = _settings_of_sweep(directory.parent)
+    varied = {COLUMN_OF_KEY.get(key, key) for setting in settings.values() for key in setting}
+    values = {**common_columns(config), **_swept_columns(config, directory.name, settings)}
     metrics = (*FINAL, *(FINAL_EMA if config.ema or "ema" in varied else ()))
     experiment, start, end = hparams(values, dict.fromkeys(metrics, 0.0))
     table = HParamsPluginData.FromString(experiment.value[0].metadata.plugin_data.content)
     for info in table.experiment.hparam_infos:
-        info.differs = info.name in (varied or USUAL)
+        info.differs = info.name in (varied or SHOWN_FIRST)
     experiment.value[0].metadata.plugin_data.content = table.SerializeToString()
     return experiment, start, end
 
 
-def common(config: Config) -> dict[str, str | float]:
-    """The columns of every run: choices and init as strings, the others as floats."""
-    return {
-        **{group: config.choices.get(group, "none") for group in GROUPS},
-        "init": config.init,
-        "lr": config.optimizer.lr,
-        "weight_decay": config.optimizer.weight_decay,
-        "label_smoothing": config.label_smoothing,
-        "mixup": config.mixup,
-        "cutmix": config.cutmix,
-        "ema": config.ema,
-        "batch_size": float(config.batch_size),
-        "epochs": float(config.epochs),
-        "image_size": float(config.data.image_size),
-        "seed": float(config.seed),
-    }
+def common_columns(config: Config) -> dict[str, str | float]:
+    """Returns the columns of every run: group choices and init are strings, the others floats."""
+    choices = {group: config.choices.get(group, "none") for group in GROUPS}
+    values = flatten(config.as_dict())
+    return {**choices, "init": config.init, **{COLUMN_OF_KEY.get(key, key): float(values[key]) for key in NUMBERS}}
 
 
-def _varied(config: Config, job: str, settings: dict[str, Setting]) -> dict[str, str | float]:
-    """The columns of a sweep, of a run beside its jobs too: floats where all of these say a number, else strings."""
-    own = settings.get(job, {})
-    shared, whole = common(config), flat(config.as_dict())
-    keys = dict.fromkeys(key for setting in settings.values() for key in setting)
-    found: dict[str, str | float] = {}
-    for key in (key for key in keys if SHOWN_AS.get(key, key) not in shared):
-        value = own.get(key, whole.get(key, "none"))
-        if not all(_is_number(setting.get(key)) for setting in settings.values()):
-            found[key] = as_typed(value)
+def _swept_columns(config: Config, job: str, settings: dict[str, Setting]) -> dict[str, str | float]:
+    """Returns the columns of the swept keys: floats where every job has a number, else strings.
+
+    A run that is not a job of the sweep, as a repetition, takes its values from its config.
+    """
+    setting = settings.get(job, {})
+    shared, values = common_columns(config), flatten(config.as_dict())
+    keys = dict.fromkeys(key for each in settings.values() for key in each)
+    columns: dict[str, str | float] = {}
+    for key in (key for key in keys if COLUMN_OF_KEY.get(key, key) not in shared):
+        value = setting.get(key, values.get(key, "none"))
+        if not all(_is_number(each.get(key)) for each in settings.values()):
+            columns[key] = to_override(value)
         elif _is_number(value):
-            found[key] = float(value)
-    return found
+            columns[key] = float(value)
+    return columns
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _settings(folder: Path) -> dict[str, Setting]:
-    """Of each job of the sweep that has this folder, what is its own; none where there is no sweep."""
+def _settings_of_sweep(folder: Path) -> dict[str, Setting]:
+    """Returns job directory -> setting from the folder's sweep.json; nothing if it is absent or damaged."""
     try:
-        jobs = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["jobs"]
-        return {job["directory"]: job["setting"] for job in jobs}
-    except (OSError, ValueError, LookupError, TypeError):
+        return {job.name: job.setting for job in SweepDir(folder).jobs()}
+    except ConfigError:
         return {}

@@ -1,4 +1,4 @@
-"""TensorBoard: one event file a run, a point an epoch, the final numbers beside the hyperparameters."""
+"""TensorBoard: one event file a run, one point an epoch, the final metrics beside the hyperparameters."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from cnnbench.config.schema import Config
-from cnnbench.runs.run_dir import RunDir
 from cnnbench.training.callbacks.checkpoints import random_state, set_random_state
-from cnnbench.training.callbacks.gradient_norms import Norms
+from cnnbench.training.callbacks.gradient_norms import NormRecorder
 from cnnbench.training.callbacks.history import History
-from cnnbench.training.callbacks.hparams import summaries
+from cnnbench.training.callbacks.hparams import hparams_summaries
 from cnnbench.training.classifier import Classifier
+from cnnbench.training.run_context import RunContext
 
 log = logging.getLogger("cnnbench.run")
 LAYOUT = {
@@ -32,97 +31,92 @@ LAYOUT = {
         "accuracy": ["Multiline", ["train/acc", "val/acc"]],
     }
 }
+NOT_PLOTTED = ("epoch", "step", "epoch_s")
 
 
-class Board(Callback):
-    """`train/ val/ lr samples_per_s` with the epoch as step; `best/ last/ test/` and pictures once, after the last; hyperparameters.
+class TensorBoardWriter(Callback):
+    """Writes `train/ val/ lr samples_per_s` at each epoch, `best/ last/ test/` and images once after it, and hyperparameters.
 
-    With `norms`, as `log=full` has them, also the graph, and for each epoch these norms and histograms of the weights.
+    Args:
+        context: of the run.
+        history: the records to write; it must come earlier in the trainer's list of callbacks.
+        norms: with `log=full`: its values are written too, with the graph and histograms of the weights.
     """
 
-    def __init__(self, directory: RunDir, history: History, config: Config, norms: Norms | None = None) -> None:
-        self.directory, self.history, self.config, self.norms = directory, history, config, norms
+    def __init__(self, context: RunContext, history: History, norms: NormRecorder | None = None) -> None:
+        self.config, self.directory, self.history, self.norms = context.config, context.directory.path, history, norms
         self._writer: SummaryWriter | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: Classifier) -> None:
-        """Opens the event file; a resumed run's points from here on are purged, and written again."""
-        earlier = list(self.directory.path.glob("events.out.tfevents.*"))
+        """Opens the event file; a resumed run's points from the current epoch on are purged and written again."""
+        earlier = list(self.directory.glob("events.out.tfevents.*"))
         done = len(self.history.epochs)
-        if not done:  # nothing in an earlier file counts
+        if done:
+            _wait_until_sorted_last(earlier)
+        else:
             for path in earlier:
                 path.unlink()
-        else:
-            _outlast(earlier)
-        self._writer = SummaryWriter(str(self.directory.path), purge_step=done + 1 if done else None)
+        self._writer = SummaryWriter(str(self.directory), purge_step=done + 1 if done else None)
         if not done:
-            for summary in summaries(self.config, self.directory.path)[:2]:
+            for summary in hparams_summaries(self.config, self.directory)[:2]:
                 self._writer._get_file_writer().add_summary(summary)
             self._writer.add_custom_scalars(LAYOUT)
             if self.norms is not None and not self.config.compile:
                 add_graph(self._writer, pl_module.net, trainer.datamodule.shape)  # type: ignore[attr-defined]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
-        """Adds the epoch's point."""
+        """Adds the epoch's points."""
         assert self._writer is not None
         record = self.history.epochs[-1]
-        for name in (
-            "train/loss",
-            "train/acc",
-            "val/loss",
-            "val/acc",
-            "val/ema_loss",
-            "val/ema_acc",
-            "lr",
-            "samples_per_s",
-        ):
-            if record[name] is not None:
-                self._writer.add_scalar(name, record[name], record["epoch"])
+        for column, value in record.as_row().items():
+            if value is not None and column not in NOT_PLOTTED:
+                self._writer.add_scalar(column, value, record.epoch)
         if self.norms is not None:
             for name, value in self.norms.values.items():
-                self._writer.add_scalar(name, value, record["epoch"])
+                self._writer.add_scalar(name, value, record.epoch)
             for name, parameter in pl_module.net.named_parameters():
-                self._writer.add_histogram(f"weights/{name}", parameter, record["epoch"])
+                self._writer.add_histogram(f"weights/{name}", parameter, record.epoch)
         self._writer.flush()
 
-    def finish(self, metrics: dict[str, float], figures: dict[str, Image.Image]) -> None:
-        """Adds the final numbers and pictures, and closes the file.
+    def finish(self, metrics: dict[str, float], images: dict[str, Image.Image]) -> None:
+        """Adds the final metrics and images, by tag, and closes the file.
 
-        They stand past the last epoch: a run killed now, and resumed, purges them.
+        Their step is one past the last epoch: if the run is killed now and resumed, they are purged.
         """
         assert self._writer is not None
         step = len(self.history.epochs) + 1
-        for name in metrics:
-            self._writer.add_scalar(name, metrics[name], step)
-        for name in figures:
-            self._writer._get_file_writer().add_summary(picture(name, figures[name]), step)
-        self._writer._get_file_writer().add_summary(summaries(self.config, self.directory.path)[2])
+        for tag, value in metrics.items():
+            self._writer.add_scalar(tag, value, step)
+        for tag, image in images.items():
+            self._writer._get_file_writer().add_summary(image_summary(tag, image), step)
+        self._writer._get_file_writer().add_summary(hparams_summaries(self.config, self.directory)[2])
         self._writer.close()
 
 
-def picture(tag: str, image: Image.Image) -> Summary:
-    """An image as TensorBoard keeps it."""
+def image_summary(tag: str, image: Image.Image) -> Summary:
+    """Returns a PNG of the image in TensorBoard's format."""
     content = io.BytesIO()
     image.save(content, "png", compress_level=1)  # a third of the time for a quarter more bytes
-    held = Summary.Image(height=image.height, width=image.width, colorspace=3, encoded_image_string=content.getvalue())
-    return Summary(value=[Summary.Value(tag=tag, image=held)])
+    png = Summary.Image(height=image.height, width=image.width, colorspace=3, encoded_image_string=content.getvalue())
+    return Summary(value=[Summary.Value(tag=tag, image=png)])
 
 
 def add_graph(writer: SummaryWriter, net: nn.Module, shape: tuple[int, int, int]) -> None:
-    """Adds the graph of a copy of the net: the net itself, and all random numbers, stay as they are."""
+    """Adds the graph of a copy of the net, for an image of shape (C, H, W); neither the net nor any random state changes."""
     before = random_state()
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # what a trace cannot follow is drawn as it went
+            warnings.simplefilter("ignore")  # a trace fixes the branches that it takes, which is what is drawn
             writer.add_graph(copy.deepcopy(net).cpu(), torch.zeros(1, *shape))
-    except Exception as error:  # whatever a net raises that cannot be copied or traced
+    except Exception as error:  # a net may raise anything when it is copied or traced
         log.info("no graph in TensorBoard, this net cannot be traced: %s", " ".join(str(error).split())[:200])
     finally:
         set_random_state(before)
 
 
-def _outlast(files: list[Path]) -> None:
-    """Waits until a new event file will sort after `files`: TensorBoard reads them by name, and they are named by the second."""
+def _wait_until_sorted_last(files: list[Path]) -> None:
+    """Waits until a new event file will sort after `files`: TensorBoard reads them by name, which contains the second."""
     seconds = [int(path.name.split(".")[3]) for path in files]
-    deadline = time.monotonic() + 2  # a clock that was turned back is not waited for
+    deadline = time.monotonic() + 2  # if the clock was turned back, waiting would not help
     while int(time.time()) <= max(seconds, default=0) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -1,5 +1,5 @@
 "use strict";
-// The page's plots, sorting, legend, gallery and copy buttons. All that is shown comes from the JSON beside it, as text.
+// Plots, sortable tables, legend, galleries and copy buttons of the report page. Every text comes from the page's JSON and is set as text.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -7,9 +7,9 @@
   const hidden = new Set();
   const shown = { axis: "epochs", single: false, a: 0, b: 0 };
 
-  // ---- looks -----------------------------------------------------------------------------------------------------------
+  // ---- styles ----------------------------------------------------------------------------------------------------------
 
-  // Plotly reads some tags and entities in texts
+  // Plotly interprets some tags and entities in texts
   const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const faint = (color, alpha) => color + Math.round(alpha * 255).toString(16).padStart(2, "0");
@@ -23,49 +23,49 @@
     font: { color: css("--ink"), family: getComputedStyle(document.body).fontFamily, size: 12 }, hovermode: "closest",
     hoverlabel: { align: "left", namelength: -1 }, ...more, xaxis: axis(more.xaxis), yaxis: axis(more.yaxis),
   });
-  const settings = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+  const plotlyOptions = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
 
   // ---- plots -----------------------------------------------------------------------------------------------------------
 
   const plots = {
     cells(place) {
       const most = place.clientWidth < 600 ? 18 : 44;
-      const arms = data.arms.filter((arm) => arm.values.length && !hidden.has(arm.number));
-      const at = (number) => arms.length - 1 - number;
-      const traces = arms.flatMap((arm, number) => [
+      const settings = data.settings.filter((setting) => setting.values.length && !hidden.has(setting.number));
+      const at = (number) => settings.length - 1 - number;
+      const traces = settings.flatMap((setting, number) => [
         {
-          x: arm.values, y: arm.values.map(() => at(number) + 0.25), mode: "markers", type: "scatter",
-          marker: { color: faint(arm.color, 0.55), size: 6 }, text: arm.runs.map((run, i) => `${plain(run)}<br>${arm.values[i]}`),
+          x: setting.values, y: setting.values.map(() => at(number) + 0.25), mode: "markers", type: "scatter",
+          marker: { color: faint(setting.color, 0.55), size: 6 }, text: setting.runs.map((run, i) => `${plain(run)}<br>${setting.values[i]}`),
           hovertemplate: "%{text}<extra></extra>",
         },
         {
-          x: [arm.mean], y: [at(number)], mode: "markers", type: "scatter", marker: { color: arm.color, size: 10, symbol: arm.symbol },
-          error_x: arm.low === null ? undefined : {
-            type: "data", symmetric: false, array: [arm.high - arm.mean], arrayminus: [arm.mean - arm.low], color: arm.color,
+          x: [setting.mean], y: [at(number)], mode: "markers", type: "scatter", marker: { color: setting.color, size: 10, symbol: setting.symbol },
+          error_x: setting.low === null ? undefined : {
+            type: "data", symmetric: false, array: [setting.high - setting.mean], arrayminus: [setting.mean - setting.low], color: setting.color,
           },
-          text: [`${plain(arm.label)}<br>mean ${arm.mean}` + (arm.low === null ? "" : `<br>${arm.low} to ${arm.high}`)],
+          text: [`${plain(setting.label)}<br>mean ${setting.mean}` + (setting.low === null ? "" : `<br>${setting.low} to ${setting.high}`)],
           hovertemplate: "%{text}<extra></extra>",
         },
       ]);
       return [traces, layout({
-        height: Math.max(180, 70 + 30 * arms.length), xaxis: { title: "test accuracy" },
+        height: Math.max(180, 70 + 30 * settings.length), xaxis: { title: "test accuracy" },
         yaxis: {
-          tickvals: arms.map((_, number) => at(number)), ticktext: arms.map((arm) => plain(short(arm.label, most))), zeroline: false,
-          range: [-0.6, arms.length - 0.4],
+          tickvals: settings.map((_, number) => at(number)), ticktext: settings.map((setting) => plain(short(setting.label, most))), zeroline: false,
+          range: [-0.6, settings.length - 0.4],
         },
       })];
     },
 
     curve(place) {
       const traces = [];
-      for (const { arm: number, band, runs } of data.curves[place.dataset.metric]) {
+      for (const { setting: number, band, runs } of data.curves[place.dataset.metric]) {
         if (hidden.has(number)) continue;
-        const arm = data.arms[number];
-        const line = { color: arm.color, dash: arm.dash };
+        const setting = data.settings[number];
+        const line = { color: setting.color, dash: setting.dash };
         const x = band[shown.axis];
         if (band.low.some((low, i) => low !== band.high[i])) {
           traces.push({
-            x: [...x, ...x.toReversed()], y: [...band.high, ...band.low.toReversed()], fill: "toself", fillcolor: faint(arm.color, 0.16),
+            x: [...x, ...x.toReversed()], y: [...band.high, ...band.low.toReversed()], fill: "toself", fillcolor: faint(setting.color, 0.16),
             line: { width: 0 }, hoverinfo: "skip", type: "scatter", mode: "lines",
           });
         }
@@ -80,8 +80,8 @@
         }
         traces.push({
           x, y: band.mean, line: { ...line, width: 2.2 }, type: "scatter", mode: x.length > 1 ? "lines" : "markers",
-          marker: { color: arm.color, symbol: arm.symbol, size: 9 },
-          text: band.epochs.map((epoch, i) => `${plain(arm.label)}, mean of ${band.count[i]}<br>epoch ${epoch}: ${band.mean[i]}`),
+          marker: { color: setting.color, symbol: setting.symbol, size: 9 },
+          text: band.epochs.map((epoch, i) => `${plain(setting.label)}, mean of ${band.count[i]}<br>epoch ${epoch}: ${band.mean[i]}`),
           hovertemplate: "%{text}<extra></extra>",
         });
       }
@@ -91,19 +91,19 @@
 
     cost(place) {
       const { name, points } = data.costs[Number(place.dataset.cost)];
-      const seen = points.filter((point) => !hidden.has(point.arm));
+      const seen = points.filter((point) => !hidden.has(point.setting));
       const front = seen.filter((point) => point.front).sort((one, other) => one.x - other.x);
       const traces = [{
         x: front.map((point) => point.x), y: front.map((point) => point.y), mode: "lines", type: "scatter",
         line: { color: css("--soft"), dash: "dot", width: 1.5 }, hoverinfo: "skip",
       }];
       for (const point of seen) {
-        const arm = data.arms[point.arm];
+        const setting = data.settings[point.setting];
         traces.push({
           x: [point.x], y: [point.y], mode: seen.length > 12 ? "markers" : "markers+text", type: "scatter", textposition: "top center",
           cliponaxis: false,
-          marker: { color: arm.color, size: 11, symbol: arm.symbol, line: { color: css("--ink"), width: point.front ? 2.5 : 0 } },
-          text: [plain(short(arm.label, 20))], textfont: { size: 10 }, customdata: [`${plain(arm.label)}<br>${plain(name)} ${point.x}<br>test accuracy ${point.y}`],
+          marker: { color: setting.color, size: 11, symbol: setting.symbol, line: { color: css("--ink"), width: point.front ? 2.5 : 0 } },
+          text: [plain(short(setting.label, 20))], textfont: { size: 10 }, customdata: [`${plain(setting.label)}<br>${plain(name)} ${point.x}<br>test accuracy ${point.y}`],
           hovertemplate: "%{customdata}<extra></extra>",
         });
       }
@@ -113,25 +113,25 @@
     },
 
     confusion(place) {
-      const { classes, arms } = data.errors;
-      const a = arms[shown.a].confusion, b = arms[shown.b].confusion;
+      const { classes, settings } = data.errors;
+      const a = settings[shown.a].confusion, b = settings[shown.b].confusion;
       const shares = (rows) => rows.map((row) => { const sum = row.reduce((s, n) => s + n, 0); return row.map((n) => (sum ? (100 * n) / sum : null)); });
       const difference = place.dataset.of === "difference";
       const [first, second] = [shares(a), shares(b)];
       const z = difference ? first.map((row, i) => row.map((value, j) => (value === null || second[i][j] === null ? null : value - second[i][j]))) : first;
-      // the diagonal would drown the mistakes
+      // leave the diagonal out of the colour scale: it would hide the errors
       const scale = Math.max(1e-9, ...z.flatMap((row, i) => row.filter((_, j) => difference || i !== j)).map(Math.abs));
       const ticks = classes.map((_, number) => number);
-      const say = (value, i, j) => `is ${plain(classes[i])}, said ${plain(classes[j])}<br>` +
+      const describe = (value, i, j) => `true class ${plain(classes[i])}, predicted class ${plain(classes[j])}<br>` +
         (difference ? `${value > 0 ? "+" : ""}${value?.toFixed(1)} points` : `${a[i][j]} times, ${value?.toFixed(1)} %`);
       const few = classes.length <= 12;
       const labels = { tickvals: ticks, ticktext: classes.map((name) => plain(short(name, 12))), showgrid: false, zeroline: false };
       return [[{
         z, type: "heatmap", xgap: few ? 1 : 0, ygap: few ? 1 : 0, zmin: difference ? -scale : 0, zmax: scale, showscale: !few,
         colorscale: difference ? [[0, "#0072B2"], [0.5, css("--paper")], [1, "#D55E00"]] : [[0, css("--paper")], [1, "#0072B2"]],
-        text: z.map((row, i) => row.map((value, j) => say(value, i, j))), hovertemplate: "%{text}<extra></extra>",
+        text: z.map((row, i) => row.map((value, j) => describe(value, i, j))), hovertemplate: "%{text}<extra></extra>",
       }], layout({
-        xaxis: { ...labels, title: "said", constrain: "domain" }, yaxis: { ...labels, title: "is", autorange: "reversed", scaleanchor: "x", constrain: "domain" },
+        xaxis: { ...labels, title: "predicted class", constrain: "domain" }, yaxis: { ...labels, title: "true class", autorange: "reversed", scaleanchor: "x", constrain: "domain" },
         annotations: few ? z.flatMap((row, i) => row.map((value, j) => ({
           x: j, y: i, showarrow: false, font: { size: 9, color: Math.abs(value) > 0.6 * scale ? "#ffffff" : css("--ink") },
           text: value === null ? "" : difference ? (Math.abs(value) < 0.05 ? "" : value.toFixed(1)) : a[i][j] || "",
@@ -140,10 +140,10 @@
     },
 
     classes() {
-      const { classes, arms } = data.errors;
-      const traces = pair().map(({ arm, entry, symbol }) => ({
+      const { classes, settings } = data.errors;
+      const traces = pair().map(({ setting, entry, symbol }) => ({
         x: entry.per_class, y: classes.map((_, number) => classes.length - 1 - number), mode: "markers", type: "scatter",
-        marker: { color: arm.color, size: 9, symbol }, text: classes.map((name, i) => `${plain(arm.label)}<br>${plain(name)}: ${entry.per_class[i]}`),
+        marker: { color: setting.color, size: 9, symbol }, text: classes.map((name, i) => `${plain(setting.label)}<br>${plain(name)}: ${entry.per_class[i]}`),
         hovertemplate: "%{text}<extra></extra>",
       }));
       const step = Math.ceil(classes.length / 40);
@@ -156,18 +156,18 @@
 
     reliability() {
       const traces = [{ x: [0, 1], y: [0, 1], mode: "lines", type: "scatter", line: { color: css("--soft"), dash: "dot", width: 1 }, hoverinfo: "skip" }];
-      for (const { arm, entry, symbol } of pair()) {
+      for (const { setting, entry, symbol } of pair()) {
         traces.push({
-          x: entry.confidence, y: entry.accuracy, mode: "lines+markers", type: "scatter", line: { color: arm.color, dash: arm.dash },
-          marker: { color: arm.color, symbol, size: entry.count.map((count) => 5 + 9 * Math.sqrt(count / Math.max(...entry.count))) },
-          text: entry.count.map((count, i) => `${plain(arm.label)}<br>confidence ${entry.confidence[i]}, accuracy ${entry.accuracy[i]}<br>${count} answers<br>ECE ${plain(entry.ece)}`),
+          x: entry.confidence, y: entry.accuracy, mode: "lines+markers", type: "scatter", line: { color: setting.color, dash: setting.dash },
+          marker: { color: setting.color, symbol, size: entry.count.map((count) => 5 + 9 * Math.sqrt(count / Math.max(...entry.count))) },
+          text: entry.count.map((count, i) => `${plain(setting.label)}<br>confidence ${entry.confidence[i]}, accuracy ${entry.accuracy[i]}<br>${count} predictions<br>ECE ${plain(entry.ece)}`),
           hovertemplate: "%{text}<extra></extra>",
         });
       }
-      const said = pair().map(({ name, entry }) => `${name} ECE ${entry.ece}`);
+      const errors = pair().map(({ name, entry }) => `${name} ECE ${entry.ece}`);
       return [traces, layout({
         xaxis: { title: "confidence", range: [0, 1.03] }, yaxis: { title: "accuracy", range: [0, 1.03] },
-        annotations: [{ x: 0.03, y: 1, xanchor: "left", yanchor: "top", align: "left", showarrow: false, text: said.map(plain).join("<br>") }],
+        annotations: [{ x: 0.03, y: 1, xanchor: "left", yanchor: "top", align: "left", showarrow: false, text: errors.map(plain).join("<br>") }],
       })];
     },
   };
@@ -175,15 +175,15 @@
   const pair = () => {
     const two = [{ name: "A", at: shown.a, symbol: "circle" }, { name: "B", at: shown.b, symbol: "diamond" }];
     return two.filter(({ at }, i) => i === 0 || at !== shown.a).map(({ name, at, symbol }) => {
-      const entry = data.errors.arms[at];
-      return { name, entry, symbol, arm: data.arms[entry.arm] };
+      const entry = data.errors.settings[at];
+      return { name, entry, symbol, setting: data.settings[entry.setting] };
     });
   };
 
   const draw = (place) => {
     const [traces, made] = plots[place.dataset.plot](place);
     place.dataset.drawn = "";
-    return Plotly.react(place, traces, made, settings);
+    return Plotly.react(place, traces, made, plotlyOptions);
   };
   const redraw = (kinds) => all("[data-drawn]").filter((place) => !kinds || kinds.includes(place.dataset.plot)).forEach(draw);
 
@@ -197,24 +197,24 @@
     window.addEventListener("afterprint", () => { delete document.documentElement.dataset.print; redraw(); });
   }
 
-  // ---- arms ------------------------------------------------------------------------------------------------------------
+  // ---- settings ------------------------------------------------------------------------------------------------------------
 
-  const paint = (place, arm) => {
-    if (arm) place.classList.add(arm.symbol);
-    place.style.background = arm?.color ?? "";
+  const paint = (place, setting) => {
+    if (setting) place.classList.add(setting.symbol);
+    place.style.background = setting?.color ?? "";
     return place;
   };
-  const swatch = (number) => paint(Object.assign(document.createElement("span"), { className: "swatch" }), data.arms[number]);
-  all("[data-swatch]").forEach((place) => paint(place, data.arms[Number(place.dataset.swatch)]));
+  const swatch = (number) => paint(Object.assign(document.createElement("span"), { className: "swatch" }), data.settings[number]);
+  all("[data-swatch]").forEach((place) => paint(place, data.settings[Number(place.dataset.swatch)]));
   for (const place of all("[data-legend]")) {
-    for (const arm of data.arms) {
+    for (const setting of data.settings) {
       const button = document.createElement("button");
       button.type = "button";
       button.setAttribute("aria-pressed", "true");
-      button.append(swatch(arm.number), arm.label);
+      button.append(swatch(setting.number), setting.label);
       button.addEventListener("click", () => {
-        hidden.has(arm.number) ? hidden.delete(arm.number) : hidden.add(arm.number);
-        button.setAttribute("aria-pressed", String(!hidden.has(arm.number)));
+        hidden.has(setting.number) ? hidden.delete(setting.number) : hidden.add(setting.number);
+        button.setAttribute("aria-pressed", String(!hidden.has(setting.number)));
         redraw(["cells", "curve", "cost"]);
       });
       place.append(button);
@@ -236,43 +236,43 @@
     const figure = document.createElement("figure");
     const picture = Object.assign(new Image(), { src: pictures[image.index], alt: `test image ${image.index}`, loading: "lazy" });
     const caption = document.createElement("figcaption");
-    const is = Object.assign(document.createElement("div"), { textContent: `is ${classes[image.target]}` });
-    const told = image.said.slice(0, 3).map(([arm, said, share]) => {
+    const target = Object.assign(document.createElement("div"), { textContent: `true class ${classes[image.target]}` });
+    const predictions = image.predicted.slice(0, 3).map(([setting, label, share]) => {
       const line = document.createElement("div");
-      line.append(swatch(arm), `${classes[said]}, ${Math.round(100 * share)} %`);
+      line.append(swatch(setting), `${classes[label]}, ${Math.round(100 * share)} %`);
       return line;
     });
-    caption.append(is, ...told);
-    const whole = image.said.map(([arm, said, share]) => `${data.arms[arm].label}: ${classes[said]}, ${Math.round(100 * share)} % right`);
-    figure.title = [`test image ${image.index}`, `is ${classes[image.target]}`, ...whole].join("\n");
+    caption.append(target, ...predictions);
+    const lines = image.predicted.map(([setting, label, share]) => `${data.settings[setting].label}: ${classes[label]}, ${Math.round(100 * share)} % right`);
+    figure.title = [`test image ${image.index}`, `true class ${classes[image.target]}`, ...lines].join("\n");
     figure.append(picture, caption);
     return figure;
   };
   const fill = (place, images, none) => place.replaceChildren(...(images.length ? images.map(tile) : [none]));
   const gallery = () => {
     if (!data.errors.pictures) return;
-    const { only, arms } = data.errors;
-    const found = (ours, theirs) => only[`${arms[ours].arm} ${arms[theirs].arm}`];
+    const { only, settings } = data.errors;
+    const found = (ours, theirs) => only[`${settings[ours].setting} ${settings[theirs].setting}`];
     for (const [name, ours, theirs] of [["a", shown.a, shown.b], ["b", shown.b, shown.a]]) {
       const images = found(ours, theirs);
-      const none = ours === theirs ? "A and B are the same." : images ? "None of those that were kept." : "Kept of the first six arms that were tested on the same images, and of pairs with the baseline.";
+      const none = ours === theirs ? "A and B are the same." : images ? "None of the images that were kept." : "Images are kept for the first six settings that were tested on the same images, and for pairs with the baseline.";
       fill(one(`[data-gallery="${name}"]`), images ?? [], none);
     }
   };
   const compare = () => {
-    const { arms, pairs } = data.errors;
-    const [a, b] = [arms[shown.a].arm, arms[shown.b].arm];
-    one("[data-mcnemar]").textContent = pairs[`${a} ${b}`] ?? pairs[`${b} ${a}`] ?? (a === b ? "A and B are the same." : "How they differ image by image is told of arms that were tested on the same images; of more than twelve arms, of pairs with the baseline.");
+    const { settings, pairs } = data.errors;
+    const [a, b] = [settings[shown.a].setting, settings[shown.b].setting];
+    one("[data-mcnemar]").textContent = pairs[`${a} ${b}`] ?? pairs[`${b} ${a}`] ?? (a === b ? "A and B are the same." : "Settings are compared image by image if they were tested on the same images; with more than twelve settings, only pairs with the baseline.");
     gallery();
     redraw(["confusion", "classes", "reliability"]);
   };
   if (data.errors) {
     shown.a = data.errors.first[0];
     shown.b = data.errors.first[1];
-    for (const select of all("[data-arm]")) {
-      data.errors.arms.forEach((entry, number) => select.add(new Option(data.arms[entry.arm].label, number)));
-      select.value = shown[select.dataset.arm];
-      select.addEventListener("change", () => { shown[select.dataset.arm] = Number(select.value); compare(); });
+    for (const select of all("[data-setting]")) {
+      data.errors.settings.forEach((entry, number) => select.add(new Option(data.settings[entry.setting].label, number)));
+      select.value = shown[select.dataset.setting];
+      select.addEventListener("change", () => { shown[select.dataset.setting] = Number(select.value); compare(); });
     }
     if (data.errors.pictures) fill(one('[data-gallery="missed"]'), data.errors.missed, "None.");
     compare();
@@ -304,7 +304,7 @@
     button.addEventListener("click", async () => {
       try {
         await navigator.clipboard.writeText(button.dataset.copy);
-      } catch { // a page from disk may not be let
+      } catch { // the browser may deny the clipboard to a page from disk
         const area = Object.assign(document.createElement("textarea"), { value: button.dataset.copy });
         document.body.append(area);
         area.select();

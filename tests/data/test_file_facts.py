@@ -1,4 +1,4 @@
-"""What is remembered of a set's files, and how sets use the cache."""
+"""Facts that are kept about a set's files, and how data sets use the cache of decoded images."""
 
 from __future__ import annotations
 
@@ -16,24 +16,20 @@ import pytest
 import torch
 from torchvision import datasets
 
-from cnnbench.data.decoded_cache import Remembered, decoded_folder
+from cnnbench.data.decoded_cache import FileFacts, decoded_folder
 from cnnbench.data.sets.mnist import MNIST
 from cnnbench.errors import DataError
 from datafiles import idx, ready, write_idx
-from decoding import (  # noqa: F401
-    change,
-    folder,
-    root,
-)
+from decoding import root  # noqa: F401
 
 
 def filled(name: str, fingerprint: str, source: Path) -> Path:
     folder = decoded_folder(name, fingerprint, source)
-    (folder / "train.u8").write_bytes(b"x")
+    (folder / "train.npy").write_bytes(b"x")
     return folder
 
 
-def test_decoded_images_of_earlier_files_in_the_same_place_are_removed(root):
+def test_decoded_images_of_earlier_files_in_the_same_folder_are_removed(root):
     earlier = filled("mnist", "aaaa", Path("/data/one"))
     later = filled("mnist", "bbbb", Path("/data/one"))
     assert not earlier.exists()
@@ -41,26 +37,26 @@ def test_decoded_images_of_earlier_files_in_the_same_place_are_removed(root):
 
 
 @pytest.mark.parametrize(("name", "source"), [("mnist", "/data/two"), ("mnist5k", "/data/one")])
-def test_decoded_images_of_other_places_and_of_other_sets_stay(root, name, source):
+def test_decoded_images_of_other_folders_and_other_sets_stay(root, name, source):
     other = filled(name, "aaaa", Path(source))
     filled("mnist", "bbbb", Path("/data/one"))
-    assert (other / "train.u8").read_bytes() == b"x"
+    assert (other / "train.npy").read_bytes() == b"x"
 
 
-def test_a_folder_that_is_there_is_taken_as_it_is(root):
+def test_an_existing_folder_is_used_unchanged(root):
     folder = filled("mnist", "aaaa", Path("/data/one"))
     assert decoded_folder("mnist", "aaaa", Path("/data/two")) == folder
-    assert (folder / "train.u8").is_file()
+    assert (folder / "train.npy").is_file()
 
 
 @pytest.mark.parametrize("source", [os.fsdecode(b"/data/caf\xe9"), "/data/ünïcødé 猫", "/data/new\nline"])
-def test_a_place_may_have_any_name(root, source):
+def test_the_folder_of_the_files_may_have_any_name(root, source):
     earlier = filled("mnist", "aaaa", Path(source))
     filled("mnist", "bbbb", Path(source))
     assert not earlier.exists()
 
 
-def test_a_damaged_note_of_the_place_does_no_harm(root):
+def test_a_damaged_file_source_is_ignored(root):
     earlier = filled("mnist", "aaaa", Path("/data/one"))
     (earlier / "source").write_bytes(b"\xff\xfe")
     assert filled("mnist", "bbbb", Path("/data/one")).is_dir()
@@ -68,7 +64,7 @@ def test_a_damaged_note_of_the_place_does_no_harm(root):
 
 @pytest.fixture
 def files(root, tmp_path) -> list[Path]:
-    """Two files that were last changed an hour ago."""
+    """Two files whose last change is an hour ago."""
     found = []
     for name in ("a", "b"):
         path = tmp_path / "files" / name
@@ -84,25 +80,25 @@ def an_hour_ago(path: Path, seconds: float = 3600) -> None:
     os.utime(path, (then, then))
 
 
-def test_what_is_kept_is_recalled(files):
-    Remembered("x", files).keep(fingerprint="abc", native=32)
-    assert Remembered("x", files).recall() == {"fingerprint": "abc", "native": 32}
+def test_saved_facts_are_loaded(files):
+    FileFacts("x", files).save(fingerprint="abc", native=32)
+    assert FileFacts("x", files).load() == {"fingerprint": "abc", "native": 32}
 
 
-def test_nothing_is_recalled_where_nothing_was_kept(files):
-    assert Remembered("x", files).recall() == {}
+def test_without_saved_facts_nothing_is_loaded(files):
+    assert FileFacts("x", files).load() == {}
 
 
 def test_facts_are_added_to_earlier_ones(files):
-    Remembered("x", files).keep(one=1, two=2)
-    Remembered("x", files).keep(two=3)
-    assert Remembered("x", files).recall() == {"one": 1, "two": 3}
+    FileFacts("x", files).save(one=1, two=2)
+    FileFacts("x", files).save(two=3)
+    assert FileFacts("x", files).load() == {"one": 1, "two": 3}
 
 
 @pytest.mark.parametrize("change", ["size", "time", "gone", "content with the old time"])
 @pytest.mark.parametrize("which", [0, 1])
 def test_facts_are_forgotten_when_a_file_changes(files, change, which):
-    Remembered("x", files).keep(one=1)
+    FileFacts("x", files).save(one=1)
     path = files[which]
     before = path.stat()
     if change == "size":
@@ -115,74 +111,74 @@ def test_facts_are_forgotten_when_a_file_changes(files, change, which):
         path.write_text("c")
     if "time" not in change.split()[0] and change != "gone":
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert Remembered("x", files).recall() == {}
+    assert FileFacts("x", files).load() == {}
 
 
 def test_facts_are_forgotten_when_there_is_one_file_more_or_less(files):
-    Remembered("x", files).keep(one=1)
-    assert Remembered("x", files[:1]).recall() == {}
-    assert Remembered("x", files + files[:1]).recall() == {}
+    FileFacts("x", files).save(one=1)
+    assert FileFacts("x", files[:1]).load() == {}
+    assert FileFacts("x", files + files[:1]).load() == {}
 
 
-def test_facts_of_new_files_take_the_place_of_those_of_earlier_ones(files):
-    Remembered("x", files).keep(one=1)
+def test_facts_of_changed_files_replace_those_of_earlier_ones(files):
+    FileFacts("x", files).save(one=1)
     an_hour_ago(files[0], 1800)
-    Remembered("x", files).keep(two=2)
-    assert Remembered("x", files).recall() == {"two": 2}
+    FileFacts("x", files).save(two=2)
+    assert FileFacts("x", files).load() == {"two": 2}
 
 
 @pytest.mark.parametrize(("age", "kept"), [(0, {}), (1.5, {}), (2.5, {"one": 1}), (-100, {})])
-def test_nothing_is_kept_of_a_file_that_changed_in_the_last_two_seconds(files, age, kept):
+def test_facts_written_within_two_seconds_of_a_change_are_ignored(files, age, kept):
     an_hour_ago(files[1], age)
-    Remembered("x", files).keep(one=1)
-    assert Remembered("x", files).recall() == kept
+    FileFacts("x", files).save(one=1)
+    assert FileFacts("x", files).load() == kept
 
 
 @pytest.mark.parametrize(
     "text",
     [b"", b"{", b"null", b"[]", b"{}", b"\xff\xfe", b'"facts"', b"3", b'{"facts": {"one": 2}}', b'{"signature": "x"}'],
 )
-def test_a_damaged_file_of_facts_is_as_none(files, text):
-    facts = Remembered("x", files)
-    facts.keep(one=1)
+def test_a_damaged_file_of_facts_is_ignored_and_replaced(files, text):
+    facts = FileFacts("x", files)
+    facts.save(one=1)
     facts.path.write_bytes(text)
-    assert Remembered("x", files).recall() == {}
-    Remembered("x", files).keep(three=3)
-    assert Remembered("x", files).recall() == {"three": 3}
+    assert FileFacts("x", files).load() == {}
+    FileFacts("x", files).save(three=3)
+    assert FileFacts("x", files).load() == {"three": 3}
 
 
-@pytest.mark.parametrize("facts", [None, []])
-def test_facts_that_are_none_are_as_none(files, facts):
-    remembered = Remembered("x", files)
-    remembered.keep(one=1)
-    remembered.path.write_text(json.dumps({"signature": remembered.signature, "facts": facts}))
-    assert Remembered("x", files).recall() == {}
+@pytest.mark.parametrize("content", [None, []])
+def test_facts_of_another_type_are_ignored(files, content):
+    facts = FileFacts("x", files)
+    facts.save(one=1)
+    facts.path.write_text(json.dumps({"signature": facts.signature, "facts": content}))
+    assert FileFacts("x", files).load() == {}
 
 
-def test_sets_of_other_names_and_of_other_places_have_facts_of_their_own(files, tmp_path):
-    Remembered("x", files).keep(one=1)
+def test_sets_of_other_names_and_in_other_folders_have_separate_facts(files, tmp_path):
+    FileFacts("x", files).save(one=1)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     copies = [path.rename(elsewhere / path.name) for path in files]
     for path in copies:
         (files[0].parent / path.name).write_bytes(path.read_bytes())
         an_hour_ago(files[0].parent / path.name)
-    assert Remembered("y", files).recall() == {}
-    Remembered("x", copies).keep(two=2)
-    assert Remembered("x", copies).recall() == {"two": 2}
+    assert FileFacts("y", files).load() == {}
+    FileFacts("x", copies).save(two=2)
+    assert FileFacts("x", copies).load() == {"two": 2}
 
 
-def test_nothing_is_kept_of_files_that_are_absent_or_none(root, tmp_path):
+def test_no_facts_are_saved_for_absent_files_or_for_no_files(root, tmp_path):
     for files in ([], [tmp_path / "absent"]):
-        remembered = Remembered("x", files)
-        remembered.keep(one=1)
-        assert remembered.recall() == {}
+        facts = FileFacts("x", files)
+        facts.save(one=1)
+        assert facts.load() == {}
 
 
-def test_facts_that_cannot_be_written_are_done_without(files, root):
+def test_facts_that_cannot_be_written_are_computed_again(files, root):
     root.write_text("a file is in the way")
-    Remembered("x", files).keep(one=1)
-    assert Remembered("x", files).recall() == {}
+    FileFacts("x", files).save(one=1)
+    assert FileFacts("x", files).load() == {}
 
 
 def test_files_in_a_folder_whose_name_is_not_utf8_have_facts(root, tmp_path):
@@ -190,20 +186,20 @@ def test_files_in_a_folder_whose_name_is_not_utf8_have_facts(root, tmp_path):
     path.parent.mkdir()
     path.write_text("a")
     an_hour_ago(path)
-    Remembered("x", [path]).keep(one=1)
-    assert Remembered("x", [path]).recall() == {"one": 1}
+    FileFacts("x", [path]).save(one=1)
+    assert FileFacts("x", [path]).load() == {"one": 1}
 
 
 @pytest.fixture
 def small(root, tmp_path) -> Path:
-    """MNIST's files with 40 and 20 made images, written an hour ago."""
+    """MNIST's files with 40 and 20 random images, dated an hour ago."""
     for path in write_idx(tmp_path / "set").iterdir():
         an_hour_ago(path)
     return tmp_path / "set"
 
 
 class Counted(MNIST):
-    """Notes which splits are read."""
+    """Records which splits are read."""
 
     def __init__(self, **keys):
         super().__init__(**keys)
@@ -214,7 +210,7 @@ class Counted(MNIST):
         return super().read(official)
 
 
-def test_the_second_time_a_set_is_not_read(small):
+def test_a_set_is_not_read_a_second_time(small):
     one, other = (ready(Counted(root=small)) for _ in range(2))
     assert (one.seen, other.seen) == (["train", "test"], [])
     for split in ("train", "val", "test"):
@@ -222,7 +218,7 @@ def test_the_second_time_a_set_is_not_read(small):
         assert torch.equal(one.images[split].labels, other.images[split].labels)
 
 
-def test_another_size_is_read_anew_and_both_stay(small):
+def test_another_size_is_decoded_separately_and_both_files_stay(small):
     ready(Counted(root=small))
     assert ready(Counted(root=small, image_size=32)).seen == ["train", "test"]
     assert ready(Counted(root=small)).seen == []
@@ -270,19 +266,18 @@ def test_a_set_that_changed_leaves_no_decoded_images_behind(small, root):
     assert len([found for found in (root / "decoded").iterdir() if found.is_dir()]) == 1
 
 
-def test_a_damaged_decoded_image_is_mended_from_the_files(small, root):
+def test_a_damaged_decoded_image_is_decoded_again(small, root):
     before = ready(MNIST(root=small)).images["train"].pixels.clone()
-    (decoded,) = (root / "decoded").glob("*/train-*.u8")
+    (decoded,) = (root / "decoded").glob("*/train-*.npy")
     content = bytearray(decoded.read_bytes())
-    for at in range(0, len(content), 784 * 7):
-        content[at] ^= 255
+    content[784 * 7] ^= 255
     decoded.write_bytes(content)
     data = ready(Counted(root=small))
     assert data.seen == ["train"]
     assert torch.equal(data.images["train"].pixels, before)
 
 
-def test_without_a_folder_to_write_to_a_set_is_the_same(small, root):
+def test_without_a_writable_folder_the_images_are_the_same(small, root):
     shared = ready(MNIST(root=small))
     shutil.rmtree(root)
     root.write_text("a file is in the way")
@@ -312,7 +307,7 @@ for split in ("train", "val", "test"):
 
 
 @pytest.mark.soak
-def test_two_processes_that_decode_for_themselves_get_the_same_bits(small, tmp_path):
+def test_two_processes_that_decode_separately_get_the_same_bits(small, tmp_path):
     code = TWICE.format(tests=str(Path(__file__).parents[1]), root=str(small))
     answers = {
         subprocess.run(
@@ -334,27 +329,27 @@ def test_mnist_is_mapped_and_is_what_torchvision_reads(root, real_data):
         expected = datasets.MNIST(real_data, train=official == "train").data[rows.start : rows.stop]
         assert torch.equal(data.images[split].pixels.squeeze(1), expected)
     assert torch.equal(data.images["test"].pixels.squeeze(1), datasets.MNIST(real_data, train=False).data)
-    assert {path.name for path in (root / "decoded").glob("*/*.u8")} == {"train-1x28.u8", "test-1x28.u8"}
+    assert {path.name for path in (root / "decoded").glob("*/test*.npy")} == {"test-1x28.npy"}
 
 
 @pytest.mark.slow
-def test_of_mnist_only_the_images_in_use_take_room_on_the_disk(root, real_data):
+def test_of_mnist_only_the_images_in_use_are_written_to_the_disk(root, real_data):
     ready(MNIST(root=real_data, train_size=100, val_size=100))
-    (decoded,) = (root / "decoded").glob("*/train-1x28.u8")
-    assert decoded.stat().st_size == 60_000 * 784
-    assert decoded.stat().st_blocks * 512 < 1_000_000
+    (decoded,) = (root / "decoded").glob("*/train-1x28-*.npy")
+    assert decoded.stat().st_size == 128 + 200 * 784
 
 
-def test_the_digest_of_what_is_decoded_is_that_of_the_file(root, small):
-    data = ready(MNIST(root=small))
-    (decoded,) = (root / "decoded").glob("*/test-1x28.u8")
+def test_the_decoded_file_has_the_pixels_of_the_set_and_its_digest_beside_it(root, small):
+    ready(MNIST(root=small))
+    (decoded,) = (root / "decoded").glob("*/test-1x28.npy")
     content = (small / "MNIST" / "raw" / "t10k-images-idx3-ubyte").read_bytes()[16:]
-    assert hashlib.sha256(decoded.read_bytes()).digest() == hashlib.sha256(content).digest()
-    assert data.images["test"].pixels.numpy().tobytes() == content
+    assert np.load(decoded).tobytes() == content
+    digest = decoded.with_name(f".{decoded.name}.sha256").read_text()
+    assert digest == hashlib.sha256(decoded.read_bytes()).hexdigest()
 
 
-def test_facts_that_were_altered_are_not_recalled(files):
-    remembered = Remembered("x", files)
-    remembered.keep(labels=[1, 2, 3])
-    remembered.path.write_text(remembered.path.read_text().replace("[1, 2, 3]", "[0, 0, 0]"))
-    assert Remembered("x", files).recall() == {}
+def test_altered_facts_are_ignored(files):
+    facts = FileFacts("x", files)
+    facts.save(labels=[1, 2, 3])
+    facts.path.write_text(facts.path.read_text().replace("[1, 2, 3]", "[0, 0, 0]"))
+    assert FileFacts("x", files).load() == {}

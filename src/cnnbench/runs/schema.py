@@ -1,0 +1,244 @@
+"""The JSON files of run and sweep directories, as typed records: what writes them and what reads them share these classes.
+
+    status.json    Status        state of a run, its owner, its progress
+    result.json    Result        metrics and environment of a finished run
+    sweep.json     SweepRecord   settings of a sweep, with a JobRecord for each job and a ClaimRecord for each claim
+    launcher.json  ProcessRecord the process that starts the jobs of a sweep
+
+Unknown fields are ignored, so files of other versions load. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+from cnnbench.config.identity import add_earlier_values
+from cnnbench.config.shipped_parts import with_current_paths
+from cnnbench.text import finite_number, flatten, unflatten
+
+State = Literal["pending", "running", "done", "failed", "diverged", "interrupted"]
+
+
+def with_current_keys(fixed: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys and values that an earlier version wrote, as this version writes them."""
+    return flatten(add_earlier_values(with_current_paths(unflatten(fixed))))
+
+
+def _none_to_empty(value: Any) -> Any:
+    return {} if value is None else value
+
+
+Values = Annotated[dict[str, Any], BeforeValidator(_none_to_empty)]
+Setting = Annotated[dict[str, Any], AfterValidator(with_current_paths)]  # dotted key -> value
+
+
+class Record(BaseModel):
+    """The content of a JSON file, or a part of it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, protected_namespaces=())
+
+    def to_json(self, indent: int | None = 2, allow_nan: bool = True) -> str:
+        """The file's text: the fields that were set.
+
+        Raises:
+            ValueError: a number is not finite, and `allow_nan` is false.
+        """
+        values = self.model_dump(by_alias=True, exclude_unset=True)
+        return json.dumps(values, indent=indent, allow_nan=allow_nan) + "\n"
+
+
+def wrong_field(error: ValidationError) -> str:
+    """The first absent or wrong field, as `keys` or `jobs (directory)`; empty where the file holds no JSON object."""
+    path = [part for part in error.errors(include_url=False)[0]["loc"] if isinstance(part, str)]
+    return f"{path[0]} ({path[1]})" if len(path) > 1 else "".join(path)
+
+
+def problem_of(error: OSError | ValidationError) -> str:
+    """What is wrong with a file that was not read: `its keys cannot be understood`, `cannot be read (...)`."""
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror or error})"
+    if field := wrong_field(error):
+        return f"its {field} cannot be understood"
+    return f"cannot be read ({error.errors(include_url=False)[0]['msg']})"
+
+
+class ProcessRecord(Record):
+    """A process, and when it last wrote a heartbeat.
+
+    Attributes:
+        host: name of its machine.
+        pid: its process id there.
+        pid_started: when it started, in seconds since the epoch: tells it from a later process of the same id.
+        heartbeat: when it last wrote this record, in seconds since the epoch.
+    """
+
+    host: str | None = None
+    pid: int | None = None
+    pid_started: float | None = None
+    heartbeat: float | None = None
+
+
+class Status(Record):
+    """status.json: the state of a run, the process that owns it, and its progress.
+
+    Attributes:
+        state: pending, running, done, failed, diverged or interrupted.
+        reason: why it failed or was interrupted.
+        host, pid, pid_started, heartbeat: the owner, as in `ProcessRecord`.
+        epoch, epochs: the current epoch, from 1, and the number of epochs.
+        step, steps: optimizer steps done and in all.
+        loss: mean training loss of the current epoch until now.
+        val_acc: accuracy of the last validation, between 0 and 1.
+        left_s: estimated seconds until the end.
+        peak_mb: largest memory use by device, in MB; only when done.
+    """
+
+    state: State
+    reason: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    pid_started: float | None = None
+    heartbeat: float | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    step: int | None = None
+    steps: int | None = None
+    loss: float | None = None
+    val_acc: float | None = None
+    left_s: float | None = None
+    peak_mb: dict[str, float] | None = None
+
+
+class Result(Record):
+    """result.json: metrics and environment of a finished run.
+
+    Attributes:
+        choices: chosen option by config group.
+        classes: class names in the order of the logits.
+        metrics: value by name, as `test/acc`; see `cnnbench.metric_names`.
+        best_epoch: the epoch of the tested weights, from 1.
+        n: number of images by split.
+        split_hash, label_hash: stand for the indices of the splits and for the training labels, with their noise.
+        params, macs: of the net.
+        time: `fit_s`, seconds of training and validation; `data_wait_share`, the fraction of it spent waiting for data.
+        samples_per_s: training images a second.
+        numerics: settings that decide the last bits.
+        code: hash of the source code.
+        git: commit of the checkout, None for an installed wheel.
+        config_hash: the run's identity.
+        command: what the user typed.
+    """
+
+    schema_version: int = Field(default=1, alias="schema")
+    status: str = "done"
+    seed: int | None = None
+    choices: Values = {}
+    classes: list[str] | None = None
+    metrics: dict[str, Any]
+    best_epoch: int | None = None
+    n: Values = {}
+    split_hash: str | None = None
+    label_hash: str | None = None
+    params: int | None = None
+    macs: int | None = None
+    time: Values = {}
+    samples_per_s: float | None = None
+    precision: str | None = None
+    devices: int | None = None
+    threads: int | None = None
+    numerics: Values = {}
+    versions: Values = {}
+    code: str | None = None
+    git: dict[str, Any] | None = None
+    hardware: Values = {}
+    config_hash: str | None = None
+    command: str | None = None
+
+    @property
+    def fit_s(self) -> float | None:
+        """Seconds of training and validation."""
+        return self.number("time", "fit_s")
+
+    def metric(self, name: str) -> float | None:
+        """A metric, as `test/acc`; None where it is absent or not a finite number."""
+        return self.number("metrics", name)
+
+    def number(self, field: str, *path: str) -> float | None:
+        """The number in a field, at a path of nested keys; None where it is absent or not a finite number."""
+        return finite_number(getattr(self, field), *path)
+
+    @classmethod
+    def parse(cls, text: bytes) -> tuple[Result, list[str]]:
+        """A result without its wrong fields, and their names.
+
+        Raises:
+            ValidationError: the text is no JSON object, or it has no metrics.
+        """
+        try:
+            return cls.model_validate_json(text), []
+        except ValidationError as error:
+            wrong = list(
+                dict.fromkeys(str(part) for each in error.errors(include_url=False) for part in each["loc"][:1])
+            )
+            if not wrong or "metrics" in wrong:
+                raise
+            return cls.model_validate({key: value for key, value in from_json(text).items() if key not in wrong}), wrong
+
+
+class ClaimRecord(Record):
+    """A claim of a paper: the mean of a metric in a setting, or its difference from another setting, is above or below a bound."""
+
+    says: str
+    of: Setting
+    over: Setting | None = None
+    metric: str | None = None
+    above: float | None = None
+    below: float | None = None
+
+
+class JobRecord(Record):
+    """A job of a sweep.
+
+    Attributes:
+        directory: the name of its run directory.
+        identity: of its frozen config.
+        setting: the swept keys and their values.
+        facts: `params macs image n steps epochs lr batch_size devices threads`.
+    """
+
+    directory: str
+    identity: str
+    setting: Setting
+    facts: dict[str, Any]
+
+
+class SweepRecord(Record):
+    """sweep.json: the settings of a sweep, and its jobs.
+
+    Attributes:
+        name: of the sweep.
+        question: that it answers.
+        cost: what it costs to run, in words.
+        baseline: the setting that others are compared with.
+        keys: the keys that vary, `seed` among them.
+        fixed: dotted keys that are the same in all jobs, with their values.
+        command: what the user typed.
+        slots: the number of jobs that run at a time.
+        jobs: in their order.
+    """
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: str
+    question: str | None = None
+    cost: Any = None
+    baseline: Annotated[Setting, BeforeValidator(_none_to_empty)] = {}
+    claims: Annotated[list[ClaimRecord], BeforeValidator(lambda value: [] if value is None else value)] = []
+    keys: list[str]
+    fixed: dict[str, Any]
+    command: str | None = None
+    slots: int | None = None
+    jobs: list[JobRecord]

@@ -1,0 +1,135 @@
+"""What can be wrong with a run. Each check raises ConfigError: what came, what was expected, what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import yaml
+from torch import nn
+
+from cnnbench.augment.step import Augment
+from cnnbench.config.compose import groups
+from cnnbench.config.instantiate import accepts, locate
+from cnnbench.config.schema import Config
+from cnnbench.data.datamodule import ImageData
+from cnnbench.errors import ConfigError
+from cnnbench.text import to_override
+
+
+def check_hardware(config: Config, accelerator: str) -> None:
+    """Checks that this machine has the devices of a config, and that its keys suit the resolved accelerator."""
+    if accelerator == "gpu":
+        seen, devices = torch.cuda.device_count(), config.trainer.devices
+        if not torch.cuda.is_available():
+            raise ConfigError(f"trainer.accelerator=gpu: PyTorch {torch.__version__} sees no GPU; type trainer=cpu")
+        if devices > seen:
+            gpus = "1 GPU" if seen == 1 else f"{seen} GPUs"
+            typed = f"trainer.devices={seen}, or trainer=cpu"
+            raise ConfigError(f"trainer.devices={devices}: PyTorch sees {gpus} here; type {typed}")
+        return
+    if config.trainer.sync_batchnorm:
+        raise ConfigError("trainer.sync_batchnorm=true: PyTorch has it for GPUs only, this run uses a CPU; type false")
+    if config.precision == "16":
+        raise ConfigError("precision=16: half precision needs a GPU; on a CPU type precision=bf16 or precision=32")
+
+
+def check_pipeline(config: Config, accelerator: str) -> None:
+    """Checks that there is a GPU to keep the images on, if `data.pipeline` asks for that."""
+    if config.data.pipeline == "device" and accelerator == "cpu":
+        raise ConfigError(
+            "data.pipeline=device: keeps the images on a GPU, this run uses a CPU; type data.pipeline=memory"
+        )
+
+
+def check_image_size(data: ImageData, model: str, smallest: int, largest: int | None) -> None:
+    """Checks that a model takes images of the data's size; the bounds are pixels a side."""
+    side = data.image_size
+    if side < smallest or (largest is not None and side > largest):
+        bounds = f"{smallest}×{smallest} pixels"
+        bounds = bounds if smallest == largest else f"at least {bounds}"
+        raise ConfigError(
+            f"data.image_size={side}: {model} takes images of {bounds}; type data.image_size={smallest}, or leave it auto"
+        )
+
+
+def check_augment(data: ImageData) -> None:
+    """Checks that the augmentation turns images as they are stored into the net's input, by running it on two images."""
+    augment = data.augment()
+    if augment is None:
+        return
+    side = data.images["train"].source.shape[-1]
+    images = torch.zeros(2, data.channels, side, side, dtype=torch.uint8)
+    for name, step in augment.steps.items():
+        try:
+            images = Augment({name: step})(images, 0, 0, 0, slice(0, 2), 2)
+        except Exception as error:  # a user's step may raise anything
+            reason = " ".join(str(error).split())
+            if not isinstance(error, ValueError):
+                reason = f"fails on an image of {_size(images.shape[1:])} ({type(error).__name__}: {reason})"
+            raise ConfigError(f"augment.{name}: {reason}") from error
+    if len(images) != 2:
+        raise ConfigError(
+            f"augment: its steps turn 2 images into {len(images)}; expected as many as before; a step changes images only"
+        )
+    if tuple(images.shape[1:]) != data.shape:
+        raise ConfigError(
+            f"augment: its steps give images of {_size(images.shape[1:])} (C×H×W), the net takes {_size(data.shape)}; "
+            "end with a step that cuts them, as crop does"
+        )
+
+
+def check_batch_parts(config: Config, data: ImageData) -> None:
+    """Checks that every part of a batch can have an image."""
+    images, parts = len(data.images["train"]), config.batch_parts
+    if images < parts:
+        raise ConfigError(
+            f"{config.batch_divisors}: {images} train images cannot be cut into {parts} parts; "
+            "type smaller numbers, or take more images"
+        )
+
+
+def check_net(net: nn.Module, shape: Sequence[int | str], data: ImageData) -> None:
+    """Checks that a net can be trained, and that its output for a batch of 2 images has one logit a class.
+
+    Args:
+        net: the network.
+        shape: of its output; the name of its type if that is no tensor.
+        data: the net's data.
+    """
+    name, expected = type(net).__name__, (2, data.num_classes)
+    if shape != expected:
+        raise ConfigError(
+            f"model: {name} gives {shape} for a batch of 2, expected logits of shape {expected}; "
+            f"end it with nn.Linear(..., {data.num_classes}), or take num_classes in its constructor"
+        )
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise ConfigError(f"model: {name} has no trainable parameters; expected at least one, as of nn.Linear")
+
+
+@contextmanager
+def recipe_hint(config: Config, group: str) -> Iterator[None]:
+    """Adds to a ConfigError which keys of a group the recipe has set, and which to remove.
+
+    A recipe's keys may not suit an optimizer or scheduler that was typed in place of its own.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        recipe, node = config.choices.get("recipe", ""), getattr(config, group)
+        file = groups().get("recipe", {}).get(recipe)
+        keys = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get(group, {}) if file else {}
+        keys = {key: value for key, value in keys.items() if key in node.arguments and node.arguments[key] == value}
+        refused = [f"~{group}.{key}" for key in keys if not accepts(locate(node, group), key)]
+        named = [f"{group}.{key}={to_override(value)}" for key, value in keys.items() if f"{key}=" in str(error)]
+        hint = f"; recipe={recipe} sets {', '.join(named)}" if named else ""
+        if refused:
+            rate = f"; its {group}.lr={keys['lr']} remains" if "lr" in keys else ""
+            hint = f"; recipe={recipe} sets it: type {' '.join(refused)}{rate}"
+        raise ConfigError(f"{error}{hint}") from error
+
+
+def _size(shape: Sequence[int]) -> str:
+    """Returns `1×28×28`."""
+    return "×".join(map(str, shape))

@@ -1,0 +1,207 @@
+"""Scores the net of a run on a split of its data set, or of another data set of the same shape."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from cnnbench.augment.test_time import TestTimeEnsemble, TestTimeViews
+from cnnbench.config.compose import compose
+from cnnbench.config.schema import Config
+from cnnbench.errors import ConfigError
+from cnnbench.runs.load_net import load_net
+from cnnbench.runs.run_dir import RunDir
+from cnnbench.runs.trust import require_trusted_parts
+from cnnbench.stats import wilson
+from cnnbench.text import to_override
+from cnnbench.training.classifier import Classifier
+from cnnbench.training.factories import build_data
+from cnnbench.training.hardware import resolve_hardware
+from cnnbench.training.run import make_trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cnnbench.data.datamodule import ImageData
+
+SPLIT_KEYS = {  # the keys that decide which images a split has
+    "train": (),
+    "val": ("train_size", "val_size", "split_seed", "test_share"),
+    "test": ("test_share",),
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found; `--json` prints it as it is.
+
+    Attributes:
+        schema: version of this record.
+        run: the run directory.
+        data: the data set's name.
+        split: train, val or test.
+        tta: the views of each image over which the predictions are averaged, as typed; None: the image itself.
+        ema: the averaged weights were scored.
+        n: number of images.
+        acc: accuracy.
+        interval: 95 % interval of the accuracy.
+        loss: mean cross-entropy.
+        ece: expected calibration error.
+        classes: their names.
+        per_class: accuracy on the images of each class; None for a class without images.
+        confusion: confusion[true][predicted] counts images.
+    """
+
+    schema: int
+    run: str
+    data: str
+    split: str
+    tta: str | None
+    ema: bool
+    n: int
+    acc: float
+    interval: list[float]
+    loss: float
+    ece: float
+    classes: list[str]
+    per_class: list[float | None]
+    confusion: list[list[int]]
+
+
+def evaluate(
+    directory: RunDir, config: Config, split: str, tta: str | None = None, trust: bool = False, ema: bool = False
+) -> Evaluation:
+    """Scores the net of a run on a split of the data set that `config` names.
+
+    Args:
+        directory: the run.
+        config: the run's config, perhaps with another data set.
+        split: train, val or test.
+        tta: views of each image over which predictions are averaged, in the form that `TestTimeViews.parse` reads; None: the image itself.
+        trust: allow code that the run's config names outside cnnbench, torch and torchvision.
+        ema: score the averaged weights.
+
+    Raises:
+        Untrusted: the config names such code, and `trust` is False.
+        ConfigError: the data set does not fit the net, or holds images that the net may have been trained on.
+    """
+    trained = Config.load(directory.config)
+    if not trust:
+        require_trusted_parts(directory.path, trained)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")  # libraries warn about each other
+    net, facts = load_net(directory.path, trust, ema)
+    data = build_data(config.model_copy(update={"augment": {}}))
+    require_shape(data, facts)
+    config = on_one_device(config, trained.trainer.accelerator)
+    torch.set_num_threads(int(resolve_hardware(config)["threads"]))
+    if tta:
+        views = TestTimeViews.parse(tta)
+        net = TestTimeEnsemble(net, views, data.image_size)
+        data.scoring_side = views.source_side(data.native, data.image_size)
+    require_size(net, data)
+    data.prepare_data()
+    require_unseen(data, config, facts["classes"], trained, split)
+    data.setup("test" if split == "test" else "fit")
+    classifier = Classifier(net, data.num_classes)
+    make_trainer(config, directory, []).test(classifier, dataloaders=data.loader(split), verbose=False)  # type: ignore[arg-type]
+    if split == "test" and config.data.target == trained.data.target:
+        count_test_read(directory)
+    confusion = classifier.scores["confusion"]
+    n = sum(map(sum, confusion))
+    acc, interval = wilson(sum(row[label] for label, row in enumerate(confusion)), n)
+    per_class = [row[label] / sum(row) if sum(row) else None for label, row in enumerate(confusion)]
+    return Evaluation(
+        1, str(directory.path), data.name, split, tta, ema, n, acc, list(interval), classifier.scores["loss"],
+        classifier.scores["ece"], list(data.classes), per_class, confusion,
+    )  # fmt: skip
+
+
+def on_one_device(config: Config, trained_on: str) -> Config:
+    """The config for one process: on a GPU if the run was trained on one and there is one here, else on the CPU."""
+    accelerator = trained_on if trained_on == "gpu" and torch.cuda.is_available() else "cpu"
+    trainer = config.trainer.model_copy(
+        update={"accelerator": accelerator, "devices": 1, "num_nodes": 1, "sync_batchnorm": False}
+    )
+    precision = config.precision if accelerator == trained_on else "32"
+    return config.model_copy(update={"trainer": trainer, "precision": precision})
+
+
+def require_shape(data: ImageData, facts: dict[str, Any]) -> None:
+    """Raises `ConfigError` unless the data set has the net's channels and number of classes."""
+    if (data.channels, data.num_classes) != (facts["channels"], len(facts["classes"])):
+        raise ConfigError(
+            f"data={data.name}: has {data.channels} channels and {data.num_classes} classes, this net takes "
+            f"{facts['channels']} and {len(facts['classes'])}"
+        )
+
+
+def require_size(net: nn.Module, data: ImageData) -> None:
+    """Raises `ConfigError` unless the net takes images of the size that it will be given."""
+    try:
+        net(torch.zeros(1, data.channels, data.scoring_side, data.scoring_side))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"data.image_size={data.image_size}: this net does not take such images ({reason})"
+        ) from error
+
+
+def require_unseen(data: ImageData, config: Config, classes: list[str], trained: Config, split: str) -> None:
+    """Raises `ConfigError` where images that the net was trained on may be in the split, or the classes differ."""
+    same_files = data.fingerprint == trained.data.fingerprint
+    theirs, ours = trained.data.model_dump(), config.data.model_dump()
+    moved = [key for key in SPLIT_KEYS[split] if same_files and ours.get(key) != theirs.get(key)]
+    if moved:
+        raise ConfigError(
+            f"data.{moved[0]}={to_override(ours.get(moved[0]))}: moves images that this run was trained on into its {split} split; "
+            f"the run's is data.{moved[0]}={to_override(theirs.get(moved[0]))}"
+        )
+    if config.data.fingerprint and not same_files:
+        raise ConfigError(
+            f"data={data.name}: the files in {data.root} differ from those that this run was trained on, so its training images "
+            f"may be among those to be scored. Restore the files, or name others with "
+            f"data={trained.choices.get('data', data.name)} data.root=..."
+        )
+    if config.data.target == trained.data.target and list(data.classes) != list(classes):
+        raise ConfigError(
+            f"data={data.name}: its classes are {', '.join(data.classes)}, those of this net {', '.join(classes)}; "
+            "name a data set with the same classes"
+        )
+
+
+def count_test_read(directory: RunDir) -> None:
+    """Adds a line to test_reads.txt: the test split was scored once more. A file that cannot be written is ignored."""
+    with suppress(OSError), directory.test_reads.open("a", encoding="utf-8") as file:
+        file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} evaluate\n")
+
+
+def with_data_overrides(frozen: Config, overrides: list[str], config_dir: Path | None = None) -> Config:
+    """A run's config with another data set: `data=NAME` and `data.key=value`. Size and normalisation stay the run's.
+
+    Raises:
+        ConfigError: an override is about something other than the data.
+    """
+    other = next((o for o in overrides if not o.startswith(("data=", "data."))), None)
+    if other:
+        raise ConfigError(f"{other}: evaluate takes data=NAME and data.key=value; every other key is the run's")
+    if not overrides:
+        return frozen
+    kept = frozen.data.model_dump(by_alias=True, include={"image_size", "mean", "std"})
+    if not any(o.startswith("data=") for o in overrides):  # the run's own data set, with some keys changed
+        kept = frozen.data.model_dump(exclude={"fingerprint"})  # the class too, whatever its label names today
+        overrides = [f"data={frozen.choices['data']}", *overrides]
+    given = {o.partition("=")[0].removeprefix("data.").replace("_target_", "target") for o in overrides}
+    composed = compose(overrides, config_dir)
+    if composed.data.target == frozen.data.target:  # other pictures are made square and grey as the run's were
+        own = frozen.data.arguments
+        kept |= {key: own[key] for key in ("fit", "channels") if key in own}
+    data = composed.data.model_copy(update={key: value for key, value in kept.items() if key not in given})
+    return frozen.model_copy(update={"data": data})

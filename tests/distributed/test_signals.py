@@ -1,0 +1,100 @@
+"""Stop signals: the first interrupts, the second ends the process, one that arrives twice counts once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from cnnbench.distributed.signals import REPEAT_S, STOP_SIGNALS, SignalHandler, handled_by
+
+TWICE = f"""
+import os, signal, time
+from cnnbench.distributed.signals import SignalHandler
+with SignalHandler(lambda number: print("second:", number, flush=True)) as signals:
+    signals.hold()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep({REPEAT_S} + 0.1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("never printed")
+"""
+
+
+def handlers() -> list:
+    return [signal.getsignal(number) for number in STOP_SIGNALS]
+
+
+@pytest.fixture(autouse=True)
+def unchanged_handlers():
+    before = handlers()
+    yield
+    assert handlers() == before
+
+
+def send(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_handler_gets_the_number_of_the_signal(number):
+    received = []
+    with handled_by(lambda number, frame: received.append(number)):
+        send(number)
+    assert received == [number]
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_the_first_signal_interrupts(number):
+    with SignalHandler(lambda number: None) as signals, pytest.raises(KeyboardInterrupt):
+        send(number)
+    assert signals.received == number
+
+
+def test_a_held_signal_interrupts_on_release():
+    with SignalHandler(lambda number: None) as signals:
+        signals.hold()
+        send()
+        assert signals.received == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signals.release()
+
+
+def test_release_without_a_signal_does_nothing():
+    with SignalHandler(lambda number: None) as signals:
+        signals.hold()
+        signals.release()
+        with pytest.raises(KeyboardInterrupt):
+            send()
+
+
+def test_a_signal_that_arrives_twice_at_once_counts_once():
+    second = []
+    with SignalHandler(second.append) as signals:
+        signals.hold()
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+        time.sleep(0.01)
+    assert (signals.received, second) == (signal.SIGTERM, [])
+
+
+def test_a_second_signal_ends_the_process_with_128_plus_its_number():
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, f"second: {int(signal.SIGTERM)}\n")
+
+
+def test_in_another_thread_the_handlers_stay():
+    before, inside = handlers(), []
+
+    def enter() -> None:
+        with SignalHandler(lambda number: None):
+            inside.append(handlers())
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert inside == [before]

@@ -1,0 +1,110 @@
+"""Text forms of values, keys, names and durations."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnbench.text import (
+    NAME,
+    canonical_json,
+    duration,
+    finite_number,
+    first_few,
+    flatten,
+    safe_filename,
+    to_override,
+    unflatten,
+)
+
+KEYS = st.text("abc_", min_size=1, max_size=4)
+NESTED = st.dictionaries(
+    KEYS, st.recursive(st.integers() | st.none(), lambda inner: st.dictionaries(KEYS, inner, min_size=1))
+)
+
+
+def test_equal_values_have_the_same_canonical_json():
+    assert canonical_json({"b": [1.0, {"d": 2, "c": None}], "a": True}) == '{"a": true, "b": [1, {"c": null, "d": 2}]}'
+    assert canonical_json((1, 2)) == canonical_json([1.0, 2.0])
+
+
+def test_different_values_have_different_canonical_json():
+    assert len({canonical_json(value) for value in (1, 1.5, "1", True, None, [1], {"1": 1})}) == 7
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (0.5, "0.5"),
+        ("sgd", "sgd"),
+        ([1, [2, None]], "[1,[2,null]]"),
+        ({"a": {"b": 1}}, "{a:{b:1}}"),
+    ],
+)
+def test_an_override_is_read_by_hydra_as_the_value(value, text):
+    assert to_override(value) == text
+    assert OverridesParser.create().parse_override(f"key={text}").value() == value
+
+
+@given(NESTED)
+def test_flattened_keys_are_unflattened_to_the_same_dicts(values):
+    flat = flatten(values)
+    assert not any(isinstance(value, dict) and value for value in flat.values())
+    assert unflatten(flat) == values
+
+
+def test_dotted_keys_name_the_nested_ones():
+    assert flatten({"model": {"depth": 3, "extra": {}}, "seed": 0}) == {"model.depth": 3, "model.extra": {}, "seed": 0}
+
+
+def test_the_later_of_two_contradicting_keys_remains():
+    assert unflatten({"model": "lenet5", "model.depth": 3}) == {"model": {"depth": 3}}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e301, 10**400, "1", None, [1], {}])
+def test_other_values_are_no_finite_number(value):
+    assert finite_number({"a": {"b": value}}, "a", "b") is None
+
+
+def test_a_finite_number_is_found_at_its_path():
+    assert finite_number({"a": {"b": 3}}, "a", "b") == 3.0
+    assert finite_number({"a": 3}, "a", "b") is None
+    assert finite_number(None, "a") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("a/b c", "a-b-c"), ("lr=0.1", "lr-0.1"), ("..", "x"), ("", "x"), ("é", "x"), ("-a-", "a"), ("../../etc", "etc")],
+)
+def test_a_safe_filename_has_only_letters_digits_dots_hyphens_and_underscores(text, name):
+    assert safe_filename(text) == name
+    assert NAME.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "-x", "a/b", "a b", "a" * 81, "a\n"])
+def test_other_names_are_not_allowed(name):
+    assert not NAME.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    ("texts", "shown"), [("", ""), ("a", "a"), ("abcd", "a, b, c, d"), ("abcdef", "a, b, c, d and 2 more")]
+)
+def test_the_first_few_texts_are_listed_and_the_others_counted(texts, shown):
+    assert first_few(list(texts)) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"), (8.26, "8.3 s"), (59.94, "59.9 s"), (59.96, "1 min"), (250, "4 min 10 s"), (3599.6, "1 h"),
+        (7500, "2 h 5 min"), (86399.7, "1 d"), (273600, "3 d 4 h"),
+    ],
+)  # fmt: skip
+def test_a_duration_has_its_two_largest_units(seconds, text):
+    assert duration(seconds) == text
