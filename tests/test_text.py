@@ -22,8 +22,9 @@ from cnnbench.text import (
 )
 
 KEYS = st.text("abc_", min_size=1, max_size=4)
+LEAVES = st.integers() | st.none()
 NESTED = st.dictionaries(
-    KEYS, st.recursive(st.integers() | st.none(), lambda inner: st.dictionaries(KEYS, inner, min_size=1))
+    KEYS, LEAVES | st.dictionaries(KEYS, LEAVES | st.dictionaries(KEYS, LEAVES, min_size=1), min_size=1), max_size=4
 )
 
 

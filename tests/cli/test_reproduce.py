@@ -21,7 +21,7 @@ from cnnbench.runs.schema import SweepRecord
 from cnnbench.runs.sweep_dir import Job, SweepDir
 from cnnbench.training.run import run
 from nets import Signalled
-from sweeping import write_run_in, tree
+from sweeping import tree, write_run_in
 
 EQUAL = "logits of 32 test images, bit for bit"
 

@@ -93,9 +93,9 @@ def assert_interrupted(folder: Path, name: str) -> RunDir:
     directory = RunDir(only_run_in(folder))
     wait_until(lambda: directory.status().state != "running", "it ends")
     assert directory.status().state == "interrupted"
-    said = (folder / "job.err").read_text()
-    assert said.count(f"cnnbench: stopped by {name}; saved. To resume: python -m cnnbench resume=") == 1
-    assert "Traceback" not in said
+    error = (folder / "job.err").read_text()
+    assert error.count(f"cnnbench: stopped by {name}; saved. To resume: python -m cnnbench resume=") == 1
+    assert "Traceback" not in error
     return directory
 
 
@@ -110,9 +110,9 @@ def test_ranks_of_srun_train_the_same_run_as_forked_ones(whole, tmp_path):
 def test_another_number_of_processes_than_devices_is_refused_in_one_line(tmp_path):
     run = CommandProcess(tmp_path, *NET, program=(*SRUN, *CNNBENCH))
     assert run.wait() == 2
-    said = "cnnbench: 2 processes were started, trainer.devices × trainer.num_nodes is 1; type trainer.devices=2"
+    error = "cnnbench: 2 processes were started, trainer.devices × trainer.num_nodes is 1; type trainer.devices=2"
     lines = [line for line in run.err.splitlines() if line.startswith("cnnbench")]
-    assert set(lines) == {said}
+    assert set(lines) == {error}
     assert "Traceback" not in run.err
     assert not (tmp_path / "runs").exists()
 
@@ -162,9 +162,9 @@ def test_a_cancelled_job_saves(whole, batch, tmp_path):
     arguments = (*NET, "trainer.devices=2", "resume=auto")
     job = batch(*SRUN, *CNNBENCH, *arguments, tasks=2, wait="0.1")
     wait_until(lambda: has_saved(tmp_path), "it saves")
-    begun = time.monotonic()
+    started = time.monotonic()
     scancel(job.number)
     job.wait()
-    assert time.monotonic() - begun < 25
+    assert time.monotonic() - started < 25
     assert_interrupted(tmp_path, "SIGTERM")
     assert_same_run(run_forked(tmp_path, *arguments, ranks=2), whole)

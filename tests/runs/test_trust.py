@@ -349,8 +349,8 @@ def test_a_run_whose_data_need_no_files_resumes_though_their_folder_is_absent(co
 @pytest.mark.slow
 def test_a_run_with_hostile_best_weights_starts_anew(command, copied, canary):
     make_hostile(copied.best, "archive", canary)
-    code, said, _ = command("resume", copied)
-    assert (code, said.count("does not match best.ckpt, not used")) == (0, 1)
+    code, output, _ = command("resume", copied)
+    assert (code, output.count("does not match best.ckpt, not used")) == (0, 1)
     assert not canary.exists()
 
 

@@ -76,7 +76,7 @@ def test_a_job_with_a_replaced_config_fails_also_when_it_is_retried(edited):
     for sweep in (edited.sweep, edited.again):
         assert sweep.code == 3
         assert list(sweep.states().values()) == ["done", "done", "done", "failed"]
-        assert "are not those that this run began with" in sweep.out
+        assert "this run was started with other data or on another machine" in sweep.out
 
 
 def test_a_launch_with_an_edited_yaml_is_refused_in_one_line(edited):

@@ -367,7 +367,9 @@ def test_a_disk_that_fills_up_during_a_run(room, whole, tmp_path):
     script = 'set -e; mount -t tmpfs -o size=8m tmpfs "$0"; exec "$@"'
     code = f"from test_faults import *; on_a_small_disk({str(disk)!r}, {str(screens)!r}, '{room}')"
     command = ["unshare", "-rm", "sh", "-c", script, str(disk), sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=child_environment("small disk", {}))
+    path = {"PYTHONPATH": os.pathsep.join(str(folder) for folder in Path(__file__).parents[:2])}
+    environment = child_environment("small disk", path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     assert_same_run(RunDir(only_run_in(screens)), whole)
 

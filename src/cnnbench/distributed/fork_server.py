@@ -69,7 +69,7 @@ def signals_blocked() -> Iterator[None]:
 class Watchdog:
     """Ends the child process groups when the launcher dies, even while the launcher or a child holds the GIL.
 
-    A process of its own reads a pipe to which each child writes its process id. The pipe ends when the launcher has died: then
+    A separate process reads a pipe to which each child writes its process id. The pipe ends when the launcher has died: then
     the watchdog sends SIGTERM to the children, so that they save, and kills their process groups `GRACE_S` later.
     """
 

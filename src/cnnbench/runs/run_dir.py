@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,8 @@ class RunDir:
         Raises:
             ConfigError: the folder cannot be written to.
         """
-        for number in count(1):
+        number = 1
+        while True:
             path = folder / (job if number == 1 else f"{job}-{number}")
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -76,11 +76,11 @@ class RunDir:
             except FileExistsError:
                 if not folder.is_dir():
                     raise ConfigError(f"runs_dir: {folder} is not a folder; choose another with runs_dir=...") from None
+                number += 1
             except OSError as error:
                 raise ConfigError(
                     f"runs_dir: cannot write to {folder} ({error.strerror}); choose another with runs_dir=..."
                 ) from error
-        raise AssertionError("unreachable")
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
@@ -116,7 +116,7 @@ class RunDir:
             overwrite_in_place(path, text.encode())
 
     def status(self) -> Status:
-        """The content of status.json; `pending` where it is absent or cannot be read: the run has not begun."""
+        """The content of status.json; `pending` where it is absent or cannot be read: the run has not started."""
         try:
             return Status.model_validate_json((self.path / "status.json").read_bytes())
         except (OSError, ValueError):
