@@ -88,7 +88,7 @@ def test_the_screen_shows_the_score_and_every_class(finished, capsys):
             "data=synthetic: has 1 channels and 3 classes, this net takes 1 and 10",
         ),
         (["data=synthetic", "data.channels=3"], "has 3 channels and 10 classes, this net takes 1 and 10"),
-        (["epochs=3"], "epochs=3: evaluate takes data=NAME and data.key=value; the rest is the run's"),
+        (["epochs=3"], "epochs=3: evaluate takes data=NAME and data.key=value; every other key is the run's"),
         (["--split", "tset"], "invalid choice: 'tset'"),
         (["data=mist"], "data=mist: no such data; did you mean mnist?"),
         (["data.test_size=501"], "data.test_size=501: the split has 500 images; type at most 500"),

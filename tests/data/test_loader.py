@@ -267,7 +267,9 @@ def test_every_image_is_equally_likely_to_be_first():
 # ---- seeking ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "batch", "epoch"), [(24, 0, 0), (24, 3, 2), (24, 6, 0), (25, 5, 2), (27, 6, 2), (27, 1, 0)])
+@pytest.mark.parametrize(
+    ("n", "batch", "epoch"), [(24, 0, 0), (24, 3, 2), (24, 6, 0), (25, 5, 2), (27, 6, 2), (27, 1, 0)]
+)
 def test_seek_continues_with_the_next_batch(n, batch, epoch):
     whole = shuffled(n, 4, seed=9, channels=3)
     passes = [list(whole) for _ in range(epoch + 2)]

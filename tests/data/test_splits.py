@@ -205,6 +205,13 @@ def test_a_validation_that_takes_every_image_is_refused(size):
     assert re.match(r"data\.val_size=.*: leaves no image to train on", message(val_size=size))
 
 
+def test_a_train_split_of_one_image_has_none_for_a_drawn_validation():
+    with pytest.raises(
+        DataError, match=r"leaves 1 of 1 images for validation, which takes 1; type a smaller data\.train_size"
+    ):
+        split_train(np.array([0]))
+
+
 # ---- properties of every split ---------------------------------------------------------------------------------------
 
 
@@ -337,6 +344,7 @@ def test_split_seed_has_no_effect_if_nothing_is_drawn():
         ([6, 6, 2], 10, [4, 4, 2]),  # 4.29, 4.29, 1.43: the largest remainder is the last
         ([3, 3, 3], 4, [2, 1, 1]),  # equal remainders go to the lower class
         ([3, 3, 3], 5, [2, 2, 1]),
+        ([1, 2, 3] * 40, 100, [1, 1, 1] * 20 + [0, 1, 1] * 20),  # 0.42, 0.83, 1.25: of 40 equal remainders the first 20
         ([97, 2, 1], 3, [3, 0, 0]),
         ([4, 4], 8, [4, 4]),
     ],

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import cache
@@ -32,14 +32,15 @@ from queue import SimpleQueue
 from typing import Any
 
 from operators import Address, Change, changes, found
-from subjects import RENAMED, SUBJECTS
+from subjects import GONE, RENAMED, SUBJECTS
 
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "mutants.json"
 SEED = 1
 COUNT = 100
 LATE = "time limit"
-LEFT = shutil.ignore_patterns(".*", "__pycache__", "runs", "shared", "build", "dist", "node_modules")
+LEFT = shutil.ignore_patterns(".*", "__pycache__", "node_modules")
+LEFT_AT_THE_TOP = ("runs", "shared", "build", "dist")
 
 Mutant = dict[str, Any]
 Clean = dict[str, float]
@@ -104,6 +105,11 @@ def _addresses(source: str) -> dict[Address, Change]:
     return {change.address: change for change in found(source)}
 
 
+def gone(mutant: Mutant) -> str | None:
+    """Where the code of a mutant no longer exists: which test checks its behaviour now."""
+    return GONE.get(mutant["subject"], {}).get((mutant["function"], mutant["text"]))
+
+
 def replaced(text: str, renamed: dict[str, str]) -> str:
     """A node's text with what has been renamed in it: all of it, or single identifiers."""
     if text in renamed:
@@ -155,7 +161,7 @@ def run(tree: Path, moment: str, jobs: int, again: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="mutants-") as work:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(jobs):
-            copies.put(shutil.copytree(tree, Path(work) / str(number) / "tree", symlinks=True, ignore=LEFT))
+            copies.put(shutil.copytree(tree, Path(work) / str(number) / "tree", symlinks=True, ignore=left_out(tree)))
         clean = record["clean_s"].setdefault(moment, {})
         for subject in dict.fromkeys(mutant["subject"] for mutant in due):
             clean[subject] = clean_run(copies, subject)
@@ -168,6 +174,11 @@ def run(tree: Path, moment: str, jobs: int, again: bool) -> None:
                 write(record)
                 told = " ".join(str(mutant[name]) for name in ("subject", "function", "operator"))
                 print(f"{number}/{len(due)} {mutant[moment]['outcome']:8} {told}", flush=True)
+
+
+def left_out(tree: Path) -> Callable[[str, list[str]], set[str]]:
+    """What a copy of a tree leaves out, as `shutil.copytree` asks for it."""
+    return lambda folder, names: LEFT(folder, names) | (set(LEFT_AT_THE_TOP) if Path(folder) == tree else set())
 
 
 def clean_run(copies: SimpleQueue[Path], subject: str) -> float:
@@ -194,12 +205,12 @@ def clean_run(copies: SimpleQueue[Path], subject: str) -> float:
 
 
 def outcome(copies: SimpleQueue[Path], mutant: Mutant, clean: Clean) -> dict[str, Any]:
-    """What the tests say of a mutant: `killed`, `survived`, or `absent` where the tree has no such node."""
+    """What the tests say of a mutant: `killed` or `survived`; `gone` or `absent` where the tree has no such node."""
     copy = copies.get()
     try:
         place = locate(copy, mutant)
         if place is None:
-            return {"outcome": "absent"}
+            return {"outcome": "gone" if gone(mutant) else "absent"}
         path, change = place
         source = path.read_text(encoding="utf-8")
         try:
@@ -283,6 +294,11 @@ def compare() -> int:
         told = ": ".join(mutant[name] for name in ("subject", "function", "operator"))
         print(f"\n{now}: {told} (occurrence {mutant['occurrence']})")
         print(f"    {mutant['text']}\n    {mutant['becomes']}")
+    ended = [mutant for mutant in mutants if mutant.get("after", {}).get("outcome") == "gone"]
+    if ended:
+        print(f"\n{len(ended)} mutants of code that no longer exists:")
+    for mutant in ended:
+        print(f"    {mutant['subject']}: {mutant['function']}: {mutant['operator']}: {gone(mutant)}")
     late = [mutant["function"] for mutant in mutants if mutant.get("after", {}).get("by") == LATE]
     if late:
         print(f"\nkilled by the time limit, which a busy machine may reach as well: {', '.join(late)}")
@@ -291,8 +307,13 @@ def compare() -> int:
 
 
 def is_lost(mutant: Mutant) -> bool:
-    """Whether a mutant was killed before and is not known to be killed now; one that survived must still be there."""
+    """Whether a mutant was killed before and is not known to be killed now; one that survived must still be there.
+
+    A mutant of code that no longer exists is not lost.
+    """
     before, after = (mutant.get(moment, {}).get("outcome") for moment in ("before", "after"))
+    if after == "gone":
+        return False
     return after != "killed" if before == "killed" else after not in ("killed", "survived")
 
 

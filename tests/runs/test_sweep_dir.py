@@ -43,6 +43,10 @@ def job(sweep):
     return Job(directory, "0123abcd" * 8, {"model": "lenet5", "seed": 0}, {"params": 61_706, "macs": 416_520})
 
 
+def job_of_seed_1(sweep):
+    return Job(RunDir(sweep.path / "other_seed1_ffffffff"), "f" * 64, {"model": "lenet5", "seed": 1})
+
+
 def write_status(job, state, result=None, **more):
     values = {**this_process().model_dump(), "state": state, **more}
     (job.directory.path / "status.json").write_text(json.dumps(values))
@@ -209,6 +213,15 @@ def test_a_sweep_has_no_launcher_once_it_is_unlocked(sweep):
         pass
 
 
+def test_a_sweep_in_a_runs_dir_that_is_a_file_is_refused_before_it_is_locked(sweep):
+    sweep.path.parent.write_text("")
+    with (
+        pytest.raises(ConfigError, match=r"^runs_dir: cannot write to .*; choose another with runs_dir=\.\.\.$"),
+        sweep.lock(),
+    ):
+        pass
+
+
 # ---- summary.csv -------------------------------------------------------------------------------------------------------------
 
 
@@ -239,14 +252,19 @@ def test_a_job_without_a_key_has_an_empty_field(sweep, job):
     assert rows_of(sweep)[0]["epochs"] == ""
 
 
-def test_lists_and_none_are_written_as_json(job):
-    setting = {"augment": ["crop", "flip"], "early_stopping": None, "compile": True, "seed": 1}
+def test_lists_dicts_and_none_are_written_as_json(job):
+    setting = {"augment": ["crop", "flip"], "model": {"width": 2}, "early_stopping": None, "compile": True, "seed": 1}
     row = summary_row(Job(job.directory, job.identity, setting), Status(state="pending"), setting)
-    assert [row[key] for key in setting] == ['["crop", "flip"]', "null", True, 1]
+    assert [row[key] for key in setting] == ['["crop", "flip"]', '{"width": 2}', "null", True, 1]
+
+
+def test_every_row_has_the_keys_that_are_iterated_over_once(sweep, job):
+    Summary(sweep, [job, job_of_seed_1(sweep)], iter(["model", "seed"])).write()
+    assert [(row["model"], row["seed"]) for row in rows_of(sweep)] == [("lenet5", "0"), ("lenet5", "1")]
 
 
 def test_an_update_changes_the_row_of_its_job_alone(sweep, job):
-    other = Job(RunDir(sweep.path / "other_seed1_ffffffff"), "f" * 64, {"model": "lenet5", "seed": 1})
+    other = job_of_seed_1(sweep)
     summary = Summary(sweep, [job, other], ["model", "seed"])
     summary.write()
     write_status(job, "done", RESULT)

@@ -199,6 +199,10 @@ def test_pairs_that_are_equal_up_to_rounding_count_as_equal():
     assert paired([0.1 + 0.2, 0.7], [0.3, 0.1 + 0.6]) == Difference(0.0, (0.0, 0.0), 1.0, 2)
 
 
+def test_rounding_is_measured_against_the_largest_value():
+    assert paired([0.1 + 0.2, 0.0], [0.3, 0.0]) == Difference(0.0, (0.0, 0.0), 1.0, 2)
+
+
 def test_differences_that_are_equal_up_to_rounding_have_no_interval():
     assert 0.9 - 0.8 != 0.8 - 0.7
     assert paired([0.9, 0.8], [0.8, 0.7]) == Difference(pytest.approx(0.1), None, None, 2)
@@ -505,6 +509,7 @@ def test_the_calibration_error_of_four_images_is_that_computed_by_hand():
     [
         ([1.1], [1], 15),
         ([-0.1], [1], 15),
+        ([-0.1, 0.5], [1, 0], 15),
         ([nan], [1], 15),
         ([0.5], [2], 15),
         ([], [], 15),

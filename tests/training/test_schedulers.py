@@ -154,6 +154,12 @@ def test_step_takes_a_fraction_of_an_epoch():
     assert found == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_step_rounds_a_fraction_of_an_epoch_to_whole_steps():
+    optimizer = sgd(1.0)
+    found = rates_of(optimizer, step(optimizer, 0.5, 0.1, steps_per_epoch=5), 5)  # 2.5 steps, rounded to 2
+    assert found == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
 def test_step_of_less_than_a_batch_drops_after_every_batch():
     optimizer = sgd(1.0)
     assert rates_of(optimizer, step(optimizer, 0.01, 0.5, steps_per_epoch=6), 3) == [1, 0.5, 0.25, 0.125]
@@ -172,6 +178,12 @@ def test_multistep_takes_fractions_of_epochs():
     optimizer = sgd(1.0)
     found = rates_of(optimizer, multistep(optimizer, [0.5, 1.25], 0.1, steps_per_epoch=4), 6)
     assert found == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_multistep_drops_after_30_and_60_epochs_by_default():
+    optimizer = sgd(1.0)
+    found = rates_of(optimizer, multistep(optimizer), 61)
+    assert [found[epoch] for epoch in (29, 30, 59, 60)] == pytest.approx([1, 0.1, 0.1, 0.01])
 
 
 # ---- one cycle -------------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ class TrainingBatches:
 class ImageData(LightningDataModule):
     """Images of one set: split, decoded once, and cut into batches.
 
-    A subclass states the facts below, names its files and reads an official split. A subclass with keys besides those of
+    A subclass states the facts below, names its files and reads an official split. A subclass with more keys than
     `DataKeys` names them in its constructor, and passes all others on: `def __init__(self, *, shade=3, **keys)`.
 
     Args:

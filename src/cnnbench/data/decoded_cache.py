@@ -39,7 +39,7 @@ def load_or_decode(path: Path, rows: np.ndarray, shape: tuple[int, int, int], de
     """(n, C, H, W) uint8, the images `rows`, mapped from the file `path`; decodes them if it is absent or damaged.
 
     The file is mapped copy-on-write: processes share its memory, and writing to the array never changes the file. Where the
-    file cannot be written, the images are in the memory of this process only, and the log says so.
+    file cannot be written, the images are in the memory of this process only, and the log has a warning.
 
     Args:
         path: the `.npy` file; its SHA-256 is in a file beside it.

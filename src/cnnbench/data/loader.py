@@ -113,7 +113,7 @@ class BatchPlan:
         accumulate: parts that each rank cuts its share of a shuffled batch into.
         rank: this process, from 0.
         world_size: processes that share the images.
-        seed: shuffles the images, anew in every epoch; None: the stored order.
+        seed: of the shuffled order, another one in every epoch; None: the stored order.
     """
 
     size: int = 64

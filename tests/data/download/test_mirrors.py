@@ -351,7 +351,9 @@ def test_the_published_mirrors_replace_a_users_mirror_that_is_not_an_address(tmp
     assert (tmp_path / "digits").read_bytes() == PLAIN
 
 
-@pytest.mark.parametrize("mischief", ["has no such file", "sends a web page", "does not answer", "closes the connection"])
+@pytest.mark.parametrize(
+    "mischief", ["has no such file", "sends a web page", "does not answer", "closes the connection"]
+)
 def test_the_published_mirrors_replace_a_users_mirror_that(tmp_path, server, monkeypatch, mischief):
     monkeypatch.setenv("CNNBENCH_MIRROR", server.url)
     server.paths["/made/digits.gz"] = MISBEHAVIOURS[mischief][0]()

@@ -193,7 +193,8 @@ def test_a_file_that_is_not_a_picture_is_named(flat, name, place):
 
 
 @pytest.mark.parametrize(
-    ("kind", "left"), [("jpg", 0.3), ("jpg", 0.9), ("png", 0.9), ("tif", 0.6), ("webp", 0.9), ("gif", 0.6), ("jp2", 0.3)]
+    ("kind", "left"),
+    [("jpg", 0.3), ("jpg", 0.9), ("png", 0.9), ("tif", 0.6), ("webp", 0.9), ("gif", 0.6), ("jp2", 0.3)],
 )
 def test_a_picture_that_is_cut_short_is_named(flat, kind, left):
     path = flat / "dog" / f"cut.{kind}"

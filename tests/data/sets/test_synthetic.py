@@ -18,9 +18,7 @@ def made(**keys) -> Synthetic:
     return ready(Synthetic(**{**SMALL, **keys}))
 
 
-@pytest.mark.parametrize(
-    ("channels", "classes", "size"), [(1, 2, 1), (3, 10, 2), (5, 7, 5), (1, 10, 28), (3, 7, 33)]
-)
+@pytest.mark.parametrize(("channels", "classes", "size"), [(1, 2, 1), (3, 10, 2), (5, 7, 5), (1, 10, 28), (3, 7, 33)])
 def test_synthetic_images_have_any_shape_and_number_of_classes(channels, classes, size):
     data = made(channels=channels, num_classes=classes, image_size=size)
     assert data.shape == (channels, size, size)

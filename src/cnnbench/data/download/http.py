@@ -25,7 +25,7 @@ INVALID = "invalid address, or not an answer of a web server"  # also after a re
 
 
 class MirrorError(Exception):
-    """A mirror did not send the file; the message says what it did instead."""
+    """A mirror did not send the file; the message names what it did instead."""
 
 
 def receive(url: str, part: Path, size: int, slowest: float, show: Callable[[int], None]) -> bool:

@@ -109,5 +109,5 @@ def idx_shape(path: Path, dimensions: int) -> list[int]:
     shape = list(struct.unpack(f">{dimensions}I", header[4:]))
     expected = len(header) + math.prod(shape)
     if length != expected:
-        raise CorruptFile(f"{path}: corrupt, {length:,} bytes where its header says {expected:,}", path)
+        raise CorruptFile(f"{path}: corrupt, {length:,} bytes, expected {expected:,} by its header", path)
     return shape

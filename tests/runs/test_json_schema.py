@@ -45,6 +45,7 @@ def test_a_text_without_a_json_object_cannot_be_read(text):
         ({"jobs": [3]}, "jobs"), ({"jobs": [{**JOB, "directory": 1}]}, "jobs (directory)"),
         ({"claims": [{"says": "it is good"}]}, "claims (of)"),
         ({"claims": [{"says": "x", "of": {}, "above": "high"}]}, "claims (above)"),
+        ({"claims": [{"says": "x", "of": {}, "below": "low"}]}, "claims (below)"),
     ],
 )  # fmt: skip
 def test_the_wrong_field_of_a_sweep_is_named(change, wrong):
