@@ -74,7 +74,7 @@ main()
 
 
 def seconds(command: list[str]) -> float:
-    """The wall time of a command in a folder of its own."""
+    """Returns the wall time of a command that runs in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)

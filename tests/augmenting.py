@@ -85,7 +85,7 @@ def is_uniform_between(values: np.ndarray, low: float, high: float) -> bool:
     return stats.kstest(values, stats.uniform(low, high - low).cdf).pvalue > IMPOSSIBLE
 
 
-def are_alike(ours, theirs) -> bool:
+def have_one_distribution(ours, theirs) -> bool:
     return stats.ks_2samp(ours, theirs).pvalue > IMPOSSIBLE
 
 

@@ -204,12 +204,12 @@ def photographs(server, monkeypatch) -> type[CIFAR10]:
     return CIFAR10
 
 
-def flip(path: Path, settled: bool = False) -> None:
-    """Changes one byte of a file; with `settled` its modification time stays."""
+def flip(path: Path, keep_time: bool = False) -> None:
+    """Changes one byte of a file; with `keep_time` its modification time stays."""
     times, content = path.stat(), bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    if settled:
+    if keep_time:
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 

@@ -21,12 +21,12 @@ from augmenting import (  # noqa: F401
     IMPOSSIBLE,
     STEPS,
     addresses,
-    are_alike,
     are_independent,
     changed,
     drawn,
     every_random_step,
     every_step,
+    have_one_distribution,
     is_uniform_between,
     is_uniform_over,
     pictures,
@@ -127,10 +127,10 @@ def test_resized_crops_have_torchvisions_distributions_of_area_shape_and_positio
     torch.manual_seed(0)
     image = torch.empty(3, height, width)
     theirs = np.array([transforms.RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(3000)]).T
-    assert are_alike(h * w, theirs[2] * theirs[3])
-    assert are_alike(w / h, theirs[3] / theirs[2])
-    assert are_alike(top, theirs[0])
-    assert are_alike(left, theirs[1])
+    assert have_one_distribution(h * w, theirs[2] * theirs[3])
+    assert have_one_distribution(w / h, theirs[3] / theirs[2])
+    assert have_one_distribution(top, theirs[0])
+    assert have_one_distribution(left, theirs[1])
 
 
 @pytest.mark.parametrize(("height", "width", "scale", "ratio"), BOXES[:2])
@@ -206,8 +206,8 @@ def test_erased_boxes_have_torchvisions_distributions_of_area_and_shape():
     image = torch.empty(1, 100, 100)
     theirs = [transforms.RandomErasing.get_params(image, scale, ratio, [0.0])[2:4] for _ in range(3000)]
     theirs = np.array(theirs).T
-    assert are_alike(h * w, theirs[0] * theirs[1])
-    assert are_alike(w / h, theirs[1] / theirs[0])
+    assert have_one_distribution(h * w, theirs[0] * theirs[1])
+    assert have_one_distribution(w / h, theirs[1] / theirs[0])
 
 
 def test_positions_of_erased_boxes_are_uniform():
@@ -352,8 +352,8 @@ def test_an_image_at_any_position_in_a_batch_is_flipped_half_of_the_time(image):
 
 @pytest.mark.parametrize(("one_image", "other"), itertools.combinations(range(4), 2))
 def test_two_images_of_a_batch_are_flipped_alike_half_of_the_time(one_image, other):
-    alike = int((flips()[:, one_image] == flips()[:, other]).sum())
-    assert stats.binomtest(alike, len(flips())).pvalue > IMPOSSIBLE
+    equal_flips = int((flips()[:, one_image] == flips()[:, other]).sum())
+    assert stats.binomtest(equal_flips, len(flips())).pvalue > IMPOSSIBLE
 
 
 @pytest.mark.parametrize("image", range(4))

@@ -81,7 +81,7 @@ def test_cutmix_pastes_a_box_of_the_image_before_and_shares_the_label_by_its_pix
             assert (pasted ^ (images[k, 0] == k)).all()
             rows, columns = pasted.any(1).nonzero().flatten(), pasted.any(0).nonzero().flatten()
             box = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1) if len(rows) else 0
-            assert pasted.sum() == box  # all of the box, and nothing beside it
+            assert pasted.sum() == box  # all of the box, and nothing outside of it
             assert shares[k, k].item() == pytest.approx(1 - int(pasted.sum()) / side**2, abs=1e-6)
             areas.add(int(pasted.sum()))
     assert len(areas) > 10
@@ -217,9 +217,9 @@ def test_the_parts_of_a_mixed_batch_together_are_the_mixed_batch(n, ranks, accum
     mixing = MixUpCutMix(*kind, CLASSES)
     whole = list(loader(n, mixing, augment=augment))
     together = joined(n, mixing, ranks, accumulate, augment)
-    alike = len(whole) if len(whole) == len(together) else len(together) - 1  # a short last batch may have joined
-    assert alike >= 2
-    for one, other in zip(whole[:alike], together[:alike], strict=True):
+    comparable = len(whole) if len(whole) == len(together) else len(together) - 1  # a short last batch may have joined
+    assert comparable >= 2
+    for one, other in zip(whole[:comparable], together[:comparable], strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
 

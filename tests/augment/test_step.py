@@ -136,8 +136,8 @@ def test_every_batch_of_every_pass_has_its_epoch_and_number(ranks):
 def test_each_pass_changes_an_image_differently():
     augmented = loader(batch_size=50)
     (first, labels), (second, others) = next(iter(augmented)), next(iter(augmented))
-    alike = (first[labels.argsort()] == second[others.argsort()]).flatten(1).all(dim=1)
-    assert alike.sum() == 0
+    unchanged = (first[labels.argsort()] == second[others.argsort()]).flatten(1).all(dim=1)
+    assert unchanged.sum() == 0
 
 
 def test_the_augmentation_changes_neither_the_order_nor_the_labels():

@@ -94,14 +94,14 @@ def test_the_screen_shows_the_score_and_every_class(finished, capsys):
         (["data.test_size=501"], "data.test_size=501: the split has 500 images; type at most 500"),
     ],
 )
-def test_what_does_not_fit_is_told_in_one_line(finished, capsys, arguments, message):
+def test_a_wrong_argument_is_refused_in_one_line(finished, capsys, arguments, message):
     assert main(["evaluate", str(finished.path), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-def test_a_run_without_weights_is_told(copied: RunDir, capsys):
+def test_a_run_without_weights_is_refused(copied: RunDir, capsys):
     copied.best.unlink()
     assert main(["evaluate", str(copied.path)]) == 2
     assert "best.ckpt: absent; the run has not validated yet" in capsys.readouterr().err
@@ -111,7 +111,7 @@ def times(directory: RunDir) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in directory.path.rglob("*") if path != directory.test_reads}
 
 
-def test_evaluate_leaves_the_directory_alone(copied: RunDir, capsys):
+def test_evaluate_changes_no_file_but_test_reads(copied: RunDir, capsys):
     before = times(copied)
     scores(capsys, copied.path)
     assert times(copied) == before
@@ -141,7 +141,7 @@ def test_keys_that_move_trained_images_into_the_scored_split_are_refused(finishe
 
 
 @pytest.mark.slow
-def test_the_test_split_of_a_folder_may_not_be_drawn_again(tmp_path, capsys):
+def test_another_test_split_of_a_folder_is_refused(tmp_path, capsys):
     random = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (tmp_path / "top" / label).mkdir(parents=True)
@@ -173,7 +173,7 @@ def test_an_image_size_that_the_net_does_not_take_is_one_line(finished, capsys):
     )
 
 
-def test_a_set_of_ones_own_conf_folder_can_be_scored(finished, tmp_path, capsys):
+def test_a_set_of_a_users_conf_folder_can_be_scored(finished, tmp_path, capsys):
     (tmp_path / "data").mkdir()
     text = (conf_dir() / "data" / "mnist5k.yaml").read_text().replace("mnist5k:", "mine:")
     (tmp_path / "data" / "mine.yaml").write_text(text)

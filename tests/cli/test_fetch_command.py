@@ -175,7 +175,7 @@ def program(kind: type[MNIST], tmp_path: Path, *arguments: str, **keys) -> subpr
     )
 
 
-def ended(process: subprocess.Popen) -> tuple[int, str, str]:
+def exit_code_and_output(process: subprocess.Popen) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=120)
     assert "Traceback" not in err
     return process.returncode, out, err
@@ -186,12 +186,12 @@ TRAINING = "data=mnist threads=1 epochs=1 trainer=cpu".split()
 
 @pytest.mark.slow
 def test_the_first_run_downloads_its_set_and_the_second_requests_nothing(tmp_path, digits, server):
-    code, out, err = ended(program(digits, tmp_path, *TRAINING))
+    code, out, err = exit_code_and_output(program(digits, tmp_path, *TRAINING))
     assert code == 0, err
     assert scored(out)
     assert err.splitlines()[0].startswith("mnist: downloading ")
     assert len(server.requests) == 4
-    code, out, err = ended(program(digits, tmp_path, *TRAINING, "seed=1"))
+    code, out, err = exit_code_and_output(program(digits, tmp_path, *TRAINING, "seed=1"))
     assert code == 0, err
     assert "downloading" not in err
     assert len(server.requests) == 4
@@ -208,7 +208,7 @@ def test_two_first_runs_at_once_share_one_download(tmp_path, digits, server):
         server.paths[f"/mnist/{path}"] = slow(content, 20_000)
     runs = [program(digits, tmp_path, *TRAINING, f"seed={seed}") for seed in range(2)]
     for run in runs:
-        code, out, err = ended(run)
+        code, out, err = exit_code_and_output(run)
         assert code == 0, err
         assert scored(out)
     assert sorted(request.path for request in server.requests) == sorted(f"/mnist/{file}.gz" for file in FILES)
@@ -217,7 +217,7 @@ def test_two_first_runs_at_once_share_one_download(tmp_path, digits, server):
 @pytest.mark.slow
 def test_a_run_whose_set_cannot_be_downloaded_leaves_nothing(tmp_path, digits, server):
     server.paths.clear()
-    code, out, err = ended(program(digits, tmp_path, *TRAINING))
+    code, out, err = exit_code_and_output(program(digits, tmp_path, *TRAINING))
     assert code == 2
     assert out == ""
     assert err.count("cnnbench: ") == 1
@@ -237,10 +237,10 @@ def test_ctrl_c_in_a_download_is_one_line_and_the_next_command_continues(tmp_pat
     part = tmp_path / "cache" / "MNIST" / "raw" / f".{largest}.part"
     wait_until(lambda: part.is_file() and part.stat().st_size > 0, 60)
     first.send_signal(signal.SIGINT)
-    code, _, err = ended(first)
+    code, _, err = exit_code_and_output(first)
     assert code == 130
     assert err.splitlines()[1:] == ["cnnbench: interrupted"]
-    code, out, err = ended(program(digits, tmp_path, "fetch", "mnist"))
+    code, out, err = exit_code_and_output(program(digits, tmp_path, "fetch", "mnist"))
     assert code == 0, err
     assert out.startswith("mnist: 40 + 20 images in ")
     assert server.asked(f"/mnist/{largest}")[1].range is not None

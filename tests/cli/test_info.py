@@ -301,7 +301,7 @@ def test_a_nets_counts_are_the_golden_ones(info, only, name, tmp_path):
 
 
 def test_the_golden_counts_hold_every_file_of_conf_model():
-    assert sorted(golden()) == NAMES, f"to write them anew: {REGENERATE}"
+    assert sorted(golden()) == NAMES, f"to rewrite them: {REGENERATE}"
 
 
 def test_a_net_has_as_many_layers_as_its_name_says():

@@ -43,7 +43,7 @@ class Previewed(NamedTuple):
         return json.loads(self.out)
 
 
-def anew(*arguments) -> Previewed:
+def run_preview(*arguments) -> Previewed:
     """The command's exit code, output and figures in an empty folder."""
     out, err, figures = StringIO(), StringIO(), []
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
@@ -54,7 +54,7 @@ def anew(*arguments) -> Previewed:
     return Previewed(code, out.getvalue(), err.getvalue(), figures)
 
 
-preview = cache(anew)
+preview = cache(run_preview)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_the_four_versions_of_an_image_differ():
 
 @pytest.mark.slow
 def test_the_sheet_depends_on_the_seed_only():
-    runs = [preview(*COLOUR), anew(*COLOUR), preview(*COLOUR, "seed=1")]
+    runs = [preview(*COLOUR), run_preview(*COLOUR), preview(*COLOUR, "seed=1")]
     one, again, other = ([shown(axis).tobytes() for axis in run.figures[0].axes] for run in runs)
     assert one == again
     assert one[:3] == other[:3]
@@ -301,7 +301,7 @@ def test_the_test_split_is_not_read(monkeypatch, tmp_path):
             return whole(self, official, *more)
 
         monkeypatch.setattr(owner, name, sealed)
-    assert anew(*DIGITS, "augment=flip").facts["n"]["test"] == 500
+    assert run_preview(*DIGITS, "augment=flip").facts["n"]["test"] == 500
 
 
 # ---- the user's own pictures -----------------------------------------------------------------------------------------

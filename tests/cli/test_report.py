@@ -1,4 +1,4 @@
-"""`python -m cnnbench report`: what it writes, what it says, what it leaves alone."""
+"""`python -m cnnbench report`: the files that it writes, the text that it prints, the folders that it refuses."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def files(folder):
 
 def test_it_writes_page_text_table_and_figures_and_prints_the_answer(sweep, capsys):
     before = files(sweep)
-    said = report(capsys, "runs/mine")
+    printed = report(capsys, "runs/mine")
     names = ("accuracy", "curves", "confusion", "reliability")
     pictures = {f"figures/{name}.{kind}" for name in names for kind in ("svg", "png")}
     assert files(sweep) - before == {"report.html", "report.md", "summary.csv"} | pictures
-    assert ANSWER in said
+    assert ANSWER in printed
 
 
 def test_figures_have_the_format_of_their_suffix(sweep, capsys):
@@ -81,7 +81,9 @@ def test_a_second_report_writes_the_same_files(sweep, capsys):
     report(capsys, "runs/mine")
     first = {name: (sweep / name).read_bytes() for name in files(sweep)}
     report(capsys, "runs/mine")
-    assert {name for name in first if (sweep / name).read_bytes() != first[name]} <= {"report.html"}  # it says when
+    assert {name for name in first if (sweep / name).read_bytes() != first[name]} <= {
+        "report.html"
+    }  # it states the time
 
 
 def test_the_markdown_has_question_answer_and_figures(sweep, capsys):
@@ -105,9 +107,9 @@ def test_summary_csv_has_one_row_per_run(sweep, capsys):
 
 def test_text_prints_answer_and_settings_and_writes_nothing(sweep, capsys):
     before = files(sweep)
-    said = report(capsys, "runs/mine", "--text")
-    assert " ".join(ANSWER.split()) in " ".join(said.split())
-    assert "0.8633" in said
+    printed = report(capsys, "runs/mine", "--text")
+    assert " ".join(ANSWER.split()) in " ".join(printed.split())
+    assert "0.8633" in printed
     assert files(sweep) == before
 
 
@@ -124,7 +126,7 @@ def test_a_folder_that_cannot_be_written_is_refused_with_the_option_to_type(swee
     assert "choose another folder with --out DIR" in capsys.readouterr().err
 
 
-# ---- of what -----------------------------------------------------------------------------------------------------------------
+# ---- folders -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_running_sweep_is_reported_as_incomplete(tmp_path, capsys):
@@ -145,9 +147,9 @@ def test_a_sweep_without_finished_runs_has_a_report(tmp_path, capsys):
 def test_copied_runs_without_sweep_json_give_the_same_differences(sweep, capsys, tmp_path):
     for path in sweep.glob("*_seed[01]_*"):
         shutil.copytree(path, tmp_path / "copy" / path.name)
-    said = report(capsys, tmp_path / "copy")
+    printed = report(capsys, tmp_path / "copy")
     # 5 and 6 points
-    assert said.splitlines()[1].startswith("Undecided whether b differs from a in test accuracy: 5.5 points higher")
+    assert printed.splitlines()[1].startswith("Undecided whether b differs from a in test accuracy: 5.5 points higher")
 
 
 def test_a_single_run_is_reported(sweep, capsys):
@@ -168,9 +170,9 @@ def test_broken_files_are_named_and_do_not_stop_the_report(sweep, capsys):
 @pytest.mark.parametrize("typed", ["runs", "runs/none", "runs/mine/none"])
 def test_a_folder_without_runs_is_refused_in_one_line(sweep, capsys, typed):
     assert main(["report", typed]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"cnnbench: {typed}: holds no runs; ")
-    assert told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"cnnbench: {typed}: holds no runs; ")
+    assert error.count("\n") == 1
 
 
 # ---- what it needs -----------------------------------------------------------------------------------------------------------

@@ -60,12 +60,12 @@ class Job:
         return dict(fact.partition("=")[::2] for fact in shown.stdout.split() if "=" in fact)
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         return self.facts()["JobState"] not in ("PENDING", "RUNNING", "COMPLETING")
 
     def wait(self) -> int:
         """Waits for its end; returns the exit code of its command."""
-        wait_until(lambda: self.ended, f"job {self.number} ends", seconds=180, every=0.3)
+        wait_until(lambda: self.has_ended, f"job {self.number} ends", seconds=180, every=0.3)
         return int(self.facts()["ExitCode"].partition(":")[0])
 
 
@@ -80,7 +80,7 @@ def batch(tmp_path):
 
     yield submit
     for job in submitted:
-        if not job.ended:
+        if not job.has_ended:
             scancel("--signal", "KILL", "--full", job.number)
 
 

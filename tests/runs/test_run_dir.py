@@ -250,7 +250,7 @@ def test_a_damaged_result_is_refused_with_what_to_do(directory, content):
         directory.load_result()
     assert str(raised.value) == (
         f"{directory.result}: damaged, expected the result of a run; "
-        f"remove it, and python -m cnnbench resume={directory.path} tests anew"
+        f"remove it, and python -m cnnbench resume={directory.path} tests the net again"
     )
 
 
@@ -298,7 +298,7 @@ def test_the_newest_run_comes_first(tmp_path):
     assert found_in(tmp_path) == [newest, middle, oldest]
 
 
-def test_a_run_is_found_whatever_its_label(tmp_path):
+def test_a_run_with_any_label_is_found(tmp_path):
     run = make_run(tmp_path, "plain18_lr0.1_seed0")
     assert found_in(tmp_path) == [run]
 

@@ -64,7 +64,7 @@ def test_a_job_without_files_is_pending(job):
     assert job.status() == Status(state="pending")
 
 
-def test_a_job_with_a_result_is_done_whatever_its_status(job):
+def test_a_job_with_a_result_is_done_with_any_status(job):
     write_status(job, "running", RESULT)
     assert job.status().state == "done"
 

@@ -41,7 +41,7 @@ def begun(tmp_path_factory):
     sweep.end()
 
 
-def again(sweep: Sweep, *arguments: str, **environment: str) -> Sweep:
+def launch_again(sweep: Sweep, *arguments: str, **environment: str) -> Sweep:
     """A second sweep in the same folder, after its end."""
     other = Sweep(sweep.folder, *arguments, **environment)
     other.wait()
@@ -83,7 +83,7 @@ def test_a_new_seed_runs_only_the_new_job(seeded):
 
 
 def test_the_same_command_after_the_end_runs_nothing(seeded):
-    last = again(seeded.second, *FAULTY, "seed=0,1,2", "sweep.slots=2")
+    last = launch_again(seeded.second, *FAULTY, "seed=0,1,2", "sweep.slots=2")
     assert last.code == 0
     assert last.out.startswith("runs/swept: 3 jobs, 3 done already, nothing to run\n")
     assert started(last) == []
@@ -97,7 +97,7 @@ def test_a_missing_summary_and_an_old_status_are_repaired(seeded):
     summary.unlink()
     status = json.loads((first.path / "status.json").read_text())
     (first.path / "status.json").write_text(json.dumps({**status, "state": "running", "pid_started": 0}))
-    assert again(seeded.second, *FAULTY, "seed=0,1,2", "sweep.slots=2").code == 0
+    assert launch_again(seeded.second, *FAULTY, "seed=0,1,2", "sweep.slots=2").code == 0
     assert first.status().state == "done"
     assert summary.read_text() == before
 
@@ -245,7 +245,7 @@ def looked_at(tmp_path_factory):
     wait_until(lambda: first.status().epochs, "the first trains")
     seen = SimpleNamespace(sweep=sweep, arguments=arguments, first=first)
     seen.before = files_below(folder).keys()
-    seen.second = again(sweep, *arguments)
+    seen.second = launch_again(sweep, *arguments)
     seen.after = files_below(folder).keys()
     seen.on = status(folder)
     os.killpg(sweep.pid, signal.SIGKILL)
@@ -372,7 +372,7 @@ def test_no_process_is_left_also_of_hanging_jobs_and_their_children(mixed):
 
 def test_the_same_command_again_runs_nothing_and_names_the_failed_jobs(mixed, begun):
     before = files_below(mixed.folder)
-    second = again(mixed, *MIXED, FAULTS)
+    second = launch_again(mixed, *MIXED, FAULTS)
     assert second.code == 3
     assert started(second) == []
     assert "3 failed before; sweep.retry=failed runs them again: fault-raises_" in second.out
@@ -384,9 +384,9 @@ def test_the_same_command_again_runs_nothing_and_names_the_failed_jobs(mixed, be
 def retried(mixed):
     """The same sweep with repaired nets: with sweep.retry=failed; then with sweep.retry=all and one more job."""
     before = files_below(mixed.folder)
-    first = again(mixed, *MIXED, FAULTS, "sweep.retry=failed", NETS_REPAIRED="1")
+    first = launch_again(mixed, *MIXED, FAULTS, "sweep.retry=failed", NETS_REPAIRED="1")
     between = files_below(mixed.folder)
-    second = again(mixed, *MIXED, f"{FAULTS},exits", "sweep.retry=all", NETS_REPAIRED="1")
+    second = launch_again(mixed, *MIXED, f"{FAULTS},exits", "sweep.retry=all", NETS_REPAIRED="1")
     return SimpleNamespace(before=before, first=first, between=between, second=second)
 
 

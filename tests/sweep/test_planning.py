@@ -30,7 +30,7 @@ def one():
     return made.jobs[0]
 
 
-def again(*overrides):
+def plan_again(*overrides):
     """The job of `one` in a new plan."""
     (planned,) = plan("seed=0", *overrides).jobs
     return planned
@@ -102,23 +102,23 @@ STATES = {"pending": True, "interrupted": True, "running": True, "failed": False
 @pytest.mark.parametrize("state", STATES)
 def test_unfinished_jobs_run_again_and_finished_or_failed_ones_do_not(one, state):
     write_run(one, state)
-    assert again().due == STATES[state]
+    assert plan_again().due == STATES[state]
 
 
 def test_a_running_job_without_a_living_process_counts_as_interrupted(one):
     write_run(one, "running")
-    assert again().status.state == "interrupted"
+    assert plan_again().status.state == "interrupted"
 
 
 def test_a_job_that_another_process_runs_is_due_and_running(one):
     write_run(one, "running", owner=this_process().model_dump())
-    planned = again()
+    planned = plan_again()
     assert (planned.due, planned.status.state) == (True, "running")
 
 
 def test_a_job_with_status_done_and_no_result_runs_again(one):
     write_run(one, "done").result.unlink()
-    assert again().due
+    assert plan_again().due
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_job_with_status_done_and_no_result_runs_again(one):
 )
 def test_sweep_retry_runs_failed_jobs_again(one, state, retry, due):
     write_run(one, state)
-    assert again(f"sweep.retry={retry}").due == due
+    assert plan_again(f"sweep.retry={retry}").due == due
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged"])
@@ -148,14 +148,14 @@ def test_a_note_names_failed_jobs_and_the_key_that_runs_them_again(one, state):
 @pytest.mark.parametrize("content", ["", "[]", '{"metrics": 1}'])
 def test_a_job_with_an_unreadable_result_runs_again(one, content):
     write_run(one, "done").result.write_text(content)
-    planned = again()
+    planned = plan_again()
     assert planned.due
     assert planned.status.reason == "its result.json cannot be read"
 
 
 def test_a_resumed_job_keeps_its_number_of_threads(one):
     write_run(one, "interrupted")
-    assert again("threads=2").config.threads == 1
+    assert plan_again("threads=2").config.threads == 1
 
 
 def test_the_same_command_again_plans_the_same_jobs():
@@ -213,12 +213,12 @@ def test_a_finished_run_of_other_code_is_kept_and_named_in_a_note(stale):
 
 def test_a_finished_run_without_a_code_version_counts_as_other_code(one):
     write_run(one, "done", code=None)
-    assert again().stale == "unknown"
+    assert plan_again().stale == "unknown"
 
 
 def test_a_finished_run_of_this_code_is_not_stale(one):
     write_run(one, "done", code=code_version())
-    assert again("sweep.stale=refuse").stale is None
+    assert plan_again("sweep.stale=refuse").stale is None
 
 
 def test_rerun_makes_a_new_directory_and_keeps_the_first_result(stale):
@@ -234,7 +234,7 @@ def test_rerun_makes_a_new_directory_and_keeps_the_first_result(stale):
 def test_after_a_rerun_the_job_is_the_second_run(stale):
     (second,) = freeze_to_disk(plan("seed=0", "sweep.stale=rerun"), "typed").jobs
     write_run(second, "done")
-    planned = again()
+    planned = plan_again()
     assert (planned.job.name, planned.due, planned.stale) == (second.job.name, False, None)
 
 

@@ -126,14 +126,14 @@ def test_an_updated_tracker_equals_a_new_one(changes, slots):
         if state == "done":
             took[name] = seconds
         kept.update(jobs[number], states[name], took.get(name))
-    anew = ProgressTracker(jobs, states, slots, took)
-    assert {state: count for state, count in kept.counts.items() if count} == dict(anew.counts)
-    assert (kept.total, kept.finished) == (anew.total, anew.finished)
+    new_tracker = ProgressTracker(jobs, states, slots, took)
+    assert {state: count for state, count in kept.counts.items() if count} == dict(new_tracker.counts)
+    assert (kept.total, kept.finished) == (new_tracker.total, new_tracker.finished)
     assert sorted(job.name for job, _ in kept.snapshot().failures) == sorted(
-        job.name for job, _ in anew.snapshot().failures
+        job.name for job, _ in new_tracker.snapshot().failures
     )
     assert kept.seconds_left() == (
-        None if anew.seconds_left() is None else pytest.approx(anew.seconds_left(), abs=1e-6)
+        None if new_tracker.seconds_left() is None else pytest.approx(new_tracker.seconds_left(), abs=1e-6)
     )
 
 

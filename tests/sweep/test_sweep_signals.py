@@ -155,7 +155,7 @@ def terminal(tmp_path):
         child.close(force=True)
 
 
-def ended(child: pexpect.spawn) -> tuple[int, str]:
+def exit_code_and_output(child: pexpect.spawn) -> tuple[int, str]:
     shown = child.before if isinstance(child.before, bytes) else b""
     child.expect(pexpect.EOF)
     shown += child.before
@@ -169,7 +169,7 @@ def test_ctrl_c_at_a_terminal_saves_and_the_same_command_resumes_to_the_same_bit
     directory = SweepDir(tmp_path / "runs" / "swept")
     wait_until(lambda: both_have_saved(directory), "both save")
     child.sendintr()
-    code, shown = ended(child)
+    code, shown = exit_code_and_output(child)
     assert code == 130
     assert shown.count("stopped by SIGINT; saved. To resume, type the same command again: python -m cnnbench -m ") == 1
     assert "Traceback" not in shown
@@ -185,7 +185,7 @@ def test_ctrl_c_twice_at_a_terminal_kills_all_jobs_at_once(terminal, tmp_path):
     child.sendintr()
     time.sleep(1)
     child.sendintr()
-    code, shown = ended(child)
+    code, shown = exit_code_and_output(child)
     assert code == 130
     assert "Traceback" not in shown
     wait_until(lambda: not processes_with_mark(tmp_path.name), "nobody is left", LEFT_S)
@@ -198,7 +198,7 @@ def test_ctrl_c_before_the_first_job_leaves_no_process_and_no_traceback(after, t
     wait_until(lambda: len(processes_with_mark(tmp_path.name)) >= 2, "the fork server is started", every=0.005)
     time.sleep(after)
     child.sendintr()
-    code, shown = ended(child)
+    code, shown = exit_code_and_output(child)
     assert code == 130
     assert "Traceback" not in shown
     wait_until(lambda: not processes_with_mark(tmp_path.name), "nobody is left", LEFT_S)

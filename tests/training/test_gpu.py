@@ -39,17 +39,17 @@ def test_a_run_has_the_precision_of_its_config(precision, tmp_path, record_prope
     if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         pytest.skip("this GPU has no bf16")
     result = run(compose([f"runs_dir={tmp_path}", "epochs=3", f"precision={precision}", "model=resnet20"])).result
-    assert result["precision"] == precision
-    assert result["numerics"]["channels_last"] == (precision != "32")
-    assert result["metrics"]["test/acc"] > 0.8
-    record_property("images/s", f"{result['samples_per_s']:,.0f}")
+    assert result.precision == precision
+    assert result.numerics["channels_last"] == (precision != "32")
+    assert result.metrics["test/acc"] > 0.8
+    record_property("images/s", f"{result.samples_per_s:,.0f}")
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_deterministic_sets_tf32_and_cudnn_benchmark_and_is_in_the_result(deterministic, tiny, tmp_path):
     result = run(compose([*tiny, f"runs_dir={tmp_path}", f"deterministic={deterministic}"])).result
-    assert result["numerics"]["tf32"] == torch.backends.cudnn.allow_tf32 == (not deterministic)
-    assert result["numerics"]["cudnn_benchmark"] == torch.backends.cudnn.benchmark == (not deterministic)
+    assert result.numerics["tf32"] == torch.backends.cudnn.allow_tf32 == (not deterministic)
+    assert result.numerics["cudnn_benchmark"] == torch.backends.cudnn.benchmark == (not deterministic)
     assert torch.are_deterministic_algorithms_enabled() == deterministic
 
 
@@ -109,8 +109,8 @@ def test_the_pipeline_changes_no_number(tmp_path):
 @pytest.mark.parametrize("model", ["alexnet", "vgg11", "googlenet", "resnet18", "resnet20", "lenet5_by_hand"])
 def test_a_net_of_each_family_trains_deterministically_in_mixed_precision(model, tiny, tmp_path):
     result = run(compose([*tiny, f"model={model}", f"runs_dir={tmp_path}", "deterministic=true"])).result
-    assert result["precision"] in ("bf16", "16")
-    assert 0 <= result["metrics"]["test/acc"] <= 1
+    assert result.precision in ("bf16", "16")
+    assert 0 <= result.metrics["test/acc"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def assert_same_bits(one, other):
 @pytest.mark.parametrize("model", sorted(groups()["model"].keys() - {"custom"}))
 def test_a_step_of_each_shipped_net_is_replayed(model, tmp_path):
     result = run(compose([*STEPS, f"model={model}", f"runs_dir={tmp_path}"])).result
-    assert result["numerics"]["cuda_graph"]
+    assert result.numerics["cuda_graph"]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_resumed_run_of_replayed_steps_has_the_same_bits(tmp_path, monkeypatch
 )
 def test_runs_that_cannot_use_a_graph_train_without(keys, tmp_path):
     result = run(compose([*STEPS, "model=lenet5", *keys.split(), f"runs_dir={tmp_path}"])).result
-    assert not result["numerics"]["cuda_graph"]
+    assert not result.numerics["cuda_graph"]
 
 
 def test_replayed_steps_that_diverge_are_reported(tmp_path):

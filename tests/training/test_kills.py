@@ -99,7 +99,7 @@ def killed_at_random(name: str, seed: int, whole: Whole, folder: Path) -> int:
     return hits
 
 
-def assert_kills_do_not_show(name: str, seed: int, whole: Whole, folder: Path) -> None:
+def assert_same_after_kills(name: str, seed: int, whole: Whole, folder: Path) -> None:
     for attempt in range(5):  # on a busy machine the run may end before the kill
         if killed_at_random(name, seed + 1000 * attempt, whole, folder):
             break
@@ -115,14 +115,14 @@ def assert_kills_do_not_show(name: str, seed: int, whole: Whole, folder: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_run_killed_at_a_random_moment_ends_with_the_same_bits(name, whole, tmp_path):
-    assert_kills_do_not_show(name, len(name), whole(name), tmp_path)
+    assert_same_after_kills(name, len(name), whole(name), tmp_path)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1, 5))
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_run_killed_at_other_random_moments_ends_with_the_same_bits(name, seed, whole, tmp_path):
-    assert_kills_do_not_show(name, seed, whole(name), tmp_path)
+    assert_same_after_kills(name, seed, whole(name), tmp_path)
 
 
 # ---- before each write ----------------------------------------------------------------------------------------------
@@ -193,18 +193,18 @@ def assert_stopped_there_it_ends_the_same(number: int, name: str, tiny_whole, fo
         assert (code, state) == (STOPS[name], "interrupted"), where
         assert run.err.count("\n") == 1, where
         typed = run.err.strip().rpartition("To resume: python -m cnnbench ")[2]
-        assert typed == f"resume={path.relative_to(folder)} --trust" if begun_in(path) else "To resume" not in typed, (
-            where
-        )
+        assert (
+            typed == f"resume={path.relative_to(folder)} --trust" if has_config(path) else "To resume" not in typed
+        ), where
     assert not list(path.rglob(".*.tmp")), where
-    assert_same_run(run_forked(folder, *TINY, "resume=auto") if begun_in(path) else begun_anew(folder), directory)
+    assert_same_run(run_forked(folder, *TINY, "resume=auto") if has_config(path) else started_again(folder), directory)
 
 
-def begun_in(path: Path) -> bool:
+def has_config(path: Path) -> bool:
     return (path / "config.yaml").is_file()
 
 
-def begun_anew(folder: Path) -> RunDir:
+def started_again(folder: Path) -> RunDir:
     shutil.rmtree(folder / "runs")
     return run_forked(folder, *TINY, "resume=auto")
 

@@ -380,10 +380,10 @@ def test_averaged_weights_follow_their_recursion_and_are_scored_too(accumulate, 
 @pytest.mark.slow
 def test_averaging_changes_nothing_else_of_the_run(train):
     keys = "model._target_=small_nets.Small model.dropout=0.5"
-    without, beside = train(keys), train(f"{keys} ema=0.9")
-    assert_close(weights(without.directory.last), weights(beside.directory.last), 0)
-    assert_close(weights(without.directory.best, ""), weights(beside.directory.best, ""), 0)
-    metrics = beside.result.metrics
+    without, with_ema = train(keys), train(f"{keys} ema=0.9")
+    assert_close(weights(without.directory.last), weights(with_ema.directory.last), 0)
+    assert_close(weights(without.directory.best, ""), weights(with_ema.directory.best, ""), 0)
+    metrics = with_ema.result.metrics
     assert {key: metrics[key] for key in metrics if "ema" not in key} == without.result.metrics
     assert {key for key in metrics if "ema" in key} == {
         f"{of}/ema_{measure}" for of in ("best/val", "test") for measure in ("acc", "loss")

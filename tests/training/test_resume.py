@@ -230,7 +230,7 @@ def test_a_damaged_result_is_reported_with_the_command_that_replaces_it(content,
     error = capsys.readouterr().err
     typed = f"python -m cnnbench resume={directory.path}"
     assert error == (
-        f"cnnbench: {directory.result}: damaged, expected the result of a run; remove it, and {typed} tests anew\n"
+        f"cnnbench: {directory.result}: damaged, expected the result of a run; remove it, and {typed} tests the net again\n"
     )
     if content:
         return

@@ -1,4 +1,4 @@
-"""MixUp and CutMix: each image of a batch is blended with the image before it, or gets a box of it; the labels likewise."""
+"""MixUp and CutMix: each image of a batch is blended with the image before it, or gets a box of it. Labels are mixed in the same shares."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ def estimate_jobs(plan: Plan) -> dict[str, Estimate]:
 def measure_cells(plan: Plan, console: Console) -> dict[str, Estimate]:
     """Estimates from a few measured steps of one job of each cell, by the job's name."""
     cells = group_by_cell(plan.jobs, lambda each: each.job)
-    with progress_line(console, "measuring") as show:
-        estimates = measure_each([members[0].config for members in cells], show)
+    with progress_line(console, "measuring") as show_text:
+        estimates = measure_each([members[0].config for members in cells], show_text)
     return {each.job.name: estimate for members, estimate in zip(cells, estimates, strict=True) for each in members}
 
 

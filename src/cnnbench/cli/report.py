@@ -1,4 +1,4 @@
-"""`python -m cnnbench report DIR`: writes what a folder of runs shows; loads no torch."""
+"""`python -m cnnbench report DIR`: reports on a folder of runs; loads no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from cnnbench.report.render.write import write
 
 def main(arguments: list[str]) -> None:
     """Writes report.html, report.md, summary.csv and figures/, and prints the answer; with --text it writes nothing."""
-    parser = Parser("report", "Writes what the runs in a folder show, and how certain it is.")
+    parser = Parser(
+        "report", "Reports on the runs in a folder: the answer with intervals, tables, figures, limitations."
+    )
     parser.add_argument("directory", type=Path, metavar="DIR", help="a sweep (runs/NAME), a run, or any folder of runs")
     parser.add_argument("--text", action="store_true", help="print the answer and the tables, write nothing")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; default: DIR")
@@ -22,9 +24,9 @@ def main(arguments: list[str]) -> None:
     from cnnbench.report.analysis.report_data import make_report
 
     if options.text:
-        from cnnbench.report.render.terminal import show
+        from cnnbench.report.render.terminal import print_report
 
-        show(make_report(options.directory, images=False), console)
+        print_report(make_report(options.directory, images=False), console)
         return
     out = options.out or options.directory
     with console.status("reading") as status:

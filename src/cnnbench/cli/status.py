@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
 
 
 def view(directory: Path) -> tuple[Group, str | None]:
-    """What is printed, and the living process that owns the run or sweep."""
+    """Returns what is printed, and the living process that owns the run or sweep."""
     if (directory / "config.yaml").is_file():
         return run_view(RunDir(directory))
     return sweep_view(SweepDir.open(directory))

@@ -33,7 +33,9 @@ def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         name = signal.Signals(number).name
-        raise Interrupted(f"stopped by {name} while no job ran. To resume, type the same command again: {command}", number)
+        raise Interrupted(
+            f"stopped by {name} while no job ran. To resume, type the same command again: {command}", number
+        )
 
     with signals.handled_by(interrupt):
         try:

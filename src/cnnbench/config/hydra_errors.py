@@ -59,7 +59,7 @@ def _missing_value(key: str) -> str:
 
 
 def _unknown_key(key: str, error: OmegaConfBaseException, overrides: list[str], groups: Iterable[str]) -> str:
-    """Says which keys exist where the config lacks `key`; `error` holds the last node on the way to it."""
+    """Lists the keys that exist where the config lacks `key`; `error` holds the last node on the way to it."""
     from omegaconf import OmegaConf
 
     node: Any = OmegaConf.to_container(error.parent_node)

@@ -127,8 +127,8 @@ class BatchPlan:
 
         A last batch of less than two images a part is joined to the one before it: batch norm cannot train on one image.
         """
-        joined = 0 < images % self.size < 2 * self.world_size * self.accumulate
-        return max(1, -(-images // self.size) - joined)
+        last_is_joined = 0 < images % self.size < 2 * self.world_size * self.accumulate
+        return max(1, -(-images // self.size) - last_is_joined)
 
     def for_scoring(self) -> BatchPlan:
         """The same share of the images in the stored order, in batches twice as large as a part of a training batch."""
@@ -141,7 +141,7 @@ class Loader:
     Without a seed in the plan the images come in the stored order. With one they come in an order that depends on
     (seed, epoch) only, changed by `augment`, whose random numbers depend on (seed, epoch, batch) only, and mixed by `mixing`.
 
-    Each rank gets its share of every shuffled batch, in `plan.accumulate` parts, or of the stored order. Shares differ by one
+    Each rank takes a share of every shuffled batch, in `plan.accumulate` parts, or of the stored order. Shares differ by one
     image at most and are never padded: a rank without images gets one empty batch.
 
     Args:
@@ -192,7 +192,7 @@ class Loader:
         return (high - low) * self.plan.world_size * self.plan.accumulate / (end - begin)
 
     def seek(self, epoch: int, batch: int = 0) -> None:
-        """Lets the next pass be that of `epoch`, beginning with its part number `batch`."""
+        """Makes the next pass that of `epoch`, from its part number `batch` on."""
         self.epoch, self.start = epoch, batch
 
     def order(self, epoch: int) -> np.ndarray | None:

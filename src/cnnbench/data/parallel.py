@@ -1,4 +1,4 @@
-"""Work on many files or rows: on all cores, with a progress bar if it takes longer than a second."""
+"""Processes many files or rows: on all cores, with a progress bar if it takes longer than a second."""
 
 from __future__ import annotations
 

@@ -80,7 +80,9 @@ class Watchdog:
         """Starts the process, unless it is running."""
         if self.pipe is None:
             read_end, self.pipe = multiprocessing.Pipe(duplex=False)
-            watcher = multiprocessing.get_context("forkserver").Process(target=_watch, args=(read_end, GRACE_S))
+            watcher = multiprocessing.get_context("forkserver").Process(
+                target=_end_children_with_launcher, args=(read_end, GRACE_S)
+            )
             watcher.daemon = True  # is not waited for
             with signals_blocked():
                 watcher.start()
@@ -96,7 +98,8 @@ class Watchdog:
 WATCHDOG = Watchdog()
 
 
-def _watch(pipe: Connection, grace_s: float) -> None:
+def _end_children_with_launcher(pipe: Connection, grace_s: float) -> None:
+    """Waits until the pipe ends, which means that the launcher has died; then ends the registered children."""
     os.setsid()
     _unblock_signals()
     children: list[psutil.Process] = []

@@ -52,11 +52,11 @@ class SignalHandler:
         self._stack.close()
 
     def hold(self) -> None:
-        """From now on a signal only sets `received`."""
+        """Makes signals only set `received` from now on."""
         self.held = True
 
     def release(self) -> None:
-        """From now on a signal interrupts; raises KeyboardInterrupt if one arrived while the handler was held."""
+        """Makes signals interrupt again; raises KeyboardInterrupt if one arrived while the handler was held."""
         self.held = False
         if self.received:
             raise KeyboardInterrupt

@@ -58,7 +58,7 @@ class Distribution:
 
 
 def initialize(net: nn.Module, init: str, init_std: float = 0.01) -> None:
-    """Draws the weights of `net` anew, in place, in the order of its modules, from torch's global random generator.
+    """Draws new weights for `net`, in place, in the order of its modules, from torch's global random generator.
 
     `init` is a row of the table above; `torch` changes nothing. `init_std` is the deviation that `normal` uses.
     """

@@ -1,13 +1,19 @@
 """The directory of a run: one process owns it and writes its files atomically, any process can read its state.
 
 runs/<name>/<job>/
-  config.yaml      resolved and frozen: exactly what ran
-  status.json      pending | running | done | failed | diverged | interrupted, and the owner process
-  result.json      present only when done; written last
-  log.txt  metrics.csv  curves.png  predictions.npz  mistakes.npz  events.out.tfevents.*
-  test_reads.txt   present once evaluate has scored the test split again
-  checkpoints/     best.ckpt last.ckpt previous.ckpt, with ema=... best_ema.ckpt
+  config.yaml      resolved and frozen: exactly what ran (training/run; of a sweep's job sweep/launcher)
+  status.json      pending | running | done | failed | diverged | interrupted, and the owner process (runs/status_and_log)
+  log.txt          messages (runs/status_and_log)
+  metrics.csv      one row per epoch (training/callbacks/history)
+  curves.png       (training/callbacks/curves)
+  checkpoints/     best.ckpt last.ckpt previous.ckpt, with ema=... best_ema.ckpt (training/callbacks/checkpoints)
+  events.out.tfevents.*  (training/callbacks/tensorboard)
+  predictions.npz  (training/result)
+  mistakes.npz     (training/misclassified)
+  result.json      present only when done; written last (training/run)
+  test_reads.txt   present once `evaluate` has scored the test split again (training/evaluate)
 
+In brackets: the module that writes the file.
 Loads no torch.
 """
 
@@ -143,7 +149,7 @@ class RunDir:
             if result.n and not wrong:
                 return result
         raise ConfigError(
-            f"{self.result}: damaged, expected the result of a run; remove it, and {resume_command(self.path)} tests anew"
+            f"{self.result}: damaged, expected the result of a run; remove it, and {resume_command(self.path)} tests the net again"
         )
 
     def owner(self) -> str | None:

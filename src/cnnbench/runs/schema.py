@@ -1,4 +1,4 @@
-"""The JSON files of run and sweep directories, as typed records: what writes them and what reads them share these classes.
+"""The JSON files of run and sweep directories, as typed records: their writers and readers share these classes.
 
     status.json    Status        state of a run, its owner, its progress
     result.json    Result        metrics and environment of a finished run
@@ -72,7 +72,7 @@ class ProcessRecord(Record):
     Attributes:
         host: name of its machine.
         pid: its process id there.
-        pid_started: when it started, in seconds since the epoch: tells it from a later process of the same id.
+        pid_started: when it started, in seconds since the epoch: a later process of the same id has another time.
         heartbeat: when it last wrote this record, in seconds since the epoch.
     """
 

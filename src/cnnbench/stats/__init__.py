@@ -3,7 +3,7 @@
     proportions            an accuracy with its interval: Wilson
     means                  means over seeds, and their differences: Student's and Welch's t tests
     same_images            two nets on the same test images: McNemar's test, the sign test
-    multiple_comparisons   p values corrected for how many there are: Holm
+    multiple_comparisons   p values corrected for the number of comparisons: Holm
     sample_size            power of the paired t test, seeds needed
     calibration_error      confidence against accuracy, and its bootstrap interval
     pareto_front           the points that no other point dominates

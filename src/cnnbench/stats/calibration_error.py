@@ -97,7 +97,7 @@ def ece_interval(
     """Computes the expected calibration error and its percentile bootstrap interval over images.
 
     An image is drawn together with the predictions of all runs. The error of few images is biased upward, since chance does
-    not cancel within a bin, and that of a bootstrap sample more so. The interval of a well-calibrated net may therefore lie
+    not cancel within a bin, and that of a bootstrap sample more so. The interval of a well-calibrated net may therefore be
     above the point. It shows how far the number moves with the images, not whether the net is calibrated.
 
     Args:

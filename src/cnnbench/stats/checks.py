@@ -1,4 +1,4 @@
-"""Checks of arguments that several statistics share. Each raises a ValueError that says what was expected and what came."""
+"""Checks of arguments that several statistics share. Each raises a ValueError that states what was expected and what came."""
 
 from __future__ import annotations
 

@@ -90,12 +90,12 @@ def expand_sweep(
             configs.append(composer(setting))
         progress(f"composing {number} of {len(settings)} jobs")
 
-    as_typed = {key: text.partition("=")[2] for key, text in texts}
-    fixed = fixed_values(base, keys) | {key: text for key, text in as_typed.items() if key.startswith(below_groups)}
+    typed_values = {key: text.partition("=")[2] for key, text in texts}
+    fixed = fixed_values(base, keys) | {key: text for key, text in typed_values.items() if key.startswith(below_groups)}
     name, runs_dir = base.values["name"], Path(base.values["runs_dir"])
     if name == "auto":
         name = default_name(keys, fixed, runs_dir)
-    return SweepRequest(keys, settings, configs, fixed, as_typed, policy, name, runs_dir, tuple(notes))
+    return SweepRequest(keys, settings, configs, fixed, typed_values, policy, name, runs_dir, tuple(notes))
 
 
 def fixed_values(base: Composition, keys: tuple[str, ...]) -> dict[str, Any]:

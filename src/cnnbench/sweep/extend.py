@@ -92,9 +92,9 @@ def merge_settings(
         complete(setting, request.keys, {**config.choices, **now})
         for setting, config in zip(request.settings, request.configs, strict=True)
     ]
-    joined = keys.keys() - record.keys
+    added = keys.keys() - record.keys
     jobs = [
-        replace(job, setting=complete(job.setting, record.keys, {**(_choices(job) if joined else {}), **before}))
+        replace(job, setting=complete(job.setting, record.keys, {**(_choices(job) if added else {}), **before}))
         for job in earlier
     ]
     return replace(request, keys=tuple(ordered), settings=settings), jobs

@@ -107,16 +107,16 @@ class Launcher:
             if job.status().state == "running":
                 continue  # a job of a killed launcher is still saving
             self.queue.remove(planned)
-            taken = [self._free.pop(0) for _ in range(min(devices, len(self._free)))]
+            slots = [self._free.pop(0) for _ in range(min(devices, len(self._free)))]
             if job.directory.status().state != "pending":  # the outcome of an earlier launch no longer counts
                 with suppress(OSError):
                     job.directory.write_status("pending")
             arguments = (planned.config, job.directory.path, self.command)
-            environment = self.plan.slots.environment(taken, devices)
+            environment = self.plan.slots.environment(slots, devices)
             processes = RankProcesses(self.work, arguments, devices, environment, job.directory.log)
             with signals_blocked():  # a signal is passed on to all running jobs: none may be half started
                 processes.start()
-                self.running.append(RunningJob(planned, processes, taken))
+                self.running.append(RunningJob(planned, processes, slots))
             self._set_status(job, Status(state="running"))
 
     def _wait(self) -> None:
@@ -250,7 +250,7 @@ def run_job(config: Config, path: Path, command: str) -> int:
 
 
 def exit_reason(code: int) -> str:
-    """Why a job that wrote no status has ended, from its exit code; below 0 it is a signal."""
+    """Returns why a job that wrote no status has ended, from its exit code; below 0 it is a signal."""
     if code >= 0:
         return f"its process exited with code {code} and without a result"
     name = signal.Signals(-code).name

@@ -173,9 +173,9 @@ class RunDirectories:
     def unused(self, label: str, identity: str) -> RunDir:
         """A directory that does not exist yet: `<label>_<hash8>`, or `<label>_<hash8>-2`, `-3`, ..."""
         name = f"{shorten_label(safe_filename(label))}_{identity[:8]}"
-        taken = {run.path.name for run in self.by_hash.get(identity[:8], [])}
-        names = [name, *(f"{name}-{number}" for number in range(2, len(taken) + 2))]
-        return RunDir(self.folder / next(name for name in names if name not in taken))
+        used = {run.path.name for run in self.by_hash.get(identity[:8], [])}
+        names = [name, *(f"{name}-{number}" for number in range(2, len(used) + 2))]
+        return RunDir(self.folder / next(name for name in names if name not in used))
 
 
 def shorten_label(label: str) -> str:

@@ -52,8 +52,8 @@ def run_sweep(plan: Plan, command: str, console: Console) -> int:
 
 def plan_with_progress(overrides: list[str], config_dir: Path | None, console: Console) -> Plan:
     """Makes the plan, and shows on a terminal how many jobs are composed and checked."""
-    with progress_line(console, "importing torch and Lightning") as show:
-        return make_plan(overrides, config_dir, show)
+    with progress_line(console, "importing torch and Lightning") as show_text:
+        return make_plan(overrides, config_dir, show_text)
 
 
 @contextmanager

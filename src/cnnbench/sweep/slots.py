@@ -1,4 +1,4 @@
-"""How many jobs run at a time, and which GPU or how many CPU threads each of them gets."""
+"""Allocates slots: how many jobs run at a time, and which GPU or how many CPU threads each of them takes."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Slots:
     gpus: tuple[str, ...] = ()
     spare_gpus: tuple[str, ...] = ()
 
-    def environment(self, taken: Sequence[int], devices: int = 1) -> dict[str, str]:
-        """Environment variables of a job in the slots `taken`: their GPUs first, then others until it has `devices`."""
+    def environment(self, slots: Sequence[int], devices: int = 1) -> dict[str, str]:
+        """Environment variables of a job in these `slots`: their GPUs first, then others until it has `devices`."""
         if not self.gpus:
             return {}
-        names = dict.fromkeys([*(self.gpus[slot] for slot in taken), *self.gpus, *self.spare_gpus])
+        names = dict.fromkeys([*(self.gpus[slot] for slot in slots), *self.gpus, *self.spare_gpus])
         return {"CUDA_VISIBLE_DEVICES": ",".join([*names][:devices])}
 
 

@@ -106,9 +106,9 @@ def makespan(jobs: Iterable[tuple[int, float]], slots: int) -> float:
     """
     free_at = [0.0] * slots
     for devices, seconds in jobs:
-        taken = min(slots, devices)
+        used = min(slots, devices)
         free_at.sort()
-        free_at[:taken] = [free_at[taken - 1] + seconds] * taken
+        free_at[:used] = [free_at[used - 1] + seconds] * used
     return max(free_at)
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a run. Each check raises ConfigError: what came, what was expected, what to type."""
+"""Checks of a run. Each raises a ConfigError that states what came, what was expected and what to type."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def check_net(net: nn.Module, shape: Sequence[int | str], data: ImageData) -> No
 def recipe_hint(config: Config, group: str) -> Iterator[None]:
     """Adds to a ConfigError which keys of a group the recipe has set, and which to remove.
 
-    A recipe's keys may not suit an optimizer or scheduler that was typed in place of its own.
+    A recipe's keys may not suit an optimizer or scheduler that was typed instead of the recipe's.
     """
     try:
         yield

@@ -40,7 +40,7 @@ SPLIT_KEYS = {  # the keys that decide which images a split has
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found; `--json` prints it as it is.
+    """The result of `evaluate`; `--json` prints it unchanged.
 
     Attributes:
         schema: version of this record.
@@ -196,7 +196,7 @@ def with_data_overrides(frozen: Config, overrides: list[str], config_dir: Path |
         return frozen
     kept = frozen.data.model_dump(by_alias=True, include={"image_size", "mean", "std"})
     if not any(o.startswith("data=") for o in overrides):  # the run's own data set, with some keys changed
-        kept = frozen.data.model_dump(exclude={"fingerprint"})  # the class too, whatever its label names today
+        kept = frozen.data.model_dump(exclude={"fingerprint"})  # with its class: its label may name another one now
         overrides = [f"data={frozen.choices['data']}", *overrides]
     given = {o.partition("=")[0].removeprefix("data.").replace("_target_", "target") for o in overrides}
     composed = compose(overrides, config_dir)

@@ -1,6 +1,6 @@
 """Everything that cnnbench uses of Lightning beyond its public interface, and why.
 
-A new minor version of Lightning may change any of this: pyproject.toml bounds the version, tests/training/test_resume.py tells.
+A new minor version of Lightning may change any of this: pyproject.toml bounds the version, tests/training/test_resume.py fails.
 """
 
 from __future__ import annotations

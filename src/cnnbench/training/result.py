@@ -1,4 +1,4 @@
-"""What a finished run writes: result.json, predictions.npz, and the facts from which its net can be rebuilt."""
+"""Makes what a finished run writes: result.json, predictions.npz, and the facts from which its net can be rebuilt."""
 
 from __future__ import annotations
 

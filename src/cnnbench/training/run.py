@@ -1,4 +1,4 @@
-"""One run, from its config to its result."""
+"""Runs one config: prepares it, trains the net, tests it and writes the run directory."""
 
 from __future__ import annotations
 

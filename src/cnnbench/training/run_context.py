@@ -1,4 +1,4 @@
-"""What the callbacks of one run share: its config, its directory, its processes."""
+"""The objects that the callbacks of one run share: its config, its directory, its processes."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class NetFacts:
-    """What running a net once shows: parameters, multiply-accumulates, and whether it takes its channels last in memory."""
+    """Facts from running a net once: parameters, multiply-accumulates, and whether it takes its channels last in memory."""
 
     params: int
     macs: int

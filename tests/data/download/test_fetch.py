@@ -41,7 +41,7 @@ from webserver import (
 
 
 def test_nothing_is_requested_if_all_files_exist(tmp_path, server):
-    (tmp_path / "digits").write_bytes(b"whatever it is")
+    (tmp_path / "digits").write_bytes(b"other content")
     bring(tmp_path, published(mirror(server, "a", good(PACKED))))
     assert server.requests == []
 

@@ -193,7 +193,7 @@ def test_repairing_reads_files_that_were_checked_before(tmp_path, photographs):
     good_content = path.read_bytes()
     os.utime(path, (1_000_000_000, 1_000_000_000))
     photographs(root=tmp_path).prepare_data()
-    flip(path, settled=True)
+    flip(path, keep_time=True)
     photographs(root=tmp_path).repair_files()
     assert path.read_bytes() == good_content
 

@@ -178,7 +178,7 @@ def test_a_class_that_train_lacks_is_named(tmp_path, split):
 def test_two_split_folders_that_differ_only_in_case_are_refused(tmp_path):
     top = folders(tmp_path / "x", {"train/a": 4, "train/b": 4, "Train/a": 4, "Train/b": 4})
     if len(list(top.iterdir())) == 1:
-        pytest.skip("this file system does not tell them apart")
+        pytest.skip("this file system does not distinguish them")
     assert "Train" in refusal(top)
 
 
@@ -270,8 +270,8 @@ def test_no_seed_or_size_changes_which_pictures_are_the_test_split(flat, keys):
 def test_the_test_split_of_a_flat_folder_is_a_constant(flat):
     data = built(flat)
     found = [str(picture.path.relative_to(data.top)) for picture in data.pictures["test"]]
-    in_turn = [f"{name}/{number:03}.png" for number in range(10) for name in ("cat", "dog")]
-    assert found == [in_turn[at] for at in stratified(np.arange(20) % 2, 4, 5000)]
+    alternating = [f"{name}/{number:03}.png" for number in range(10) for name in ("cat", "dog")]
+    assert found == [alternating[at] for at in stratified(np.arange(20) % 2, 4, 5000)]
     assert found == ["cat/004.png", "dog/005.png", "cat/006.png", "dog/007.png"]
 
 
@@ -458,7 +458,7 @@ def without_rights(flat, monkeypatch):
     (place / "decoded").mkdir()
     (place / "decoded").chmod(0o777)
 
-    def told(name: str) -> str:
+    def error_for(name: str) -> str:
         top = shutil.copytree(flat, place / "flat")
         (top / name).chmod(0)
         before = os.geteuid()
@@ -470,7 +470,7 @@ def without_rights(flat, monkeypatch):
             os.seteuid(before)
             (top / name).chmod(0o755)
 
-    yield told
+    yield error_for
     shutil.rmtree(place)
 
 

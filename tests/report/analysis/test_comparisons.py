@@ -125,11 +125,11 @@ def test_ties_with_the_best_are_corrected_for_the_number_of_pairs():
             assert cell.tied_with_best == (stats.ttest_rel(values["c"], values[name]).pvalue * pairs >= 0.05)
 
 
-def test_one_seed_each_tells_nothing_from_the_best():
+def test_with_one_seed_each_no_cell_differs_significantly_from_the_best():
     assert [cell.tied_with_best for cell in review_of([(A, [0.1]), (B, [0.9])]).cells] == [True, False]
 
 
-def test_a_cell_without_results_is_neither_best_nor_alike():
+def test_a_cell_without_results_is_neither_best_nor_tied_with_the_best():
     cells = review_of([(A, ALONE), (B, ALONE), (C, [None])]).cells
     assert (cells[2].best, cells[2].tied_with_best) == (False, False)
 

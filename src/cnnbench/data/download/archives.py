@@ -1,4 +1,4 @@
-"""Unpacks archives: a file gets its name by a rename, after all files are unpacked and their checksums verified."""
+"""Unpacks archives. All files are unpacked under other names and verified by checksum, then renamed."""
 
 from __future__ import annotations
 

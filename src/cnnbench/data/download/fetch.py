@@ -1,7 +1,7 @@
 """Brings published files into a folder: complete and with their published checksums, or not at all.
 
-One process downloads while the others wait. An interrupted download is continued, also from another mirror. No file gets its
-name before its checksum is verified.
+One process downloads while the others wait. An interrupted download is continued, also from another mirror. A file is
+renamed to its final name after its checksum is verified.
 """
 
 from __future__ import annotations

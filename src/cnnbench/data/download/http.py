@@ -28,7 +28,7 @@ class MirrorError(Exception):
     """A mirror did not send the file; the message names what it did instead."""
 
 
-def receive(url: str, part: Path, size: int, slowest: float, show: Callable[[int], None]) -> bool:
+def receive(url: str, part: Path, size: int, slowest: float, progress: Callable[[int], None]) -> bool:
     """Appends to `part` until it has `size` bytes. It never shrinks: what was received before an error stays in it.
 
     Args:
@@ -36,7 +36,7 @@ def receive(url: str, part: Path, size: int, slowest: float, show: Callable[[int
         part: the beginning of the file, if an earlier call has received one.
         size: of the file in bytes.
         slowest: bytes/s; a slower mirror is given up.
-        show: called with the number of bytes received so far.
+        progress: called with the number of bytes received so far.
 
     Returns:
         Whether `part` had a beginning already.
@@ -53,7 +53,7 @@ def receive(url: str, part: Path, size: int, slowest: float, show: Callable[[int
             position += len(piece)
             while rest:
                 rest = rest[file.write(rest) :]
-            show(max(have, position))
+            progress(max(have, position))
         os.fsync(file.fileno())
     if position < size:
         raise MirrorError(f"stopped after {max(have, position):,} of {size:,} bytes")

@@ -85,15 +85,15 @@ def download(name: str, remote: Remote, folder: Path, failed: set[str]) -> Path:
         folders.insert(0, f"{mirror.rstrip('/')}/{name}/")
     urls = sorted((f"{url}{remote.name}" for url in folders), key=lambda url: _host(url) in failed)
     reasons: dict[str, str] = {}
-    with _progress(name, remote) as show:
+    with _progress(name, remote) as progress:
         for turn, url in enumerate(urls * ROUNDS):
             if turn == len(urls):
                 time.sleep(1)
             slowest = SLOW if turn < len(urls) and len(urls) > 1 else STALLED
             try:
-                resumed = receive(url, part, remote.size, slowest, show)
+                resumed = receive(url, part, remote.size, slowest, progress)
                 if resumed and not _is_whole(remote, part):  # parts from two mirrors did not fit, and are deleted now
-                    receive(url, part, remote.size, STALLED, show)
+                    receive(url, part, remote.size, STALLED, progress)
                 if _is_whole(remote, part):
                     return part
                 raise MirrorError("sent another file: its checksum is wrong")
@@ -137,10 +137,10 @@ def _progress(name: str, remote: Remote) -> Iterator[Callable[[int], None]]:
     console.print(f"{name}: downloading {remote.name}, {remote.size / 1e6:,.1f} MB", soft_wrap=True, highlight=False)
     shown = time.monotonic()
 
-    def show(received: int) -> None:
+    def show_received(received: int) -> None:
         nonlocal shown
         if time.monotonic() - shown > 10:
             shown = time.monotonic()
             console.print(f"{name}: {remote.name} {received / remote.size:.0%}", soft_wrap=True, highlight=False)
 
-    yield show
+    yield show_received

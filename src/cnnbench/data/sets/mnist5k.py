@@ -47,7 +47,7 @@ class MNIST5k(ImageData):
             raise DataError(f"data=mnist5k: {self.files()[0]} is absent; {REINSTALL}")
 
     def count(self, official: Official) -> int:
-        """4,500 or 500."""
+        """Number of images in an official split: 4,500 or 500."""
         return TEST_IMAGES if official == "test" else 5000 - TEST_IMAGES
 
     def read(self, official: Official) -> Images:

@@ -1,1 +1,1 @@
-"""Tables to findings; pure functions."""
+"""Computes findings from the tables of runs: statistics, then sentences (`conclusions`, `limitations`). Pure functions."""

@@ -1,4 +1,4 @@
-"""The answer in sentences. Each is made from a comparison, and claims a difference only where its p value is significant."""
+"""Makes the sentences of the answer. Each states one comparison, and claims a difference only where its p value is significant."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def _seeds_for_all(comparisons: Sequence[Comparison], review: Review) -> str:
 
 
 def interaction_sentence(review: Review) -> str:
-    """Says whether the effects of the two factors depend on each other."""
+    """States whether the effects of the two factors depend on each other."""
     significant = [each for each in review.interactions if is_significant(each.p)]
     each = max(significant or review.interactions, key=lambda each: abs(each.difference.point))
     difference, effect, factor = each.difference, each.first.label, each.key.rpartition(".")[2]

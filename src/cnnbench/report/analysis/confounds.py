@@ -1,4 +1,4 @@
-"""Confounds: what else differs between the levels of a factor, and may be the cause of a difference."""
+"""Finds confounds: other keys and facts that differ between the levels of a factor and may cause a difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the nets get wrong: confusion, calibration, misclassified images; from the logits that runs save."""
+"""Finds the errors of the nets: confusion, calibration, misclassified images; from the logits that runs save."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Run and sweep directories to tables."""
+"""Reads run and sweep directories into tables."""

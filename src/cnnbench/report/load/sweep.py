@@ -89,7 +89,7 @@ def read_runs(path: Path) -> Runs:
 
 
 def folder_hint(path: Path) -> str:
-    """Suggests the folder that was perhaps meant instead of one without runs, or the command that makes runs."""
+    """Suggests a folder with runs instead of one without, or the command that makes runs."""
     inside = sorted(path.glob("*/sweep.json")) + sorted(path.glob("*/*/config.yaml")) if path.is_dir() else []
     if inside:
         return f"; did you mean {inside[-1].parent if inside[-1].name == 'sweep.json' else inside[-1].parent.parent}?"

@@ -1,1 +1,1 @@
-"""Findings to HTML, Markdown, terminal text and figures."""
+"""Writes findings as HTML, Markdown, terminal text and figures; chooses no words of the answer (`analysis/conclusions`)."""

@@ -12,7 +12,7 @@ import cnnbench
 from cnnbench.report.analysis import learning_curves as curves
 from cnnbench.report.analysis.report_data import Report
 from cnnbench.report.render import tables
-from cnnbench.report.render.plotly_data import page_data
+from cnnbench.report.render.plotly_data import plotly_data
 from cnnbench.report.render.run_table import baseline_run, run_row
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,7 +28,7 @@ def render(report: Report, command: str) -> str:
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
-    data = page_data(report)
+    data = plotly_data(report)
     plots = any(setting["values"] for setting in data["settings"]) or bool(data["curves"])
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     review, path, base = report.review, report.review.runs.path, baseline_run(report)
@@ -40,7 +40,7 @@ def render(report: Report, command: str) -> str:
         "answer": report.answer,
         "limits": report.limits,
         "cells": tables.of_cells(review),
-        "interplays": review.interactions,
+        "interactions": review.interactions,
         "effects": tables.of_effects(review),
         "comparisons": tables.of_comparisons(report.comparisons, review.cells),
         "claims": tables.of_claims(report.verdicts),

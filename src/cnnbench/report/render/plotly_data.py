@@ -20,7 +20,7 @@ PAIRS = 12  # pairs with the baseline that have galleries
 FIRST = 6  # settings of which any two have galleries
 
 
-def page_data(report: Report) -> dict[str, Any]:
+def plotly_data(report: Report) -> dict[str, Any]:
     """All data of the page: settings, learning curves, costs, errors."""
     cells = report.review.cells
     settings = []

@@ -62,8 +62,8 @@ def repeat_command(run: Run) -> str:
     path = run.directory.path if run.directory.path.name else run.directory.path.resolve()
     if not run.done:
         return f"python -m cnnbench resume={shlex.quote(str(path))}{trust}"
-    elsewhere = "" if NAME.fullmatch(path.resolve().parent.name) else " runs_dir=runs"
-    return f"python -m cnnbench reproduce {shlex.quote(str(path))}{elsewhere}{trust}"
+    runs_dir = "" if NAME.fullmatch(path.resolve().parent.name) else " runs_dir=runs"
+    return f"python -m cnnbench reproduce {shlex.quote(str(path))}{runs_dir}{trust}"
 
 
 def baseline_run(report: Report) -> Run | None:

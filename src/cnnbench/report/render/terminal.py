@@ -10,7 +10,7 @@ from cnnbench.report.analysis.report_data import Report
 from cnnbench.report.render import tables
 
 
-def show(report: Report, console: Console) -> None:
+def print_report(report: Report, console: Console) -> None:
     """Prints question, answer, limitations, settings, main effects and claims."""
     if report.review.question:
         console.print(Text(report.review.question, "italic"), soft_wrap=True)

@@ -22,7 +22,7 @@ from cnnbench.training.run_context import RunContext
 
 
 class GracefulStop(Callback):
-    """On the first signal finishes the step on all ranks, saves, and raises `Interrupted`.
+    """Finishes the step on all ranks at the first signal, saves, and raises `Interrupted`.
 
     A save or stop between a step and the validation that follows it is deferred: a resumed run would skip that validation.
 
@@ -39,7 +39,7 @@ class GracefulStop(Callback):
         self._deferred = False
 
     def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:
-        """Leaves signals to us."""
+        """Keeps Lightning from handling signals."""
         disable_signal_handlers(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:

@@ -1,4 +1,4 @@
-"""TensorBoard: one event file a run, one point an epoch, the final metrics beside the hyperparameters."""
+"""Writes a run's TensorBoard event file: one point an epoch, then the final metrics and the hyperparameters."""
 
 from __future__ import annotations
 
