@@ -294,7 +294,7 @@ def test_without_tta_scores_are_the_results(photographs, outputs):
 def test_the_json_names_the_views(photographs, capsys, text):
     assert main(["evaluate", str(photographs.path), "--tta", text, "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert (scores.tta, scores.n, scores.schema) == (text, 60, 1)
+    assert (scores["tta"], scores["n"], scores["schema"]) == (text, 60, 1)
     assert list(scores) == "schema run data split tta ema n acc interval loss ece classes per_class confusion".split()
 
 

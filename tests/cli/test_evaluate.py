@@ -163,7 +163,7 @@ def test_another_test_split_of_a_folder_is_refused(tmp_path, capsys):
     assert main(["evaluate", str(directory.path), "data.test_size=2"]) == 0
     (tmp_path / "top" / "cat" / "new.png").write_bytes((tmp_path / "top" / "cat" / "0.png").read_bytes())
     assert main(["evaluate", str(directory.path)]) == 2
-    assert "are not those that this run was trained on" in capsys.readouterr().err
+    assert "differ from those that this run was trained on" in capsys.readouterr().err
 
 
 def test_an_image_size_that_the_net_does_not_take_is_one_line(finished, capsys):

@@ -20,7 +20,9 @@ from cnnbench.training.factories import build_net, build_optimizer, step_counts
 from cnnbench.training.validate import prepare
 
 WARM_UP = 3  # batches at the start that are not counted
-VALIDATION_BATCHES = 8  # more than one pass of a small split, whose last batch has another size: a GPU is slow on a new size
+VALIDATION_BATCHES = (
+    8  # more than one pass of a small split, whose last batch has another size: a GPU is slow on a new size
+)
 MAX_SECONDS = 60.0  # for the training steps of a config, and for its validation batches
 
 
