@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from cnnbench.config.schema import Config
-from cnnbench.config.trusted_names import foreign_parts
 from cnnbench.errors import ConfigError
 
 
@@ -17,6 +15,9 @@ def resume_command(run_dir: Path) -> str:
 
 def trust_flag(run_dir: Path) -> str:
     """` --trust` if the run's config names code from outside cnnbench, torch and torchvision, else an empty string."""
+    from cnnbench.config.schema import Config  # takes a tenth of a second, which a status without such a command saves
+    from cnnbench.config.trusted_names import foreign_parts
+
     try:
         return " --trust" if foreign_parts(Config.load(run_dir / "config.yaml")) else ""
     except ConfigError:  # the run was stopped before it wrote its config
