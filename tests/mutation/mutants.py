@@ -1,11 +1,11 @@
-"""Mutation testing: do the tests notice when the code that they belong to is changed?
+"""Mutation testing: measures whether the tests fail when the code that they test is changed.
 
     python tests/mutation/mutants.py draw                       draws the mutants, and forgets all outcomes
     python tests/mutation/mutants.py run --tree . [--jobs 1]    runs the tests of each mutant in a copy of a tree
     python tests/mutation/mutants.py compare                    lists those that were killed before and are not now
 
 `mutants.json` holds the mutants and their outcomes. A mutant is addressed by its subject and function, not by file and
-line, so that the same mutants are found after code has moved; what has moved is told in `subjects.py`.
+line, so that the same mutants are found after code has moved; `subjects.py` lists what has moved.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def run(tree: Path, moment: str, jobs: int, again: bool) -> None:
                 mutant = running[ended]
                 mutant[moment] = ended.result()
                 write(record)
-                told = " ".join(str(mutant[name]) for name in ("subject", "function", "operator"))
-                print(f"{number}/{len(due)} {mutant[moment]['outcome']:8} {told}", flush=True)
+                address = " ".join(str(mutant[name]) for name in ("subject", "function", "operator"))
+                print(f"{number}/{len(due)} {mutant[moment]['outcome']:8} {address}", flush=True)
 
 
 def left_out(tree: Path) -> Callable[[str, list[str]], set[str]]:
@@ -236,9 +236,9 @@ def tested(copy: Path, subject: str, limit_s: float) -> tuple[int | None, str, f
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
     command += ["-p", "mutation_plugin", f"--basetemp={own}", *SUBJECTS[subject].tests]
     begun = time.monotonic()
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
-            command, cwd=copy, env=environment(copy), stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            command, cwd=copy, env=environment(copy), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
             code: int | None = process.wait(limit_s)
@@ -246,8 +246,8 @@ def tested(copy: Path, subject: str, limit_s: float) -> tuple[int | None, str, f
             code = None
         finally:
             end(process)
-        said.seek(0)
-        return code, said.read(), round(time.monotonic() - begun, 1)
+        output.seek(0)
+        return code, output.read(), round(time.monotonic() - begun, 1)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -291,8 +291,8 @@ def compare() -> int:
     lost = [mutant for mutant in mutants if is_lost(mutant)]
     for mutant in lost:
         now = mutant.get("after", {}).get("outcome", "not run")
-        told = ": ".join(mutant[name] for name in ("subject", "function", "operator"))
-        print(f"\n{now}: {told} (occurrence {mutant['occurrence']})")
+        address = ": ".join(mutant[name] for name in ("subject", "function", "operator"))
+        print(f"\n{now}: {address} (occurrence {mutant['occurrence']})")
         print(f"    {mutant['text']}\n    {mutant['becomes']}")
     ended = [mutant for mutant in mutants if mutant.get("after", {}).get("outcome") == "gone"]
     if ended:
@@ -333,7 +333,9 @@ def main() -> int:
     running = actions.add_parser("run", help="run the tests of each mutant that has no outcome yet")
     for action in (drawing, running):
         action.add_argument("--tree", type=Path, default=HERE.parents[1], help="a checkout; it is read, never changed")
-    running.add_argument("--jobs", type=int, default=1, help="how many at once, each in a copy of its own")
+    running.add_argument(
+        "--jobs", type=int, default=1, help="mutants tested in parallel, each in a separate copy of the tree"
+    )
     running.add_argument("--moment", choices=("before", "after"), default="after", help="which outcome to fill in")
     running.add_argument("--again", action="store_true", help="forget the outcomes of this moment first")
     actions.add_parser("compare", help="list the mutants that were killed before and are not now")

@@ -31,7 +31,7 @@ Named = tuple[str, ast.AST]  # an operator, and what it makes of a node
 
 @dataclass(frozen=True, order=True)
 class Address:
-    """Where a mutant is, whatever file and line its function stands in.
+    """The address of a mutant, independent of the file and line of its function.
 
     Attributes:
         function: the name in its module: `function`, `Class.method`, `function.inner`, or of a constant.
@@ -164,23 +164,23 @@ def _spoken(function: ast.AST) -> set[str]:
     spoken: set[str] = set()
     while True:
         elsewhere: set[str] = set()
-        told: set[str] = set()
-        _read(function, spoken, elsewhere, told)
-        found = told - elsewhere
+        used: set[str] = set()
+        _read(function, spoken, elsewhere, used)
+        found = used - elsewhere
         if found == spoken:
             return spoken
         spoken = found
 
 
-def _read(node: ast.AST, spoken: set[str], elsewhere: set[str], told: set[str]) -> None:
+def _read(node: ast.AST, spoken: set[str], elsewhere: set[str], used: set[str]) -> None:
     """Sorts the names that are read below a node by whether it is for a text."""
     if isinstance(node, ast.Raise) or _is_error(node) or _speaks(node, spoken):
-        told |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+        used |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
     elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
         elsewhere.add(node.id)
     else:
         for child in ast.iter_child_nodes(node):
-            _read(child, spoken, elsewhere, told)
+            _read(child, spoken, elsewhere, used)
 
 
 # ---- what ------------------------------------------------------------
@@ -397,7 +397,7 @@ def _lacks(call: ast.AST, needed: dict[str, int]) -> bool:
 
 
 def _text(node: ast.AST) -> str:
-    """How an address names a node; an error by its type alone, whatever its message."""
+    """The text of a node in an address; an error is named by its type only, without its message."""
     if isinstance(node, ast.Raise):
         raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
         return f"raise {ast.unparse(raised)}" if raised else "raise"

@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 
-MEMORY = 8 * 2**30  # bytes of data: a mutant that asks for more fails, and the machine goes on
+MEMORY = 8 * 2**30  # bytes of data: a mutant that asks for more fails, and does not exhaust the machine
 
 _sources = os.environ.get("MUTATION_SOURCES")
 if _sources:
