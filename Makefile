@@ -1,6 +1,7 @@
 # Every target sets up what it needs: a virtual environment in .venv, which is updated when pyproject.toml changes.
 PYTHON ?= python3
 BIN := .venv/bin
+export PYTHONDONTWRITEBYTECODE :=  # else each process of the tests compiles the package anew
 
 .PHONY: run test test-slow test-oldest soak gpu-check answer lint format clean
 

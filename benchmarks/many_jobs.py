@@ -56,9 +56,7 @@ def main(jobs: int) -> None:
             took("frozen to disk")
             screen = SweepDisplay(plan, make_console())
             screen.console.quiet = True
-            launcher = Launcher(plan, "a stub", screen, stub)
-            with screen:
-                code = launcher.run()
+            code = Launcher(plan, "a stub", screen, stub).run()
             took(f"run, {plan.slots.count} at a time: exit code {code}")
         cell_table((each.job for each in plan.jobs), plan.record.keys)
         took("table of settings")

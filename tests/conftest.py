@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from cnnbench.config.compose import compose
 from cnnbench.runs.run_dir import RunDir
 from small_nets import TINY
+from sweeping import in_this_process  # noqa: F401
 
 QUICK = ["threads=1", "epochs=2", "data.fraction=0.2"]  # LeNet-5 on 800 of the embedded digits: about a second
 
@@ -71,6 +73,11 @@ def pytest_configure(config):
     """Hides the GPU from all tests but those marked `gpu`: the others must pass on every machine."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_finish():
+    """Keeps what was imported out of garbage collections, which would search it again and again."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter, config):

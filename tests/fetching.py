@@ -31,12 +31,7 @@ from cnnbench.data.sets.idx import FILES
 from cnnbench.data.sets.mnist import MNIST
 from cnnbench.errors import DataError
 from datafiles import write_idx
-from webserver import (
-    Behaviour,
-    Server,
-    good,
-    serving,
-)
+from webserver import Behaviour, Server, good, serving
 
 PLAIN = np.random.default_rng(0).bytes(150_000)
 PACKED = gzip.compress(PLAIN, mtime=0)
@@ -174,7 +169,7 @@ def tarred(members: Mapping[str, bytes | tarfile.TarInfo]) -> bytes:
 @pytest.fixture
 def digits(server, tmp_path, monkeypatch) -> type[MNIST]:
     """MNIST with small published files on the test's server; `tmp_path/source` has the unpacked ones."""
-    monkeypatch.setattr(idx_format, "PUBLISHED_COUNTS", (40, 20))
+    monkeypatch.setattr(idx_format, "PUBLISHED_COUNTS", {"train": 40, "test": 20})
     packed, sums = {}, {}
     for path in write_idx(tmp_path / "source").iterdir():
         packed[f"{path.name}.gz"] = gzip.compress(path.read_bytes(), mtime=0)

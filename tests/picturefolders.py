@@ -58,7 +58,7 @@ def refusal(top: Path, **keys) -> str:
 
 def names(data: ImageFolder, split: str) -> list[str]:
     """Paths of a split's pictures below the root, in the split's order."""
-    official = data.pictures["test" if split == "test" else "train"]
+    official = data.official_pictures("test" if split == "test" else "train")
     return [str(official[row].path.relative_to(data.top)) for row in data.indices[split]]
 
 

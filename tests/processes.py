@@ -27,13 +27,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cnnbench.runs.run_dir import RunDir
 
 MARK = "CNNBENCH_TESTED"  # an environment variable of every process that a test starts
-NOT_COMPARED = {
-    "epoch_s",
-    "samples_per_s",
-    "times",
-    "in_epoch",
-    "resume",
-}  # keys that differ between an interrupted and an uninterrupted run
+# keys that differ between an interrupted and an uninterrupted run
+NOT_COMPARED = {"epoch_s", "samples_per_s", "times", "in_epoch", "resume"}
 
 
 # ---- a new interpreter --------------------------------------------------------------------------------------------------

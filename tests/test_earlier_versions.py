@@ -161,14 +161,14 @@ def test_the_same_run_typed_again_is_done(runs):
     assert outcome.directory.path.name == only(runs / "done").path.name
 
 
-def test_the_same_sweep_typed_again_has_nothing_to_do(runs, capsys):
+def test_the_same_sweep_typed_again_has_nothing_to_do(in_this_process, runs, capsys):
     out = printed(capsys, "-m", *COMMON, *SWEEP)
     assert "4 done already, nothing to run" in out
     listed = json.loads((runs / "sweep" / "sweep.json").read_text())["jobs"]
     assert {job["directory"] for job in listed} == {path.name for path in runs.glob("sweep/*/")}
 
 
-def test_more_seeds_are_added_to_the_sweep(runs, capsys):
+def test_more_seeds_are_added_to_the_sweep(in_this_process, runs, capsys):
     out = printed(capsys, "plan", *COMMON, *(key.replace("seeds=2", "seeds=3") for key in SWEEP))
     assert "6 jobs, 4 done already, 2 to run" in out
 
@@ -196,7 +196,7 @@ def test_compare_finds_no_difference_between_an_earlier_sweep_and_its_copy(runs,
     assert "MNIST5k" not in out
 
 
-def test_a_sweep_named_by_an_earlier_version_keeps_its_name(runs, capsys):
+def test_a_sweep_named_by_an_earlier_version_keeps_its_name(in_this_process, runs, capsys):
     keys = "model=lenet_3x3 model.pooling=max,mean trainer=cpu precision=32 threads=1".split()
     assert "runs/pooling_74dc6013: " in printed(capsys, "plan", *keys)
     shutil.copytree(runs / "sweep", runs / "pooling_c53c4186")

@@ -3,9 +3,5 @@
 from __future__ import annotations
 
 FINAL = ("best/val/acc", "best/val/loss", "last/val/acc", "test/acc", "test/loss")
-FINAL_EMA = (
-    "best/val/ema_acc",
-    "best/val/ema_loss",
-    "test/ema_acc",
-    "test/ema_loss",
-)  # of averaged weights, with ema=...
+# of averaged weights, with ema=...
+FINAL_EMA = ("best/val/ema_acc", "best/val/ema_loss", "test/ema_acc", "test/ema_loss")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+Values = dict[str, Any]  # by key; nested, or with dotted keys
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # allowed names of a folder of runs
 
 
@@ -30,21 +33,21 @@ def to_override(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{name}:{to_override(item)}" for name, item in value.items()) + "}"
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return json.dumps(value)
     return str(value)
 
 
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Values, prefix: str = "") -> Values:
     """Nested dicts as one dict with dotted keys; an empty dict remains a value."""
-    dotted: dict[str, Any] = {}
+    dotted: Values = {}
     for key, value in values.items():
         dotted |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return dotted
 
 
-def unflatten(values: dict[str, Any]) -> dict[str, Any]:
+def unflatten(values: Values) -> Values:
     """A dict with dotted keys as nested dicts; of two keys that contradict each other the later one remains."""
-    nested: dict[str, Any] = {}
+    nested: Values = {}
     for dotted, value in values.items():
         *groups, key = dotted.split(".")
         inner = nested
@@ -68,10 +71,24 @@ def safe_filename(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or "x"
 
 
-def first_few(texts: Sequence[str], most: int = 4) -> str:
-    """The first `most` texts, joined by commas, and the number of the others: `a, b and 3 more`."""
+def one_line(text: object) -> str:
+    """The text of an object, as an error, with every run of spaces and line ends replaced by one space."""
+    return " ".join(str(text).split())
+
+
+def csv_table(columns: Collection[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table as CSV: a head, and a line for each row of column -> value; an absent value is an empty field."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, lineterminator="\n", restval="", extrasaction="ignore")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def first_few(texts: Sequence[str], most: int = 4, separator: str = ", ") -> str:
+    """The first `most` texts, joined by the separator, and the number of the others: `a, b and 3 more`."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return ", ".join(texts[:most]) + more
+    return separator.join(texts[:most]) + more
 
 
 def duration(seconds: float) -> str:

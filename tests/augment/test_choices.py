@@ -12,15 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import functional as tv
 
-from augmenting import (
-    BILINEAR,
-    CHOICES,
-    changed,
-    drawn,
-    every_choice,
-    pictures,
-    same,
-)
+from augmenting import BILINEAR, CHOICES, changed, drawn, every_choice, pictures, same
 from cnnbench.augment.crops import Pad, RandomCrop, RandomResizedCrop, Resize, ScaleJitter
 from cnnbench.augment.step import Augment, Step
 from cnnbench.augment.transforms import (

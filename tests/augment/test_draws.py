@@ -15,7 +15,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from augmenting import (  # noqa: F401
+from augmenting import (
     BILINEAR,
     GREY,
     IMPOSSIBLE,
@@ -30,10 +30,9 @@ from augmenting import (  # noqa: F401
     is_uniform_between,
     is_uniform_over,
     pictures,
-    same,
     spread,
 )
-from cnnbench.augment.crops import CenterCrop, Pad, RandomCrop, RandomResizedCrop, ScaleJitter, random_boxes
+from cnnbench.augment.crops import CenterCrop, Pad, RandomBoxes, RandomCrop, RandomResizedCrop, ScaleJitter
 from cnnbench.augment.step import Augment, Step
 from cnnbench.augment.transforms import (
     RandomBrightness,
@@ -232,7 +231,7 @@ def test_an_image_is_erased_in_part_with_probability_p(p):
 
 def test_as_many_boxes_fit_as_of_torchvisions():
     scale, ratio = (0.9, 1.0), (0.5, 2.0)
-    _, _, fits = random_boxes(np.random.default_rng(0), 4000, 30, 30, scale, ratio, smaller=True)
+    _, _, fits = RandomBoxes(scale, ratio).draw(np.random.default_rng(0), 4000, 30, 30, smaller=True)
     torch.manual_seed(0)
     image = torch.empty(1, 30, 30)
     theirs = [
@@ -286,7 +285,7 @@ TORCHVISION = {
     "contrast": lambda x, factor: 255 * tv.adjust_contrast(x / 255, factor),
     "centre": lambda x: tv.center_crop(x, [28, 28]),
     "pad": lambda x: tv.pad(x, [4]),
-    "scale": lambda x, side: tv.resize(x, [side, side], BILINEAR, antialias=True),
+    "scale": lambda x: tv.resize(x, [40, 40], BILINEAR, antialias=True),
 }
 
 

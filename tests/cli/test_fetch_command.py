@@ -24,12 +24,7 @@ from fetching import (  # noqa: F401
     server,
     wait_until,
 )
-from webserver import (
-    good,
-    not_found,
-    page,
-    slow,
-)
+from webserver import good, not_found, page, slow
 
 
 def test_the_command_downloads_a_set_and_prints_its_folder(tmp_path, digits, capfd):

@@ -15,16 +15,9 @@ from cnnbench.errors import ConfigError
 from cnnbench.report.analysis.confounds import join_values, value_text
 from cnnbench.sweep.launcher import freeze_to_disk
 from cnnbench.sweep.time_estimates import Estimate
-from sweeping import SMALL, in_this_process, plan, tree, write_run  # noqa: F401
+from sweeping import SMALL, plan, tree, write_run
 
 ROW_6 = ["sweep.cells=[{model:plain18,optimizer.lr:0.005},{model:resnet18,optimizer.lr:0.01}]", "seed=0,1"]
-PLANS = """
-import sys
-from cnnbench.__main__ import main
-code = main(sys.argv[1:])
-assert not {"torch", "pytorch_lightning"} & sys.modules.keys(), "torch was imported"
-sys.exit(code)
-"""
 
 
 @pytest.fixture
@@ -43,39 +36,28 @@ def line_with(lines, *words):
     return found
 
 
-# ---- in its own process ----------------------------------------------------------------------------------------------
+# ---- the command ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def typed(tmp_path_factory):
-    """`plan` in its own process, in a folder with another sweep: its output, and the folder before and after."""
-    folder = tmp_path_factory.mktemp("typed")
-    (folder / "runs" / "other").mkdir(parents=True)
-    (folder / "runs" / "other" / "notes.txt").write_text("mine")
-    before = tree(folder)
-    arguments = ["plan", "-m", *SMALL, "model=lenet5,simplecnn", "seed=0,1"]
-    done = subprocess.run(
-        [sys.executable, "-c", PLANS, *arguments], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-    return done, before, tree(folder)
+def test_a_plan_writes_nothing(printed_plan, tmp_path):
+    (tmp_path / "runs" / "other").mkdir(parents=True)
+    (tmp_path / "runs" / "other" / "notes.txt").write_text("mine")
+    before = tree(tmp_path)
+    printed_plan("-m", "model=lenet5,simplecnn", "seed=0,1")
+    assert tree(tmp_path) == before
 
 
-def test_a_plan_writes_nothing(typed):
-    _, before, after = typed
-    assert before == after
-
-
-def test_plan_imports_no_torch(typed):
-    done = typed[0]
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_plan_prints_the_same_in_its_own_process_and_in_this_one(typed, printed_plan):
+@pytest.mark.slow
+def test_plan_prints_the_same_in_its_own_process_and_in_this_one(printed_plan, tmp_path):
     def without_hashes(lines):
         return [line.split("_")[:2] if "_seed" in line else line for line in lines if "unknown" not in line]
 
-    here = printed_plan("-m", "model=lenet5,simplecnn", "seed=0,1")
-    assert without_hashes(typed[0].stdout.splitlines()) == without_hashes(here)
+    arguments = ["-m", "model=lenet5,simplecnn", "seed=0,1"]
+    command = [sys.executable, "-m", "cnnbench", "plan", *SMALL, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tree(tmp_path) == {}
+    assert without_hashes(done.stdout.splitlines()) == without_hashes(printed_plan(*arguments))
 
 
 # ---- output ----------------------------------------------------------------------------------------------------------

@@ -45,9 +45,8 @@ def test_macs_equal_torchvisions_published_numbers(name):
     build, weights = PUBLISHED[name]
     with torch.device("meta"):
         net = build()
-    assert count_macs(net, (3, 224, 224)) / 1e9 == pytest.approx(
-        weights.meta["_ops"], abs=6e-4
-    )  # published to 3 places
+    published = weights.meta["_ops"]  # to 3 places
+    assert count_macs(net, (3, 224, 224)) / 1e9 == pytest.approx(published, abs=6e-4)
 
 
 @st.composite
@@ -412,9 +411,8 @@ def test_attention_counts_its_matrix_products_on_every_device(device):
     with torch.device(device):
         summary = summarize(Attention(), (4, 3, 3))
     tokens, width = 9, 4
-    assert (
-        summary.total("macs") == 4 * tokens * width**2 + 2 * tokens**2 * width
-    )  # queries, keys, values, output; both products
+    projections = 4 * tokens * width**2  # queries, keys, values, output
+    assert summary.total("macs") == projections + 2 * tokens**2 * width
     assert summary.idle == {}
 
 

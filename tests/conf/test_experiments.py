@@ -14,16 +14,12 @@ import yaml
 from cnnbench.config.compose import groups
 from cnnbench.sweep.expand import expand_sweep
 from cnnbench.sweep.plan import make_plan
-from sweeping import in_this_process  # noqa: F401
 from sweeps import Sweep
 
 FILES = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))
 CUT = ["epochs=1", "trainer.max_steps=2", "data.train_size=100", "data.val_size=40", "data.test_size=40", "batch_size=16",
        "threads=1", "trainer=cpu", "sweep.seeds=1"]  # fmt: skip
-SETS = {
-    "mnist": "MNIST",
-    "fashionmnist": "FashionMNIST",
-}  # data sets that are not part of the install, and their folders
+SETS = {"mnist": "MNIST", "fashionmnist": "FashionMNIST"}  # not part of the install; their folders
 
 experiments = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 

@@ -1,6 +1,9 @@
 """Composing a config from `conf/` and overrides: the defaults, recipes, a user's conf folder, and one line for each mistake."""
 
+from pathlib import Path
+
 import pytest
+from omegaconf import OmegaConf
 
 from cnnbench.config.compose import compose, groups
 from cnnbench.config.overrides import hydra_override
@@ -159,6 +162,24 @@ def test_a_users_conf_folder_adds_choices(tmp_path):
     (tmp_path / "model" / "mine.yaml").write_text("_target_: mypkg.MyNet\ndepth: 3\n")
     config = compose(["model=mine", "model.depth=5"], config_dir=tmp_path)
     assert (config.model.target, config.model.arguments) == ("mypkg.MyNet", {"depth": 5})
+
+
+def test_shipped_files_are_parsed_once_and_a_users_files_each_time(tmp_path, monkeypatch):
+    (tmp_path / "recipe").mkdir()
+    mine = tmp_path / "recipe" / "mine.yaml"
+    mine.write_text("# @package _global_\nepochs: 3\n")
+    assert compose(["recipe=mine"], tmp_path).epochs == 3
+    parsed, load = [], OmegaConf.load
+    monkeypatch.setattr(OmegaConf, "load", lambda file: parsed.append(file) or load(file))
+    mine.write_text("# @package _global_\nepochs: 5\n")
+    assert compose(["recipe=mine"], tmp_path).epochs == 5
+    assert {Path(file.name) for file in parsed} == {mine}
+
+
+def test_a_composition_does_not_change_the_next():
+    first = compose([])
+    compose(["model=resnet20", "optimizer=sgd", "optimizer.lr=0.5", "augment=[crop,flip]"])
+    assert compose([]) == first
 
 
 def test_an_absent_conf_folder_is_named(tmp_path):

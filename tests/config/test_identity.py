@@ -97,9 +97,8 @@ def test_an_added_argument_concerns_its_own_part_only(monkeypatch):
 
 
 def test_an_earlier_config_gets_the_earlier_values_of_added_keys(monkeypatch):
-    monkeypatch.setitem(
-        identity.EARLIER_VALUES, "batch_size", 48
-    )  # as if it had been added after this config was written
+    # as if the key had been added after this config was written
+    monkeypatch.setitem(identity.EARLIER_VALUES, "batch_size", 48)
     monkeypatch.setitem(identity.EARLIER_VALUES, "LeNet5.activation", "tanh")
     saved = compose(["model=lenet5"]).as_dict()
     del saved["batch_size"], saved["model"]["activation"]

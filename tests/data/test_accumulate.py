@@ -103,12 +103,12 @@ def test_an_image_is_augmented_equally_in_a_whole_batch_and_in_parts():
 @given(n=st.integers(1, 90), **PARTS)
 def test_a_pass_has_accumulate_parts_for_each_step(n, ranks, accumulate, of_a_part):
     own = loader(n, ranks * accumulate * of_a_part, accumulate, world_size=ranks)
-    assert len(own) == len(list(own)) == own.steps * accumulate
+    assert len(own) == len(list(own)) == own.plan.steps(n) * accumulate
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4, 8])
 def test_the_number_of_steps_does_not_depend_on_the_parts_where_no_batch_joins(accumulate):
-    assert [loader(n, 16, accumulate).steps for n in (16, 32, 48, 160)] == [1, 2, 3, 10]
+    assert [loader(n, 16, accumulate).plan.steps(n) for n in (16, 32, 48, 160)] == [1, 2, 3, 10]
 
 
 # ---- weights ---------------------------------------------------------------------------------------------------------

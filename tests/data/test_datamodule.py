@@ -12,10 +12,11 @@ import pytest
 import torch
 import yaml
 
+from cnnbench.augment.functional import resize
 from cnnbench.config.compose import compose, conf_dir
 from cnnbench.config.schema import DataKeys
 from cnnbench.data.datamodule import ImageData, TrainingBatches
-from cnnbench.data.loader import BatchPlan, resize
+from cnnbench.data.loader import BatchPlan
 from cnnbench.data.sets.cifar10 import CIFAR10
 from cnnbench.data.sets.fashionmnist import FashionMNIST
 from cnnbench.data.sets.idx import FILES

@@ -176,7 +176,7 @@ def test_a_killed_process_leaves_no_file_that_is_taken_for_complete(start, decod
     assert rows_in(log) == [0, 1, 2, 3, 4, 5]
     assert not path.exists()
     assert decoded() == list(range(10))
-    assert not list(path.parent.glob("*.part"))
+    assert not list(path.parent.glob("*.tmp"))
 
 
 def test_where_no_file_may_grow_the_images_are_in_memory(start):

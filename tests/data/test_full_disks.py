@@ -33,10 +33,7 @@ from fetching import (  # noqa: F401
     server,
     started,
 )
-from webserver import (
-    good,
-    slow,
-)
+from webserver import good, slow
 
 
 def disk_with(free: int):

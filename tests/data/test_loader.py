@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnnbench.data.loader import BatchPlan, Images, Loader, Normalization, resize
+from cnnbench.augment.functional import resize
+from cnnbench.data.loader import BatchPlan, Images, Loader, Normalization
 
 LENGTHS = [(1, 1), (1, 4), (5, 4), (9, 2), (33, 8), (17, 50)]  # images, batch size
 

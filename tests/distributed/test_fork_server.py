@@ -13,7 +13,8 @@ import pytest
 from child_functions import add, exit_with, fail, print_environment, sleep
 
 from cnnbench.distributed import fork_server
-from cnnbench.distributed.fork_server import RankProcesses, forwarding_signals, run_in_subprocess, stop_fork_server
+from cnnbench.distributed.fork_server import RankProcesses, run_in_subprocess, stop_fork_server
+from cnnbench.distributed.signals import handled_by
 from cnnbench.errors import ConfigError, Interrupted, RunFailed
 from processes import wait_until
 
@@ -93,7 +94,7 @@ def test_each_rank_has_its_environment_and_appends_its_output_to_the_file(tmp_pa
 
 def test_signals_are_forwarded_to_the_ranks(tmp_path):
     ranks = RankProcesses(sleep, (str(tmp_path),), 1)
-    with forwarding_signals(ranks):
+    with handled_by(ranks.forward):
         ranks.start()
         wait_until((tmp_path / "pids").exists, "it starts")
         os.kill(os.getpid(), signal.SIGTERM)
@@ -105,7 +106,7 @@ def test_signals_are_forwarded_to_the_ranks(tmp_path):
 def test_a_signal_before_the_ranks_start_interrupts():
     with (
         pytest.raises(Interrupted, match="stopped by SIGTERM"),
-        forwarding_signals(RankProcesses(exit_with, ([0],), 1)),
+        handled_by(RankProcesses(exit_with, ([0],), 1).forward),
     ):
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -18,7 +18,7 @@ import pytest
 from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
-from cnnbench.runs.run_dir import RunDir, runs_of_identity
+from cnnbench.runs.run_dir import RunDir, hashed_runs, runs_of_identity
 from cnnbench.runs.schema import Result, Status
 
 CREATE = """
@@ -290,7 +290,7 @@ def make_run(folder: Path, label: str, age_s: float = 0, config: Config = CONFIG
 
 
 def found_in(folder: Path) -> list[Path]:
-    return [found.path for found in runs_of_identity(folder, [IDENTITY])]
+    return [found.path for found in runs_of_identity(hashed_runs(folder), [IDENTITY])]
 
 
 def test_the_newest_run_comes_first(tmp_path):
@@ -305,7 +305,7 @@ def test_a_run_with_any_label_is_found(tmp_path):
 
 def test_runs_of_another_identity_are_left_out(tmp_path):
     make_run(tmp_path, "seed0")
-    assert list(runs_of_identity(tmp_path, ["0123abcd" + 56 * "f"])) == []
+    assert runs_of_identity(hashed_runs(tmp_path), ["0123abcd" + 56 * "f"]) == []
 
 
 def test_a_run_whose_name_has_the_hash_and_whose_config_another_identity_is_left_out(tmp_path):
@@ -332,4 +332,4 @@ def test_a_directory_without_a_config_is_left_out(tmp_path):
 
 
 def test_an_absent_folder_has_no_runs(tmp_path):
-    assert list(runs_of_identity(tmp_path / "absent", ["0123abcd"])) == []
+    assert runs_of_identity(hashed_runs(tmp_path / "absent"), ["0123abcd"]) == []

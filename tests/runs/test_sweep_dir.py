@@ -14,7 +14,7 @@ import pytest
 
 from cnnbench.errors import ConfigError
 from cnnbench.runs.liveness import STALE_S, this_process
-from cnnbench.runs.run_dir import RunDir
+from cnnbench.runs.run_dir import RunDir, hashed_runs
 from cnnbench.runs.schema import Status, SweepRecord
 from cnnbench.runs.sweep_dir import METRICS, Job, Summary, SweepDir, summary_row
 
@@ -123,7 +123,8 @@ def test_jobs_are_read_as_they_were_written(sweep, job):
 
 
 def test_without_a_sweep_json_there_are_no_jobs(sweep):
-    assert (sweep.read(), sweep.jobs(), sweep.runs(), sweep.launcher()) == (None, [], {}, None)
+    assert (sweep.read(), sweep.jobs(), sweep.launcher()) == (None, [], None)
+    assert hashed_runs(sweep.path) == {}
 
 
 @pytest.mark.parametrize("content", ["", "{", "\x00\x00", "schema: 1", "[]", "null"])
@@ -160,7 +161,7 @@ def test_run_directories_are_found_by_the_hash_in_their_names_the_oldest_first(s
         (sweep.path / name).mkdir(parents=True)
         if not name.startswith("empty"):
             (sweep.path / name / "config.yaml").touch()
-    found = {hash8: [run.path.name for run in runs] for hash8, runs in sweep.runs().items()}
+    found = {hash8: [run.path.name for run in runs] for hash8, runs in hashed_runs(sweep.path).items()}
     assert found == {"0123abcd": names[:2], "ffffffff": names[2:3]}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cnnbench.__main__ import main
 from cnnbench.config.compose import compose
-from cnnbench.sweep.check_claims import unmatched_claims
+from cnnbench.sweep.check_claims import unmatched_claims, why_unmatched
 from cnnbench.sweep.schema import SweepKeys
 
 JOBS = ({"init": "torch"}, {"init": "paddle"})
@@ -33,6 +33,12 @@ def test_a_claim_about_a_fixed_value_that_no_job_has_is_named():
 def test_a_baseline_and_a_claim_of_jobs_give_no_warning():
     claim = {"says": "it wins", "of": {"init": "torch", "model": "lenet5"}, "over": {"init": "paddle"}, "above": 0}
     assert warnings_of(baseline={"init": "torch"}, claims=[claim]) == []
+
+
+def test_a_key_that_only_some_jobs_have_is_matched_by_these():
+    known = [{"optimizer": "adam"}, {"optimizer": "sgd", "optimizer.momentum": 0.9}]
+    assert why_unmatched({"optimizer.momentum": 0.9}, known) == ""
+    assert "no job has all" in why_unmatched({"optimizer": "adam", "optimizer.momentum": 0.9}, known)
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from cnnbench.config.compose import compose, groups
 from cnnbench.config.overrides import hydra_override, read_overrides
 from cnnbench.errors import ConfigError
-from cnnbench.runs.sweep_dir import HASHED, SweepDir
+from cnnbench.runs.run_dir import HASHED
 from cnnbench.sweep import composer as composing
 from cnnbench.sweep import expand as sweeper
 from cnnbench.sweep.expand import expand_grid, expand_sweep, setting_label
-from cnnbench.sweep.plan import RunDirectories
+from cnnbench.sweep.plan import unused_directory
 from cnnbench.sweep.schema import SweepKeys
 from cnnbench.text import NAME, safe_filename
-from sweeping import experiment, in_this_process, settings_of  # noqa: F401
+from sweeping import experiment, settings_of
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 LRS = {"optimizer.lr": [0.1, 0.2]}
@@ -458,20 +458,20 @@ def test_a_sweep_over_classes_has_a_valid_name():
 KEYS = st.lists(st.text(min_size=1, max_size=90), min_size=1, max_size=6, unique=True)
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=200)
 ANY = PLAIN | st.lists(PLAIN, max_size=4) | st.dictionaries(st.text(max_size=5), PLAIN, max_size=3)
-NOWHERE = SweepDir(Path("/nowhere"))
+NOWHERE = Path("/nowhere")
 HASH = st.text("0123456789abcdef", min_size=64, max_size=64)
 
 
 @settings(max_examples=50, deadline=None)
 @given(KEYS)
 def test_the_default_name_is_valid_for_any_keys(keys):
-    assert NAME.fullmatch(sweeper.default_name(tuple(keys), {}, NOWHERE.path))
+    assert NAME.fullmatch(sweeper.default_name(tuple(keys), {}, NOWHERE))
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text(min_size=1, max_size=30), ANY, max_size=5), HASH)
 def test_a_jobs_directory_has_a_valid_name_that_ends_in_its_hash_for_any_values(setting, identity):
-    name = RunDirectories(NOWHERE).unused(setting_label(setting, ["model"]), identity).path.name
+    name = unused_directory(NOWHERE, setting_label(setting, ["model"]), identity).path.name
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,80}", name)
     assert HASHED.search(name)[1] == identity[:8]
 
@@ -480,7 +480,7 @@ def test_a_jobs_directory_has_a_valid_name_that_ends_in_its_hash_for_any_values(
 @given(ANY, ANY, HASH, HASH)
 def test_two_identities_never_share_a_directory(one, other, first, second):
     names = [
-        RunDirectories(NOWHERE).unused(setting_label({"k": value}, []), identity).path.name.casefold()
+        unused_directory(NOWHERE, setting_label({"k": value}, []), identity).path.name.casefold()
         for value, identity in ((one, first), (other, second))
     ]
     assert (names[0] == names[1]) <= (first[:8] == second[:8])

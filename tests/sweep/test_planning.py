@@ -17,7 +17,7 @@ from cnnbench.runs.liveness import this_process
 from cnnbench.sweep.launcher import freeze_to_disk
 from cnnbench.sweep.plan import shorten_label
 from cnnbench.training.validate import prepare
-from sweeping import SMALL, in_this_process, plan, result_values, tree, write_run, write_run_in  # noqa: F401
+from sweeping import SMALL, plan, result_values, tree, write_run, write_run_in
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 SEEDS = "seed=0,1,2"

@@ -37,8 +37,8 @@ def make(tmp_path):
 
 
 def progress_of(jobs, states, slots=1, took=None):
-    statuses = {job.name: Status(state=state) for job, state in zip(jobs, states, strict=True)}
-    return ProgressTracker(jobs, statuses, slots, took).snapshot()
+    statuses = [(job, Status(state=state)) for job, state in zip(jobs, states, strict=True)]
+    return ProgressTracker(statuses, slots, took)
 
 
 def text_of(view):
@@ -117,7 +117,7 @@ CHANGES = st.lists(
 def test_an_updated_tracker_equals_a_new_one(changes, slots):
     jobs = [Job(RunDir(Path(f"/nowhere/{n}")), str(n), {"model": "ab"[n % 2], "seed": n}) for n in range(6)]
     states, took = {job.name: Status(state="pending") for job in jobs}, {}
-    kept = ProgressTracker(jobs, states, slots)
+    kept = ProgressTracker(((job, states[job.name]) for job in jobs), slots)
     for number, state, seconds in changes:
         name = jobs[number].name
         if states[name].state == "done":  # it has ended
@@ -126,12 +126,10 @@ def test_an_updated_tracker_equals_a_new_one(changes, slots):
         if state == "done":
             took[name] = seconds
         kept.update(jobs[number], states[name], took.get(name))
-    new_tracker = ProgressTracker(jobs, states, slots, took)
+    new_tracker = ProgressTracker(((job, states[job.name]) for job in jobs), slots, took)
     assert {state: count for state, count in kept.counts.items() if count} == dict(new_tracker.counts)
     assert (kept.total, kept.finished) == (new_tracker.total, new_tracker.finished)
-    assert sorted(job.name for job, _ in kept.snapshot().failures) == sorted(
-        job.name for job, _ in new_tracker.snapshot().failures
-    )
+    assert sorted(job.name for job, _ in kept.failures) == sorted(job.name for job, _ in new_tracker.failures)
     assert kept.seconds_left() == (
         None if new_tracker.seconds_left() is None else pytest.approx(new_tracker.seconds_left(), abs=1e-6)
     )
@@ -140,7 +138,7 @@ def test_an_updated_tracker_equals_a_new_one(changes, slots):
 @given(st.lists(st.floats(0.001, 100), min_size=9, max_size=9))
 def test_after_the_last_job_the_time_left_is_exactly_zero(seconds):
     jobs = [Job(RunDir(Path(f"/nowhere/{n}")), str(n), {"model": "abc"[n % 3], "seed": n}) for n in range(9)]
-    kept = ProgressTracker(jobs, {job.name: Status(state="pending") for job in jobs}, slots=2)
+    kept = ProgressTracker([(job, Status(state="pending")) for job in jobs], slots=2)
     for job, took in zip(jobs, seconds, strict=True):
         kept.update(job, Status(state="done"), took)
     assert duration(kept.seconds_left()) == "0.0 s"
@@ -176,8 +174,8 @@ def test_a_job_without_progress_is_starting():
 
 def test_the_last_five_failures_are_shown_and_the_others_counted(make):
     jobs = [make("a", seed) for seed in range(7)]
-    states = {job.name: Status(state="failed", reason=f"why {job.name}") for job in jobs}
-    shown = text_of(status_view(ProgressTracker(jobs, states, 1).snapshot(), "runs/mine"))
+    states = [(job, Status(state="failed", reason=f"why {job.name}")) for job in jobs]
+    shown = text_of(status_view(ProgressTracker(states, 1), "runs/mine"))
     assert "failed: a_seed6: why a_seed6" in shown
     assert "a_seed1:" not in shown
     assert "and 2 earlier failures" in shown
@@ -185,10 +183,8 @@ def test_the_last_five_failures_are_shown_and_the_others_counted(make):
 
 def test_brackets_in_a_reason_are_shown_as_they_are(make):
     job = make("a", 0)
-    states = {job.name: Status(state="diverged", reason="[red]nan[/red]")}
-    assert "diverged: a_seed0: [red]nan[/red]" in text_of(
-        status_view(ProgressTracker([job], states, 1).snapshot(), "runs/mine")
-    )
+    states = [(job, Status(state="diverged", reason="[red]nan[/red]"))]
+    assert "diverged: a_seed0: [red]nan[/red]" in text_of(status_view(ProgressTracker(states, 1), "runs/mine"))
 
 
 def test_a_console_that_is_no_terminal_is_160_columns_wide():

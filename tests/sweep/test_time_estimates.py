@@ -18,7 +18,7 @@ from cnnbench.sweep.time_estimates import (
     finished_runs,
     makespan,
 )
-from sweeping import in_this_process, plan, result_values, write_run  # noqa: F401
+from sweeping import plan, result_values, write_run
 
 RUNS = Path("runs")
 

@@ -153,7 +153,7 @@ def assert_refused_or_unchanged(checkpoint: Path, folder: Path, seed: int, times
         )  # fmt: skip
         damaged.last.write_bytes(content)
         spoil(damaged.last, at, draw)
-        found = find_resumable_checkpoint(damaged, Console(file=io.StringIO()))
+        found = find_resumable_checkpoint(damaged, Console(file=io.StringIO()), lambda content: "")
         assert found in (damaged.last, damaged.previous), f"byte {at}"
         if found == damaged.last:
             assert_same_content(torch.load(damaged.last, weights_only=True), intact, f"byte {at}")
@@ -179,7 +179,7 @@ def test_a_checkpoint_without_read_permission_is_not_treated_as_damaged(copied, 
 
     monkeypatch.setattr(zipfile, "ZipFile", forbidden)
     with pytest.raises(PermissionError):
-        find_resumable_checkpoint(copied, Console(file=io.StringIO()))
+        find_resumable_checkpoint(copied, Console(file=io.StringIO()), lambda content: "")
 
 
 # ---- full disks ------------------------------------------------------------------------------------------------------

@@ -140,8 +140,8 @@ STEPS = [
     "data.val_size=16",
     "data.test_size=16",
     "batch_size=8",
-    "epochs=2",
-]  # 12.5
+    "epochs=2",  # of 12.5 batches
+]
 
 
 def weights_of(directory):

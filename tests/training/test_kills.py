@@ -90,9 +90,8 @@ def killed_at_random(name: str, seed: int, whole: Whole, folder: Path) -> int:
         run = ForkedCommand(folder, *arguments, *(["resume=auto"] if sitting else []), ranks=ranks)
         wait_until(lambda run=run: has_saved(folder) or not run.living, "it saves", every=0.005)
         wait = whole.training if draw.random() < 0.8 else (whole.training + whole.after) * 0.95
-        time.sleep(
-            draw.uniform(0, wait + (whole.before if sitting else 0))
-        )  # a resumed run needs its start-up time too
+        start_up = whole.before if sitting else 0  # which a resumed run needs, too
+        time.sleep(draw.uniform(0, wait + start_up))
         hits += run.living
         run.kill()
         run.wait(PATIENCE)

@@ -289,10 +289,8 @@ def test_a_learning_rate_that_never_drops_is_logged_once(train):
 
 @pytest.mark.parametrize("adam", [False, slow(True)])
 def test_onecycle_equals_torchs_stepped_after_each_batch(adam, train):
-    keys = "scheduler=onecycle scheduler.warmup_epochs=1 epochs=3 "
-    keys += (
-        "optimizer=adam optimizer.eps=0.001" if adam else "optimizer=momentum"
-    )  # a bias before batch norm has no gradient
+    optimizer = "adam optimizer.eps=0.001" if adam else "momentum"  # eps: a bias before batch norm has no gradient
+    keys = f"scheduler=onecycle scheduler.warmup_epochs=1 epochs=3 optimizer={optimizer}"
     plain = Plain(keys)
     lr, parameters = plain.config.optimizer.lr, list(plain.net.parameters())
     optimizer = torch.optim.Adam(parameters, lr, eps=0.001) if adam else torch.optim.SGD(parameters, lr, momentum=0.9)
@@ -393,9 +391,8 @@ def test_averaging_changes_nothing_else_of_the_run(train):
 
 @pytest.mark.slow
 def test_the_best_averaged_weights_are_chosen_by_their_own_accuracy(train, monkeypatch):
-    set_accuracies(
-        monkeypatch, 0.5, 0.2, 0.7, 0.9, 0.8, 0.6, 0.1, 0.9, 0.3, 0.4
-    )  # of the net and of the average in turn; the last two are of the test
+    # of the net and of the average in turn; the last two are of the test
+    set_accuracies(monkeypatch, 0.5, 0.2, 0.7, 0.9, 0.8, 0.6, 0.1, 0.9, 0.3, 0.4)
     outcome = train("ema=0.95 epochs=4")
     for path, best in ((outcome.directory.best, (9, 0.8)), (outcome.directory.best_ema, (6, 0.7))):
         checkpoint = torch.load(path, weights_only=True)

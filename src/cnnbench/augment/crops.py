@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,10 +28,11 @@ class RandomCrop(Step):
     def __init__(self, padding: int = 0, *, image_size: int) -> None:
         require_number("padding", padding, integer=True, at_least=0)
         self.padding, self.side = padding, image_size
+        self.change = partial(functional.crop, height=image_size, width=image_size)
 
     def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
         """Draws upper left corners (top, left), uniform over all positions."""
-        rooms = (height + 2 * self.padding - self.side, width + 2 * self.padding - self.side)
+        rooms = [extent + 2 * self.padding - self.side for extent in (height, width)]
         if min(rooms) < 0:
             raise ValueError(
                 f"images of {height}×{width} have no window of {self.side}×{self.side}; put a step before it that enlarges them"
@@ -37,33 +40,23 @@ class RandomCrop(Step):
         return tuple(random.integers(0, room + 1, n) for room in rooms)
 
     def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Crops the images; keeps their dtype."""
-        padded = functional.pad(images, self.padding) if self.padding else images
-        top, left = draws
-        return functional.crop(padded, top, left, self.side, self.side)
+        """Pads and crops the images; keeps their dtype."""
+        return super().apply(functional.pad(images, self.padding) if self.padding else images, draws)
 
 
 class CenterCrop(Step):
-    """Cuts out the middle of the image, at the net's image size."""
+    """Cuts out the middle of the image, at the net's image size; keeps the dtype."""
 
     def __init__(self, *, image_size: int) -> None:
-        self.side = image_size
-
-    def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Crops the images; keeps their dtype."""
-        return functional.center_crop(images, self.side)
+        self.change = partial(functional.center_crop, side=image_size)
 
 
 class Pad(Step):
-    """Adds `pixels` black pixels on every side of the image."""
+    """Adds `pixels` black pixels on every side of the image; keeps the dtype."""
 
     def __init__(self, pixels: int = 4) -> None:
         require_number("pixels", pixels, integer=True, at_least=0)
-        self.pixels = pixels
-
-    def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Pads the images; keeps their dtype."""
-        return functional.pad(images, self.pixels)
+        self.change = partial(functional.pad, pixels=pixels)
 
 
 class Resize(Step):
@@ -83,17 +76,12 @@ class Resize(Step):
         """The step's output size, so that storing the images does the step's work."""
         return self.side
 
-    def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
-        """Returns the same size for all images."""
-        return (np.full(n, self.side),)
-
     def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
         """Scales the images to float32; images that already have the size are returned unchanged."""
-        (scaled,) = draws
         if images.shape[-1] == self.side:
             return images
-        zero = torch.zeros_like(scaled)
-        return functional.scaled_crop(images, scaled, zero, zero, self.side)
+        zero = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        return functional.scaled_crop(images, zero + self.side, zero, zero, self.side)
 
 
 class ScaleJitter(Step):
@@ -112,7 +100,7 @@ class ScaleJitter(Step):
             raise ValueError(
                 f"short_side: {self.low} pixels have no window of {image_size}×{image_size}; type at least that"
             )
-        self.side = image_size
+        self.side, self.change = image_size, partial(functional.scaled_crop, side=image_size)
 
     def stored_side(self, native: int, image_size: int) -> int:
         """The images' size, at most the largest S: no image is enlarged and then reduced."""
@@ -123,11 +111,6 @@ class ScaleJitter(Step):
         scaled = random.integers(self.low, self.high + 1, n)
         top, left = (random.integers(0, scaled - self.side + 1) for _ in range(2))
         return scaled, top, left
-
-    def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Scales and crops the images to float32."""
-        scaled, top, left = draws
-        return functional.scaled_crop(images, scaled, top, left, self.side)
 
 
 class RandomResizedCrop(Step):
@@ -142,9 +125,7 @@ class RandomResizedCrop(Step):
     def __init__(
         self, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3), *, image_size: int
     ) -> None:
-        require_range("scale", scale, above=0, at_most=1)
-        require_range("ratio", ratio, above=0)
-        self.scale, self.ratio, self.side = scale, ratio, image_size
+        self.boxes, self.change = RandomBoxes(scale, ratio), partial(functional.resized_crop, side=image_size)
 
     def stored_side(self, native: int, image_size: int) -> int:
         """The images' size, at most twice the net's input: a small box then still has enough pixels."""
@@ -152,42 +133,51 @@ class RandomResizedCrop(Step):
 
     def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
         """Draws boxes (top, left, height, width); if ten draws do not fit, takes the largest allowed box in the middle."""
-        h, w, fits = random_boxes(random, n, height, width, self.scale, self.ratio)
-        shape = min(max(width / height, self.ratio[0]), self.ratio[1])
+        h, w, fits = self.boxes.draw(random, n, height, width)
+        narrowest, widest = self.boxes.ratio
+        shape = min(max(width / height, narrowest), widest)
         middle = (min(height, max(1, round(width / shape))), min(width, max(1, round(height * shape))))
         h, w = np.where(fits, h, middle[0]), np.where(fits, w, middle[1])
         top, left = random.integers(0, height - h + 1), random.integers(0, width - w + 1)
         return np.where(fits, top, (height - h) // 2), np.where(fits, left, (width - w) // 2), h, w
 
-    def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Crops and scales the images to float32."""
-        top, left, height, width = draws
-        return functional.resized_crop(images, top, left, height, width, self.side)
 
+@dataclass(frozen=True)
+class RandomBoxes:
+    """Draws the sizes of random boxes.
 
-def random_boxes(
-    random: Generator,
-    n: int,
-    height: int,
-    width: int,
-    scale: Sequence[float],
-    ratio: Sequence[float],
-    smaller: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws ten boxes for each of n images of height × width and takes the first that fits.
+    Attributes:
+        scale: [least, most] share of the image's area, uniform.
+        ratio: [least, most] width / height, log-uniform.
 
-    `scale` is [least, most] share of the image's area, `ratio` [least, most] width / height. With `smaller` a box must be
-    smaller than the image along both sides.
-
-    Returns:
-        heights, widths and whether a box fits, each (n,).
+    Raises:
+        ValueError: one of them is no range of numbers above 0, or a share is above 1.
     """
-    area = height * width * random.uniform(scale[0], scale[1], (10, n))
-    shape = np.exp(random.uniform(math.log(ratio[0]), math.log(ratio[1]), (10, n)))
-    w, h = np.sqrt(area * shape).round().astype(int), np.sqrt(area / shape).round().astype(int)
-    fits = (w > 0) & (h > 0) & (w <= width - smaller) & (h <= height - smaller)
-    first, image = fits.argmax(axis=0), np.arange(n)
-    return h[first, image], w[first, image], fits.any(axis=0)
+
+    scale: Sequence[float]
+    ratio: Sequence[float]
+
+    def __post_init__(self) -> None:
+        require_range("scale", self.scale, above=0, at_most=1)
+        require_range("ratio", self.ratio, above=0)
+
+    def draw(
+        self, random: Generator, n: int, height: int, width: int, smaller: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draws ten boxes for each of n images of height × width and takes the first that fits.
+
+        With `smaller` a box must be smaller than the image along both sides.
+
+        Returns:
+            heights, widths and whether a box fits, each (n,).
+        """
+        (least, most), (narrowest, widest) = self.scale, map(math.log, self.ratio)
+        area = height * width * random.uniform(least, most, (10, n))
+        shape = np.exp(random.uniform(narrowest, widest, (10, n)))
+        w, h = np.sqrt(area * shape).round().astype(int), np.sqrt(area / shape).round().astype(int)
+        fits = (w > 0) & (h > 0) & (w <= width - smaller) & (h <= height - smaller)
+        first, image = fits.argmax(axis=0), np.arange(n)
+        return h[first, image], w[first, image], fits.any(axis=0)
 
 
 def scale_side(side: int, of: int | None, image_size: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2 import functional as torchvision_functional
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
@@ -42,18 +43,23 @@ def pad(images: Tensor, pixels: int) -> Tensor:
 def center_crop(images: Tensor, side: int) -> Tensor:
     """Cuts out the middle `side` × `side` pixels; pads a smaller image with black; keeps the dtype.
 
+    Half a pixel is rounded to even if pixels are cut off, down if pixels are added.
+
     >>> center_crop(torch.arange(16).view(1, 1, 4, 4), 2)[0, 0].tolist()
     [[5, 6], [9, 10]]
     """
-    height, width = images.shape[-2:]
-    top, left = _middle(height, side), _middle(width, side)
-    images = F.pad(images, (max(-left, 0), max(side - width + left, 0), max(-top, 0), max(side - height + top, 0)))
-    return images[..., max(top, 0) :, max(left, 0) :][..., :side, :side]
+    return torchvision_functional.center_crop(images, [side, side])
 
 
-def _middle(have: int, wanted: int) -> int:
-    """First pixel of the middle, negative if pixels are added; half a pixel is rounded to even if cut off, down if added."""
-    return round((have - wanted) / 2.0) if have >= wanted else -((wanted - have) // 2)
+def resize(images: Tensor, side: int) -> Tensor:
+    """Scales images (N, C, H, W), uint8 or float, to `side` × `side`: bilinear, antialiased, as in PIL; keeps the dtype.
+
+    >>> resize(torch.tensor([[[[0.0, 4.0], [8.0, 12.0]]]]), 1).tolist()
+    [[[[6.0]]]]
+    """
+    if images.shape[-2:] == (side, side):
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def flip(images: Tensor, which: Tensor, dimension: int) -> Tensor:
@@ -97,9 +103,9 @@ def resized_crop(
     [[[[6.0]]]]
     """
     rows, columns = (side, side) if isinstance(side, int) else side
-    one = torch.ones_like(top, dtype=torch.float32)
-    vertical = _weights(images.shape[-2], top, height, rows, 0 * one, height / rows)
-    horizontal = _weights(images.shape[-1], left, width, columns, 0 * one, width / columns)
+    zero = torch.zeros_like(top)
+    vertical = _weights(images.shape[-2], top, height, rows, zero, height / rows)
+    horizontal = _weights(images.shape[-1], left, width, columns, zero, width / columns)
     return _apply(images, vertical, horizontal)
 
 
@@ -112,8 +118,8 @@ def scaled_crop(images: Tensor, scaled: Tensor, top: Tensor, left: Tensor, side:
     """
     extent = images.shape[-1]
     zero, whole = torch.zeros_like(top), torch.full_like(top, extent)
-    vertical = _weights(extent, zero, whole, side, top.float(), extent / scaled)
-    horizontal = _weights(extent, zero, whole, side, left.float(), extent / scaled)
+    vertical = _weights(extent, zero, whole, side, top, extent / scaled)
+    horizontal = _weights(extent, zero, whole, side, left, extent / scaled)
     return _apply(images, vertical, horizontal)
 
 
@@ -129,7 +135,7 @@ def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tens
     rows = (y >= top.view(-1, 1)) & (y < (top + height).view(-1, 1))
     columns = (x >= left.view(-1, 1)) & (x < (left + width).view(-1, 1))
     inside = rows[:, None, :, None] & columns[:, None, None, :]
-    return torch.where(inside, value.to(images.dtype).view(1, -1, 1, 1), images)
+    return torch.where(inside, value.to(images).view(1, -1, 1, 1), images)
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:

@@ -20,9 +20,8 @@ class MixUpCutMix:
     """
 
     def __init__(self, mixup: float, cutmix: float, num_classes: int) -> None:
-        kinds = [v2.MixUp(alpha=mixup, num_classes=num_classes)] if mixup else []
-        kinds += [v2.CutMix(alpha=cutmix, num_classes=num_classes)] if cutmix else []
-        self._mix = v2.RandomChoice(kinds)
+        kinds = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
+        self._mix = v2.RandomChoice([kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds if alpha])
 
     def __call__(self, images: Tensor, labels: Tensor, seed: int, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
         """Mixes images (n + 1, C, H, W) with labels (n + 1,): each except the first with the one before it.
@@ -30,14 +29,8 @@ class MixUpCutMix:
         Returns:
             images (n, C, H, W), and the shares of the classes (n, num_classes).
         """
+        (combined,) = np.random.SeedSequence((seed, epoch, batch)).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(
-                _combined_seed(seed, epoch, batch)
-            )  # not the GPU's, which dropout needs
+            torch.default_generator.manual_seed(int(combined) >> 1)  # not the GPU's, which dropout needs
             images, shares = self._mix(images, labels)
         return images[1:], shares[1:]
-
-
-def _combined_seed(*numbers: int) -> int:
-    """Combines several numbers into one seed for PyTorch's generator."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1

@@ -7,7 +7,7 @@ step). So an image is changed in the same way on one device and on many, after a
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -18,7 +18,13 @@ Draws = tuple[np.ndarray, ...]  # parameters, each (n,)
 
 
 class Step:
-    """One change of a batch: `draw` turns random numbers into parameters, `apply` changes images by these parameters."""
+    """One change of a batch: `draw` turns random numbers into parameters, `apply` changes images by these parameters.
+
+    Attributes:
+        change: (images, *parameters) -> images; what `apply` calls in a step that does not define its own `apply`.
+    """
+
+    change: Callable[..., Tensor]
 
     def stored_side(self, native: int, image_size: int) -> int | None:
         """Pixels a side at which images should be stored if this is the first step; None: at the net's image size.
@@ -35,7 +41,7 @@ class Step:
 
     def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
         """Changes images (N, C, H, W), uint8 or float32 in 0..255, by parameters (N,) each -> (N, C, H', W')."""
-        raise NotImplementedError
+        return self.change(images, *draws)
 
 
 class Augment:
@@ -46,17 +52,13 @@ class Augment:
 
     def stored_side(self, native: int, image_size: int) -> int | None:
         """Pixels a side at which images should be stored for the first step; None: at the net's image size."""
-        first = next(iter(self.steps.values()), None)
-        return first.stored_side(native, image_size) if first else None
+        return next(iter(self.steps.values()), Step()).stored_side(native, image_size)
 
     def __call__(self, images: Tensor, seed: int, epoch: int, batch: int, at: np.ndarray | slice, n: int) -> Tensor:
-        """Changes images (N, C, H, W) that have the positions `at` in a global batch of `n` images."""
+        """Changes images (N, C, H, W) that have the positions `at`, (N,) or a slice, in a global batch of `n` images."""
         for name, step in self.steps.items():
             random = np.random.default_rng([seed, epoch, batch, zlib.crc32(name.encode())])
             draws = step.draw(random, n, *images.shape[-2:])
-            images = step.apply(images, tuple(_to_tensor(draw[at], images.device) for draw in draws))
+            parts = (torch.from_numpy(draw[at]).to(images.device, non_blocking=True) for draw in draws)
+            images = step.apply(images, tuple(parts))
         return images
-
-
-def _to_tensor(values: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(device, non_blocking=True)

@@ -9,10 +9,9 @@ import re
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.augment.functional import center_crop
+from cnnbench.augment.functional import center_crop, resize
 from cnnbench.errors import ConfigError
 
 LARGEST = 4096  # pixels a side
@@ -38,7 +37,7 @@ class TestTimeViews:
         if numbers and not re.fullmatch("scales=0*[1-9][0-9]*(,0*[1-9][0-9]*)*", ",".join(numbers)):
             raise ConfigError(f"--tta {text}: {SYNTAX}")
         scales = dict.fromkeys(int(number.removeprefix("scales=")) for number in numbers)
-        if any(scale > LARGEST for scale in scales):
+        if max(scales, default=0) > LARGEST:
             raise ConfigError(f"--tta {text}: scales are pixels a side, at most {LARGEST}")
         return cls(tuple(scales), "flips" in words)
 
@@ -59,13 +58,6 @@ class TestTimeViews:
         """
         views = [center_crop(resize(images, scale), image_size) for scale in self.scales or (image_size,)]
         return views + [view.flip(-1) for view in views] * self.flips
-
-
-def resize(images: Tensor, side: int) -> Tensor:
-    """Scales images (N, C, S, S), float, to (N, C, side, side): bilinear, antialiased."""
-    if images.shape[-1] == side:
-        return images
-    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 class TestTimeEnsemble(nn.Module):

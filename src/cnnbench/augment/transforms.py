@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.random import Generator
-from torch import Tensor
 
 from cnnbench.augment import functional
-from cnnbench.augment.crops import random_boxes
+from cnnbench.augment.crops import RandomBoxes
 from cnnbench.augment.step import Draws, Step
 from cnnbench.checks import require_choice, require_number, require_range
 
@@ -22,16 +22,11 @@ class RandomHorizontalFlip(Step):
 
     def __init__(self, p: float = 0.5) -> None:
         require_number("p", p, at_least=0, at_most=1)
-        self.p = p
+        self.p, self.change = p, partial(functional.flip, dimension=self.dimension)
 
     def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
         """Draws which images are mirrored, bool."""
         return (random.random(n) < self.p,)
-
-    def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Mirrors the images; keeps their dtype."""
-        (is_mirrored,) = draws
-        return functional.flip(images, is_mirrored, self.dimension)
 
 
 class RandomVerticalFlip(RandomHorizontalFlip):
@@ -46,7 +41,7 @@ class RandomRotation(Step):
     Args:
         degrees: a number d, for angles from -d to d, or a range [a, b]; counter-clockwise.
         angles: instead of a range, a list from which each image gets one angle.
-        interpolation: bilinear or nearest.
+        interpolation: bilinear, which gives float32, or nearest, which keeps the dtype.
     """
 
     def __init__(
@@ -67,7 +62,8 @@ class RandomRotation(Step):
                 raise ValueError(f"angles={angles}: expected a list of numbers, as in [30,90,180]")
             for angle in angles:
                 require_number("angles", angle)
-        self.span, self.angles, self.interpolation = degrees, angles, interpolation
+        self.span, self.angles = degrees, angles
+        self.change = partial(functional.rotate, interpolation=interpolation)
 
     def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
         """Draws angles in degrees."""
@@ -75,11 +71,6 @@ class RandomRotation(Step):
             return (random.choice(np.asarray(self.angles, dtype=float), n),)
         low, high = self.span  # type: ignore[misc]
         return (random.uniform(low, high, n),)
-
-    def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Rotates the images; bilinear gives float32, nearest keeps the dtype."""
-        (degrees,) = draws
-        return functional.rotate(images, degrees, self.interpolation)
 
 
 class RandomErasing(Step):
@@ -101,26 +92,21 @@ class RandomErasing(Step):
         mean: Sequence[float],
     ) -> None:
         require_number("p", p, at_least=0, at_most=1)
-        require_range("scale", scale, above=0, at_most=1)
-        require_range("ratio", ratio, above=0)
-        self.p, self.scale, self.ratio = p, scale, ratio
-        self.value = torch.tensor(mean).mul(255).round().clamp(0, 255)
+        self.p, self.boxes = p, RandomBoxes(scale, ratio)
+        self.change = partial(functional.erase, value=torch.tensor(mean).mul(255).round().clamp(0, 255))
 
     def draw(self, random: Generator, n: int, height: int, width: int) -> Draws:
         """Draws boxes (top, left, height, width); an empty box if the image stays as it is, or if ten draws do not fit."""
-        h, w, fits = random_boxes(random, n, height, width, self.scale, self.ratio, smaller=True)
+        h, w, fits = self.boxes.draw(random, n, height, width, smaller=True)
         fits &= random.random(n) < self.p
         h, w = np.where(fits, h, 0), np.where(fits, w, 0)
         return random.integers(0, height - h + 1), random.integers(0, width - w + 1), h, w
 
-    def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Fills the boxes; keeps the dtype."""
-        top, left, height, width = draws
-        return functional.erase(images, top, left, height, width, self.value.to(images.device))
-
 
 class RandomBrightness(Step):
     """Multiplies all pixels by a random factor from 1 - `amount` to 1 + `amount`."""
+
+    change = staticmethod(functional.adjust_brightness)
 
     def __init__(self, amount: float = 0.2) -> None:
         require_number("amount", amount, at_least=0)
@@ -130,16 +116,8 @@ class RandomBrightness(Step):
         """Draws factors, uniform, at least 0."""
         return (random.uniform(max(0.0, 1 - self.amount), 1 + self.amount, n),)
 
-    def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Changes the brightness; gives float32."""
-        (factor,) = draws
-        return functional.adjust_brightness(images, factor)
-
 
 class RandomContrast(RandomBrightness):
     """Multiplies each pixel's distance from the image's mean grey value by a random factor from 1 - `amount` to 1 + `amount`."""
 
-    def apply(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Changes the contrast; gives float32."""
-        (factor,) = draws
-        return functional.adjust_contrast(images, factor)
+    change = staticmethod(functional.adjust_contrast)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table as RichTable
-from rich.text import Text
 
 from cnnbench.cli.parser import Parser
 from cnnbench.console import make_console, print_plain
 from cnnbench.errors import CnnbenchError
-from cnnbench.report.analysis.cell import METRIC, Cell
+from cnnbench.report.analysis.cell import Cell
 from cnnbench.report.analysis.compare_sweeps import (
     CellPair,
     SweepComparison,
     compare_sweeps,
     join_labels,
-    run_with_config,
     summary_sentence,
 )
 from cnnbench.report.analysis.config_diff import run_differences
@@ -51,8 +46,8 @@ def main(arguments: list[str]) -> None:
         CnnbenchError: B is worse than `--fail-if-worse` allows.
     """
     parser = Parser("compare", RULE)
-    parser.add_argument("before", type=Path, metavar="A", help="the earlier folder: runs/NAME, or a run directory")
-    parser.add_argument("after", type=Path, metavar="B", help="the later folder, which is compared with A")
+    parser.add_path("before", "A", "the earlier folder: runs/NAME, or a run directory")
+    parser.add_path("after", "B", "the later folder, which is compared with A")
     parser.add_argument(
         "--fail-if-worse", type=float, metavar="X", help="exit 1 if a setting is worse; 0.01 is one point of accuracy"
     )
@@ -72,9 +67,9 @@ def print_comparison(comparison: SweepComparison, console: Console) -> None:
     before, after, pairs = comparison.before, comparison.after, comparison.pairs
     print_plain(console, f"A  {before.path}\nB  {after.path}\n")
     print_plain(console, summary_sentence(comparison), "bold")
-    counts: Counter[str] = Counter(pair.verdict for pair in pairs)
-    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict])
-    print_plain(console, f"{plural(len(pairs), 'matched setting')}: {verdicts}\n")
+    verdicts = [pair.verdict for pair in pairs]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in STYLES if verdict in verdicts)
+    print_plain(console, f"{plural(len(pairs), 'matched setting')}: {counts}\n")
     console.print(comparison_table(pairs))
     console.print()
     for name, cells in {"A": comparison.only_before, "B": comparison.only_after}.items():
@@ -92,7 +87,7 @@ def print_comparison(comparison: SweepComparison, console: Console) -> None:
 def comparison_table(pairs: list[CellPair]) -> RichTable:
     """The table with one row per setting."""
     columns = ["setting", "n", "A", "B", "points", "95 % interval", "p", "B is"]
-    table = of_table(Table(columns, frozenset(range(1, 7)), [Row(_texts(pair)) for pair in pairs]))
+    table = of_table(Table(columns, range(1, 7), [Row(_texts(pair)) for pair in pairs]))
     for column in table.columns[1:]:
         column.no_wrap = True
     for row, pair in zip(table.rows, pairs, strict=True):
@@ -105,25 +100,25 @@ def _texts(pair: CellPair) -> list[str]:
     difference = pair.difference
     n, point, interval = "0", "", ""
     if difference:
-        n, point = f"{difference.n}{'' if pair.paired else ' unpaired'}", signed_points(difference.point)
+        n, point = f"{difference.n}{'' if difference.paired else ' unpaired'}", signed_points(difference.point)
         interval = " to ".join(map(signed_points, difference.interval or ()))
     return [pair.label, n, *map(accuracy_text, pair.means), point, interval, p_value(pair.p), pair.verdict]
 
 
 def unfinished_states(cell: Cell) -> str:
     """The seeds of a setting that have no result, with their states."""
-    return ", ".join(f"seed {run.seed} {run.state}" for run in cell.runs if run.metric(METRIC) is None)
+    return ", ".join(f"seed {run.seed} {run.state}" for run in cell.runs if run.accuracy is None)
 
 
 def print_differences(pairs: list[CellPair], console: Console) -> None:
     """Prints what else differs between the matched settings, by kind."""
-    runs = [(pair.label, run_with_config(pair.before.runs), run_with_config(pair.after.runs)) for pair in pairs]
+    runs = [(pair.label, pair.before.example, pair.after.example) for pair in pairs]
     found = run_differences(
         [each for each in runs if each[1].config and each[2].config],
         [run for pair in pairs for run in pair.before.runs],
         [run for pair in pairs for run in pair.after.runs],
     )
     for kind, texts in found.items():
-        more = [f"and {len(texts) - MAX_DIFFERENCES} more"] if len(texts) > MAX_DIFFERENCES else []
-        for line, text in enumerate([*texts[:MAX_DIFFERENCES], *more] or ["the same"]):
-            console.print(Text(f"{kind if not line else '':<10}{text}", "yellow" if texts else "dim"), soft_wrap=True)
+        more = [f"and {len(texts) - MAX_DIFFERENCES} more"] * (len(texts) > MAX_DIFFERENCES)
+        for line, text in enumerate(texts[:MAX_DIFFERENCES] + more or ["the same"]):
+            print_plain(console, f"{kind if not line else '':<10}{text}", "yellow" if texts else "dim")

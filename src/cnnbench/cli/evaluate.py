@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnbench.cli.parser import Parser
@@ -19,17 +17,30 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> None:
     """Scores the net and prints the result."""
-    options = parse(arguments)
+    parser = Parser("evaluate", "Scores a saved run on a split of its data set, or of another one of the same shape.")
+    parser.add_path("run_dir", "RUN_DIR", "a folder with config.yaml and checkpoints/best.ckpt")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
+    parser.add_argument(
+        "--tta",
+        metavar="VIEWS",
+        help="average the predictions over views of each image: scales=S,S,... (pixels a side), flips, or both, with a comma between",
+    )
+    parser.add_switch("--json", "print the result as JSON")
+    parser.add_ema()
+    parser.add_trust()
+    parser.add_overrides("another data set; default: the run's own", "data=NAME data.key=value")
+    options = parser.parse_args(arguments)
     if options.tta is not None:
         from cnnbench.augment.test_time import TestTimeViews
 
         TestTimeViews.parse(options.tta)  # reports a mistake before anything is read
     directory = RunDir.open(options.run_dir)
+    config = Config.load(directory.config)
     if not options.trust:
-        require_trusted_parts(directory.path, Config.load(directory.config))
+        require_trusted_parts(directory.path, config)
     from cnnbench.training.evaluate import evaluate, with_data_overrides
 
-    config = with_data_overrides(Config.load(directory.config), options.overrides, options.config_dir)
+    config = with_data_overrides(config, options.overrides, options.config_dir)
     found = evaluate(directory, config, options.split, options.tta, options.trust, options.ema)
     if options.json:
         print(json.dumps(asdict(found), indent=2))
@@ -37,51 +48,26 @@ def main(arguments: list[str]) -> None:
         print_evaluation(found)
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Parses the command line."""
-    parser = Parser("evaluate", "Scores a saved run on a split of its data set, or of another one of the same shape.")
-    parser.add_argument(
-        "run_dir", type=Path, metavar="RUN_DIR", help="a folder with config.yaml and checkpoints/best.ckpt"
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="data=NAME data.key=value", help="another data set; default: the run's own"
-    )
-    parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
-    parser.add_argument(
-        "--tta",
-        metavar="VIEWS",
-        help="average the predictions over views of each image: scales=S,S,... (pixels a side), flips, or both, with a comma between",
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_ema()
-    parser.add_trust()
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours, added to cnnbench's")
-    return parser.parse_args(arguments)
-
-
 def print_evaluation(found: Evaluation) -> None:
     """Prints accuracy, loss and calibration error, and a table of the classes."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from cnnbench.console import plain_table, print_plain
     from cnnbench.data.image_files import printable
 
     low, high = found.interval
     averaged = f", averaged over {found.tta}" if found.tta else ""
     weights = ", averaged weights" if found.ema else ""
     console = Console()
-    console.print(
+    print_plain(
+        console,
         f"{found.run} on {found.data}, {found.split}, {found.n:,} images{averaged}{weights}",
-        style="bold",
-        soft_wrap=True,
-        markup=False,
+        "bold",
     )
-    console.print(
-        f"accuracy {found.acc:.4f} (95 % interval {low:.4f} to {high:.4f})  loss {found.loss:.4f}", highlight=False
-    )
-    console.print(f"calibration error {found.ece:.4f}", highlight=False)
-    table = Table("class", "images", "accuracy", "most often mistaken for", box=None, padding=(0, 2, 0, 0))
+    print_plain(console, f"accuracy {found.acc:.4f} (95 % interval {low:.4f} to {high:.4f})  loss {found.loss:.4f}")
+    print_plain(console, f"calibration error {found.ece:.4f}")
+    table = plain_table("class", "images", "accuracy", "most often mistaken for")
     for label, (name, acc, row) in enumerate(zip(found.classes, found.per_class, found.confusion, strict=True)):
         wrong = {other: count for other, count in enumerate(row) if other != label and count}
         worst = max(wrong, key=wrong.__getitem__, default=None)

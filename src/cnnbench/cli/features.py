@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import warnings
 from pathlib import Path
@@ -25,7 +24,21 @@ MOST = 64  # maps and filters that are drawn
 
 def main(arguments: list[str]) -> None:
     """Draws a layer's feature maps of an image next to the image and the filters of the first convolution."""
-    options = _parse(arguments)
+    parser = Parser(
+        "features", "Draws the feature maps of a layer of a trained net for an image, and the first layer's filters."
+    )
+    parser.add_path("run_dir", "RUN_DIR", "a run directory: config.yaml and checkpoints/best.ckpt")
+    parser.add_path("image", "IMAGE", "an image file")
+    parser.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="a layer from `info`, or a block such as stage2.0; default: the first convolution",
+    )
+    parser.add_path("--out", "OUT.png", "default: features_NAME.png")
+    parser.add_switch("--invert", "invert grey values: for dark digits and a net trained on MNIST")
+    parser.add_trust()
+    options = parser.parse_args(arguments)
+    parser.check_picture("--out", options.out)
     warnings.simplefilter("ignore")  # of image decoders about small defects in a file
     RunDir.open(options.run_dir)
     if not options.image.is_file():
@@ -49,11 +62,8 @@ def main(arguments: list[str]) -> None:
 
 def first_convolution(net: nn.Module) -> str | None:
     """The name of the first layer with kernels (K, C, F, F); None if the net has none."""
-    for name, module in net.named_modules():
-        weight = getattr(module, "weight", None)
-        if name and weight is not None and weight.ndim == 4:
-            return name
-    return None
+    weights = (name for name, value in net.named_parameters() if name.endswith(".weight") and value.ndim == 4)
+    return next((name.removesuffix(".weight") for name in weights), None)
 
 
 def feature_maps(net: nn.Module, layer: str, image: Tensor) -> Tensor:
@@ -122,26 +132,3 @@ def _as_picture(kernel: Tensor) -> Tensor:
     """A kernel (3, F, F) as colours (F, F, 3) in 0..1; 0 becomes the middle grey."""
     largest = kernel.abs().max().clamp(min=1e-12)
     return (kernel / (2 * largest) + 0.5).permute(1, 2, 0)
-
-
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = Parser(
-        "features", "Draws the feature maps of a layer of a trained net for an image, and the first layer's filters."
-    )
-    parser.add_argument(
-        "run_dir", type=Path, metavar="RUN_DIR", help="a run directory: config.yaml and checkpoints/best.ckpt"
-    )
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="an image file")
-    parser.add_argument(
-        "--layer",
-        metavar="NAME",
-        help="a layer from `info`, or a block such as stage2.0; default: the first convolution",
-    )
-    parser.add_argument("--out", type=Path, metavar="OUT.png", help="default: features_NAME.png")
-    parser.add_argument(
-        "--invert", action="store_true", help="invert grey values: for dark digits and a net trained on MNIST"
-    )
-    parser.add_trust()
-    options = parser.parse_args(arguments)
-    parser.check_picture("--out", options.out)
-    return options

@@ -16,14 +16,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "sets", nargs="+", metavar="SET", help="as in data=SET; `python -m cnnbench list data` names them"
     )
-    parser.add_argument(
-        "--root", type=Path, help="the folder for them, as data.root; default: $CNNBENCH_DATA or a per-user cache"
-    )
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours, added to cnnbench's")
+    parser.add_path("--root", "ROOT", "the folder for them, as data.root; default: $CNNBENCH_DATA or a per-user cache")
+    parser.add_config_dir()
     options = parser.parse_args(arguments)
-    configs = {
-        name: _compose(name, options.config_dir) for name in options.sets
-    }  # finds misspelt names before downloading
+    configs = {}
+    for name in options.sets:  # finds misspelt names before downloading
+        if "=" in name:
+            raise ConfigError(
+                f"{name}: fetch takes the names of sets, as in fetch {name.partition('=')[2] or 'cifar10'}"
+            )
+        configs[name] = compose([f"data={name}"], options.config_dir)
     failures = []
     for name, config in configs.items():
         try:
@@ -52,9 +54,3 @@ def fetch_set(name: str, config: Config, root: Path | None) -> None:
     data.prepare_data()
     print(f"{name}: {data.count('train'):,} + {data.count('test'):,} images in {data.folder}")
     print(f"    {data.origin}; licence: {data.licence}")
-
-
-def _compose(name: str, config_dir: Path | None) -> Config:
-    if "=" in name:
-        raise ConfigError(f"{name}: fetch takes the names of sets, as in fetch {name.partition('=')[2] or 'cifar10'}")
-    return compose([f"data={name}"], config_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -47,22 +48,21 @@ KEY_FILES = {"data": "data_keys.yaml", "trainer": "trainer/auto.yaml"}
 
 def usage(arguments: list[str]) -> None:
     """Prints commands, groups with their choices, and keys with their defaults."""
-    config = _lines(conf_dir() / "config.yaml")
-    entries = [line.strip("- ").split("#")[0].partition(":") for line in config if line.startswith("  - ")]
-    defaults = {group: choice.strip() for group, _, choice in entries}
+    config = _read(conf_dir() / "config.yaml")
+    defaults = dict(re.findall(r"^  - (\w+): *(\w+)", config, re.MULTILINE))
     print(USAGE)
     print("groups (choices; the default is marked *)")
     for group, choices in groups().items():
         marked = [f"{choice}*" if choice == defaults.get(group) else choice for choice in choices]
         print(textwrap.fill(" ".join(marked), 118, initial_indent=f"  {group:<12}", subsequent_indent=" " * 14))
     print("\nkeys (and their defaults)")
-    sweep = config.index(next(line for line in config if line.startswith("sweep:")))
-    _print_keys("", config[:sweep])
+    keys, _, sweep_keys = config.partition("\nsweep:")
+    _print_keys("", keys)
     print("  keys of a sweep:")
-    _print_keys("sweep.", [line.removeprefix("  ") for line in config[sweep + 1 :]])
+    _print_keys("sweep.", textwrap.dedent(sweep_keys))
     for group, file in KEY_FILES.items():
         print(f"  keys of {group}:")
-        _print_keys(f"{group}.", _lines(conf_dir() / file))
+        _print_keys(f"{group}.", _read(conf_dir() / file))
 
 
 def version(arguments: list[str]) -> None:
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> None:
     """
     parser = Parser("list", "Lists the choices of every config group, each with one line about it.")
     parser.add_argument("group", nargs="?", metavar="GROUP", help="one group only, as in: list model")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="add your own conf folder")
+    parser.add_config_dir()
     options = parser.parse_args(arguments)
     found = groups(options.config_dir)
     if options.group and options.group not in found:
@@ -91,17 +91,16 @@ def main(arguments: list[str]) -> None:
         print(group)
         width = max(map(len, found[group]))
         for choice, path in found[group].items():
-            headlines = (line for line in _lines(path) if line.startswith("#") and "@package" not in line)
+            headlines = (line for line in _read(path).splitlines() if line.startswith("#") and "@package" not in line)
             print(f"  {choice:<{width}}  {next(headlines, '').lstrip('# ')}")
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
-def _print_keys(prefix: str, lines: list[str]) -> None:
+def _print_keys(prefix: str, text: str) -> None:
     """Prints the `key: value   # comment` lines of a YAML's outermost level as `key=value   # comment`."""
-    for line in lines:
-        if line[:1].isalpha() and not line.startswith("defaults:"):
-            key, _, value = line.partition(":")
+    for key, value in re.findall(r"^([A-Za-z]\w*):(.*)", text, re.MULTILINE):
+        if key != "defaults":
             print(f"  {prefix}{key}={value.strip()}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 import warnings
@@ -24,7 +23,13 @@ SIDE = 256  # pixels; a longer side of an image is reduced to this
 
 def main(arguments: list[str]) -> int:
     """Prints examples and speeds and draws the edges; returns 1 if an example differs from the book, else 0."""
-    options = _parse(arguments)
+    parser = Parser(
+        "ops", "Worked examples of the textbooks on hand-written operators, their speed, and edges of an image."
+    )
+    parser.add_path("--image", "IMAGE", "an image file; default: a sample photograph")
+    parser.add_path("--out", "OUT.png", "default: edges.png", default=Path("edges.png"))
+    options = parser.parse_args(arguments)
+    parser.check_picture("--out", options.out)
     warnings.simplefilter("ignore")  # of image decoders about small defects in a file
     image = read_grey_image(options.image or sample_picture())
     wrong = print_examples()
@@ -37,19 +42,16 @@ def main(arguments: list[str]) -> int:
 
 def print_examples() -> int:
     """Prints each example with its computed value; returns how many values differ from the book."""
-    from cnnbench.complexity.textbook_examples import EXAMPLES
+    from cnnbench.complexity.textbook_examples import worked_examples
 
-    width = max(len(example.question) for example in EXAMPLES)
-    topic, wrong = "", 0
-    for example in EXAMPLES:
-        if example.topic != topic:
-            topic = example.topic
-            print(topic)
-        value = example.compute()
-        is_same = value == example.book
-        wrong += not is_same
-        verdict = "as in the book" if is_same else f"but the book has {_format(example.book)}"
-        print(f"  {example.question:<{width}}  {_format(value)}, {verdict}")
+    topics, wrong = worked_examples(), 0
+    width = max(len(question) for examples in topics.values() for question, *_ in examples)
+    for topic, examples in topics.items():
+        print(topic)
+        for question, book, value in examples:
+            wrong += value != book
+            verdict = "as in the book" if value == book else f"but the book has {_format(book)}"
+            print(f"  {question:<{width}}  {_format(value)}, {verdict}")
     return wrong
 
 
@@ -73,15 +75,14 @@ def print_speeds() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a small net gains nothing from more threads, and other programs disturb it more
     print("LeNet-5 on one CPU thread, median times")
-    print(f"  {'layers':<18}{'1 image':>12}{'64 images':>12}{'64, with gradients':>22}")
     tasks = ((images[:1], False, 50), (images, False, 15), (images, True, 15))
     times = [median_times(list(nets.values()), *task) for task in tasks]
     torch.set_num_threads(threads)
-    for index, name in enumerate(nets):
-        one, many, trained = (f"{1000 * seconds[index]:.2f} ms" for seconds in times)
+    print(f"  {'layers':<18}{'1 image':>12}{'64 images':>12}{'64, with gradients':>22}")
+    rows = {name: [f"{1000 * seconds[index]:.2f} ms" for seconds in times] for index, name in enumerate(nets)}
+    rows["ratio"] = [f"{by_hand / pytorch:.1f} ×" for by_hand, pytorch in times]
+    for name, (one, many, trained) in rows.items():
         print(f"  {name:<18}{one:>12}{many:>12}{trained:>22}")
-    one, many, trained = (f"{by_hand / pytorch:.1f} ×" for by_hand, pytorch in times)
-    print(f"  {'ratio':<18}{one:>12}{many:>12}{trained:>22}")
     print(f"  largest difference of the logits, with the same weights: {(first - second).abs().max().item():.1e}")
 
 
@@ -159,14 +160,3 @@ def _format(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_format, value))}]"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = Parser(
-        "ops", "Worked examples of the textbooks on hand-written operators, their speed, and edges of an image."
-    )
-    parser.add_argument("--image", type=Path, metavar="IMAGE", help="an image file; default: a sample photograph")
-    parser.add_argument("--out", type=Path, default=Path("edges.png"), metavar="OUT.png", help="default: edges.png")
-    options = parser.parse_args(arguments)
-    parser.check_picture("--out", options.out)
-    return options

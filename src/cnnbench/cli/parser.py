@@ -14,8 +14,13 @@ IMAGE_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")  # image formats that matplotl
 class Parser(argparse.ArgumentParser):
     """Parses the arguments of `python -m cnnbench COMMAND`; flags may come before, between or after the others."""
 
-    def __init__(self, command: str, description: str) -> None:
-        super().__init__(prog=f"python -m cnnbench {command}", description=description, allow_abbrev=False)
+    def __init__(self, command: str, description: str, add_help: bool = True) -> None:
+        super().__init__(
+            prog=f"python -m cnnbench {command}".strip(),
+            description=description,
+            allow_abbrev=False,
+            add_help=add_help,
+        )
 
     def parse_args(self, arguments: Any = None, namespace: Any = None) -> Any:
         """Parses the arguments.
@@ -25,18 +30,34 @@ class Parser(argparse.ArgumentParser):
         """
         return self.parse_intermixed_args(arguments, namespace)
 
+    def add_path(self, name: str, metavar: str, text: str, **settings: Any) -> None:
+        """Adds a file or folder, by its place in the command or, if the name begins with --, by its flag."""
+        self.add_argument(name, type=Path, metavar=metavar, help=text, **settings)
+
+    def add_switch(self, flag: str, text: str) -> None:
+        """Adds a flag without a value: true if it is typed."""
+        self.add_argument(flag, action="store_true", help=text)
+
+    def add_overrides(self, text: str, metavar: str = "key=value") -> None:
+        """Adds the overrides that change a config, and `--config-dir`."""
+        self.add_argument("overrides", nargs="*", metavar=metavar, help=text)
+        self.add_config_dir()
+
+    def add_config_dir(self) -> None:
+        """Adds `--config-dir`, for commands that read the config groups."""
+        self.add_path("--config-dir", "DIR", "a conf folder of yours, added to cnnbench's")
+
     def add_trust(self) -> None:
         """Adds `--trust`, for commands that load a run."""
-        self.add_argument(
+        self.add_switch(
             "--trust",
-            action="store_true",
-            help="you trust the run: import and run code that its config names from outside cnnbench, torch and torchvision, "
+            "you trust the run: import and run code that its config names from outside cnnbench, torch and torchvision, "
             "such as a net of your own",
         )
 
     def add_ema(self) -> None:
         """Adds `--ema`, for commands that use a run's weights."""
-        self.add_argument("--ema", action="store_true", help="use the averaged weights of a run with ema=...")
+        self.add_switch("--ema", "use the averaged weights of a run with ema=...")
 
     def check_picture(self, flag: str, path: Path | None) -> None:
         """Checks that an image can be written to the path of a flag.
@@ -44,11 +65,13 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ConfigError: the suffix is unknown, or the path is a folder or in no existing folder.
         """
-        if path and path.suffix.lower() not in IMAGE_SUFFIXES:
+        if path is None:
+            return
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
             self.error(f"{flag} {path}: expected a name that ends in {', '.join(IMAGE_SUFFIXES)}")
-        if path and path.is_dir():
+        if path.is_dir():
             self.error(f"{flag} {path}: cannot be written, it is a folder")
-        if path and not path.parent.is_dir():
+        if not path.parent.is_dir():
             self.error(f"{flag} {path}: there is no folder {path.parent}")
 
     def error(self, message: str) -> NoReturn:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,11 +12,12 @@ from cnnbench.distributed.fork_server import stop_fork_server
 from cnnbench.report.analysis.confounds import FACT_LABELS, Confounds, find_confounds, fold_group_choices, join_values
 from cnnbench.runs.sweep_dir import group_by_cell
 from cnnbench.sweep.plan import Plan, PlannedJob
-from cnnbench.sweep.run import plan_summary, plan_with_progress, progress_line
+from cnnbench.sweep.run import plan_summary, plan_with_progress
 from cnnbench.sweep.status_table import STATE_COLORS, make_table
 from cnnbench.sweep.time_estimates import Estimate, estimate_from_finished, finished_runs, makespan, measure_each
-from cnnbench.text import duration, flatten, to_override
+from cnnbench.text import Values, duration, flatten, to_override
 
+Estimates = dict[str, Estimate]  # by the job's name
 MAX_JOBS = 40  # a larger sweep is shown with a row per cell
 MEASURE_HINT = "--measure times a few steps of each"
 
@@ -30,11 +28,10 @@ def main(arguments: list[str]) -> None:
         "plan",
         "The plan of a sweep: its jobs, which are done, expected time and memory. Nothing is trained or written.",
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as after python -m cnnbench -m")
     parser.add_argument("-m", "--multirun", action="store_true", help="optional")
-    parser.add_argument("--measure", action="store_true", help="time a few real steps of each cell")
-    parser.add_argument("--jobs", action="store_true", help=f"a row per job even if there are more than {MAX_JOBS}")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours, added to cnnbench's")
+    parser.add_switch("--measure", "time a few real steps of each cell")
+    parser.add_switch("--jobs", f"a row per job even if there are more than {MAX_JOBS}")
+    parser.add_overrides("as after python -m cnnbench -m")
     options = parser.parse_args(arguments)
     console = make_console()
     try:
@@ -45,22 +42,22 @@ def main(arguments: list[str]) -> None:
     print_plan(plan, estimates, options.jobs, console)
 
 
-def estimate_jobs(plan: Plan) -> dict[str, Estimate]:
+def estimate_jobs(plan: Plan) -> Estimates:
     """Estimates from finished runs, by the job's name; a job without similar finished runs has none."""
     finished = finished_runs(plan.request.runs_dir)
-    found = {each.job.name: estimate_from_finished(each, finished) for each in plan.jobs}
-    return {name: estimate for name, estimate in found.items() if estimate}
+    found = ((each.job.name, estimate_from_finished(each, finished)) for each in plan.jobs)
+    return {name: estimate for name, estimate in found if estimate}
 
 
-def measure_cells(plan: Plan, console: Console) -> dict[str, Estimate]:
+def measure_cells(plan: Plan, console: Console) -> Estimates:
     """Estimates from a few measured steps of one job of each cell, by the job's name."""
     cells = group_by_cell(plan.jobs, lambda each: each.job)
-    with progress_line(console, "measuring") as show_text:
-        estimates = measure_each([members[0].config for members in cells], show_text)
+    with console.status("measuring") as status:
+        estimates = measure_each([members[0].config for members in cells], status.update)
     return {each.job.name: estimate for members, estimate in zip(cells, estimates, strict=True) for each in members}
 
 
-def print_plan(plan: Plan, estimates: dict[str, Estimate], every_job: bool, console: Console) -> None:
+def print_plan(plan: Plan, estimates: Estimates, every_job: bool, console: Console) -> None:
     """Prints the question, the notes, a table of jobs or cells, the factors with their confounds, and the total cost.
 
     Args:
@@ -84,7 +81,7 @@ def print_plan(plan: Plan, estimates: dict[str, Estimate], every_job: bool, cons
     print_total_cost(plan, estimates, console)
 
 
-def job_table(plan: Plan, estimates: dict[str, Estimate]) -> Table:
+def job_table(plan: Plan, estimates: Estimates) -> Table:
     """A row per job."""
     table = make_table(["job", "state"], ["parameters", "steps", "time", "memory"])
     for each in plan.jobs:
@@ -95,7 +92,7 @@ def job_table(plan: Plan, estimates: dict[str, Estimate]) -> Table:
     return table
 
 
-def cell_table(plan: Plan, estimates: dict[str, Estimate]) -> Table:
+def cell_table(plan: Plan, estimates: Estimates) -> Table:
     """A row per cell."""
     keys = [key for key in plan.request.keys if key != "seed"]
     numbers = ["jobs", "done", "parameters", "steps", "time of one", "memory"]
@@ -108,7 +105,7 @@ def cell_table(plan: Plan, estimates: dict[str, Estimate]) -> Table:
     return table
 
 
-def cost_columns(planned: PlannedJob, estimates: dict[str, Estimate]) -> tuple[str, str, str, str]:
+def cost_columns(planned: PlannedJob, estimates: Estimates) -> tuple[str, str, str, str]:
     """Parameters, steps, time and memory of a job; `?` for what is unknown."""
     facts, estimate = planned.job.facts, estimates.get(planned.job.name)
     seconds = duration(estimate.seconds) if estimate else "?"
@@ -127,7 +124,7 @@ def factor_confounds(plan: Plan) -> list[Confounds]:
     return find_confounds([each.job.setting for each in plan.jobs], facts, keys)
 
 
-def print_confounds(confounds: Confounds, baseline: dict[str, Any], console: Console) -> None:
+def print_confounds(confounds: Confounds, baseline: Values, console: Console) -> None:
     """Prints a factor with its levels, and below it what else differs between them."""
     key = confounds.key
     levels = [
@@ -135,11 +132,11 @@ def print_confounds(confounds: Confounds, baseline: dict[str, Any], console: Con
     ]
     console.print(Text.assemble((key, "bold"), f": {', '.join(levels)}"), soft_wrap=True, highlight=False)
     for name, values in confounds.differing.items():
-        text = " / ".join(join_values(listed) for listed in values)
+        text = " / ".join(map(join_values, values))
         print_plain(console, f"  also differs: {FACT_LABELS.get(name, name)} {text}", "yellow")
 
 
-def print_total_cost(plan: Plan, estimates: dict[str, Estimate], console: Console) -> None:
+def print_total_cost(plan: Plan, estimates: Estimates, console: Console) -> None:
     """Prints the expected time and memory of all due jobs; nothing if none is due."""
     due, slots = plan.due, plan.slots.count
     known = [(each.config.trainer.devices, estimates[each.job.name]) for each in due if each.job.name in estimates]

@@ -6,7 +6,7 @@ import argparse
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnbench.cli.figures import save_figure
 from cnnbench.cli.parser import Parser
@@ -14,6 +14,7 @@ from cnnbench.data.image_files import border_mean, printable, read_image
 from cnnbench.errors import ConfigError
 from cnnbench.runs.preprocess import to_input
 from cnnbench.runs.run_dir import RunDir
+from cnnbench.text import Values
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,12 +22,24 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> None:
     """Prints the most probable classes of each image; draws them with `--show`."""
-    options = _parse(arguments)
+    parser = Parser("predict", "Prints the most probable classes of images of any size, grey or colour.")
+    parser.add_path("run_dir", "RUN_DIR", "a run directory: config.yaml and checkpoints/best.ckpt")
+    parser.add_path("images", "IMAGE", "image files", nargs="+")
+    parser.add_argument("--top", type=int, default=3, help="how many classes to print; default: 3")
+    parser.add_switch("--invert", "invert grey values: for dark digits and a net trained on MNIST")
+    parser.add_switch("--json", "print the predictions as JSON")
+    parser.add_path("--show", "OUT.png", "draw the images and the predictions")
+    parser.add_ema()
+    parser.add_trust()
+    options = parser.parse_args(arguments)
+    parser.check_picture("--show", options.show)
+    if options.top < 1:
+        parser.error(f"--top {options.top}: expected at least 1")
     warnings.simplefilter("ignore")  # of missing fonts
     RunDir.open(options.run_dir)
-    absent = next((path for path in options.images if not path.is_file()), None)
-    if absent:
-        raise ConfigError(f"{absent}: no such picture")
+    for path in options.images:
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such picture")
     pictures, predictions = predict(
         options.run_dir, options.images, options.top, options.invert, options.trust, options.ema
     )
@@ -39,8 +52,8 @@ def main(arguments: list[str]) -> None:
 
 
 def predict(
-    run_dir: Path, paths: list[Path], top: int = 3, invert: bool = False, trust: bool = False, ema: bool = False
-) -> tuple[list[Image.Image], list[dict[str, Any]]]:
+    run_dir: Path, paths: list[Path], top: int, invert: bool, trust: bool, ema: bool
+) -> tuple[list[Image.Image], list[Values]]:
     """Predicts the classes of image files with the net of a run.
 
     Returns:
@@ -70,7 +83,7 @@ def predict(
     return pictures, predictions
 
 
-def draw_predictions(pictures: list[Image.Image], predictions: list[dict[str, Any]], path: Path) -> None:
+def draw_predictions(pictures: list[Image.Image], predictions: list[Values], path: Path) -> None:
     """Draws each image next to bars of its most probable classes, to a PNG, PDF, SVG or JPEG file."""
     from matplotlib.figure import Figure
 
@@ -85,7 +98,7 @@ def draw_predictions(pictures: list[Image.Image], predictions: list[dict[str, An
         names = [printable(entry["class"]) for entry in prediction["top"]]
         values = [entry["probability"] for entry in prediction["top"]]
         bars = right.barh(range(len(names)), values, color=["#0072B2"] + ["#9ecae1"] * (len(names) - 1))
-        right.bar_label(bars, [f"{value:.3f}" for value in values], padding=3, fontsize=9)
+        right.bar_label(bars, fmt="%.3f", padding=3, fontsize=9)
         right.set_yticks(range(len(names)), names, parse_math=False)
         right.invert_yaxis()
         right.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], xlabel="probability")
@@ -93,28 +106,7 @@ def draw_predictions(pictures: list[Image.Image], predictions: list[dict[str, An
     save_figure(figure, "--show", path)
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = Parser("predict", "Prints the most probable classes of images of any size, grey or colour.")
-    parser.add_argument(
-        "run_dir", type=Path, metavar="RUN_DIR", help="a run directory: config.yaml and checkpoints/best.ckpt"
-    )
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files")
-    parser.add_argument("--top", type=int, default=3, help="how many classes to print; default: 3")
-    parser.add_argument(
-        "--invert", action="store_true", help="invert grey values: for dark digits and a net trained on MNIST"
-    )
-    parser.add_argument("--json", action="store_true", help="print the predictions as JSON")
-    parser.add_argument("--show", type=Path, metavar="OUT.png", help="draw the images and the predictions")
-    parser.add_ema()
-    parser.add_trust()
-    options = parser.parse_args(arguments)
-    parser.check_picture("--show", options.show)
-    if options.top < 1:
-        parser.error(f"--top {options.top}: expected at least 1")
-    return options
-
-
-def _print(predictions: list[dict[str, Any]], pictures: list[Image.Image], options: argparse.Namespace) -> None:
+def _print(predictions: list[Values], pictures: list[Image.Image], options: argparse.Namespace) -> None:
     for prediction in predictions:
         classes = "   ".join(f"{entry['class']} {entry['probability']:.3f}" for entry in prediction["top"])
         print(f"{prediction['image']}:  {classes}")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnbench.cli.figures import save_figure
 from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import compose
 from cnnbench.data.image_files import printable
-from cnnbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,14 @@ TOLERANCE = 0.02  # between a stated and a measured mean or deviation
 
 def main(arguments: list[str]) -> None:
     """Draws the images and prints facts about the set. Does not read the test split."""
-    options = _parse(arguments)
+    parser = Parser(
+        "preview", "Draws training images as loaded and as augmented; counts classes, measures mean and deviation."
+    )
+    parser.add_path("--out", "FILE", "image file; default: preview_<data>_<augment>.png")
+    parser.add_switch("--json", "print the facts as JSON")
+    parser.add_overrides("as for a run: data=cifar10 augment=basic")
+    options = parser.parse_args(arguments)
+    parser.check_picture("--out", options.out)
     config = compose(options.overrides, options.config_dir)
     data = load_train_images(config, any(key.startswith("model") for key in options.overrides))
     path = options.out or Path(f"preview_{config.choices['data']}_{config.choices['augment']}.png")
@@ -64,7 +71,7 @@ def data_facts(data: ImageData) -> dict[str, Any]:
     augment = data.augment()
     return {
         "data": data.name,
-        "images": {"train": data.count("train"), "test": data.count("test")},
+        "images": {split: data.count(split) for split in ("train", "test")},
         "size": data.image_size,
         "channels": data.channels,
         "licence": data.licence,
@@ -113,58 +120,42 @@ def draw_sheet(data: ImageData, path: Path) -> None:
             axis.set(xticks=[], yticks=[])
             if number == 0:
                 axis.set_title(printable(data.classes[label]), fontsize=8, parse_math=False)
-        side = "×".join(map(str, images.shape[-2:]))
-        line[0].set_ylabel(f"{'as loaded' if number == 0 else 'augmented'}\n{side}", fontsize=8)
-    try:
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror}); name another file with --out") from error
-
-
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = Parser(
-        "preview", "Draws training images as loaded and as augmented; counts classes, measures mean and deviation."
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for a run: data=cifar10 augment=basic")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="image file; default: preview_<data>_<augment>.png")
-    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of yours, added to cnnbench's")
-    options = parser.parse_args(arguments)
-    parser.check_picture("--out", options.out)
-    return options
+        height, width = images.shape[-2:]
+        line[0].set_ylabel(f"{'as loaded' if number == 0 else 'augmented'}\n{height}×{width}", fontsize=8)
+    save_figure(figure, "--out", path)
 
 
 def _print_facts(facts: dict[str, Any], path: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-
-    def line(text: str, style: str | None = None) -> None:
-        console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+    from cnnbench.console import plain_table, print_plain
 
     def four_digits(values: list[float], separator: str = " ") -> str:
         return separator.join(f"{value:.4f}" for value in values)
 
-    images, keys = facts["images"], ("mean", "std")
-    shape = "×".join(map(str, (facts["channels"], facts["size"], facts["size"])))
-    line(f"{facts['data']}: {images['train']:,} + {images['test']:,} images, here of {shape}", "bold")
+    console = Console()
+    line = partial(print_plain, console)
+    images, n, side = facts["images"], facts["n"], facts["size"]
+    line(
+        f"{facts['data']}: {images['train']:,} + {images['test']:,} images, here of {facts['channels']}×{side}×{side}",
+        "bold",
+    )
     line(f"{facts['origin']}; licence: {facts['licence']}\n")
-    table = Table("class", "train", "validation", box=None, padding=(0, 2, 0, 0))
+    table = plain_table("class", "train", "validation")
     for name, counts in facts["classes"].items():
         table.add_row(Text(printable(name)), f"{counts['train']:,}", f"{counts['val']:,}")
-    table.add_row("all", f"{facts['n']['train']:,}", f"{facts['n']['val']:,}", style="bold")
+    table.add_row("all", f"{n['train']:,}", f"{n['val']:,}", style="bold")
     console.print(table)
     console.print()
-    table = Table("per channel", "stated", "measured", box=None, padding=(0, 2, 0, 0))
-    for key, label in zip(keys, ("mean", "deviation"), strict=True):
-        table.add_row(label, four_digits(facts[key]["stated"]), four_digits(facts[key]["measured"]))
+    table = plain_table("per channel", "stated", "measured")
+    measured = {key: facts[key]["measured"] for key in ("mean", "std")}
+    for key, label in {"mean": "mean", "std": "deviation"}.items():
+        table.add_row(label, four_digits(facts[key]["stated"]), four_digits(measured[key]))
     console.print(table)
     line(f"stated: of {facts['measured_on']}")
-    pairs = [pair for key in keys for pair in zip(facts[key]["stated"], facts[key]["measured"], strict=True)]
-    if any(abs(stated - measured) > TOLERANCE for stated, measured in pairs):
-        typed = " ".join(f"data.{key}=[{four_digits(facts[key]['measured'], ',')}]" for key in keys)
+    if not all(np.allclose(facts[key]["stated"], measured[key], rtol=0, atol=TOLERANCE) for key in measured):
+        typed = " ".join(f"data.{key}=[{four_digits(values, ',')}]" for key, values in measured.items())
         line(f"these differ; to normalise with the measured values: {typed}", "yellow")
     line(f"\naugment     {', '.join(facts['augment']) or 'none'}")
     line(f"split hash  {facts['split_hash']}, labels {facts['label_hash']}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 from cnnbench.cli.parser import Parser
 from cnnbench.console import make_console, print_plain
@@ -15,9 +14,9 @@ def main(arguments: list[str]) -> None:
     parser = Parser(
         "report", "Reports on the runs in a folder: the answer with intervals, tables, figures, limitations."
     )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a sweep (runs/NAME), a run, or any folder of runs")
-    parser.add_argument("--text", action="store_true", help="print the answer and the tables, write nothing")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; default: DIR")
+    parser.add_path("directory", "DIR", "a sweep (runs/NAME), a run, or any folder of runs")
+    parser.add_switch("--text", "print the answer and the tables, write nothing")
+    parser.add_path("--out", "DIR", "where to write; default: DIR")
     options = parser.parse_args(arguments)
     console = make_console()
     print_plain(console, f"{options.directory}" if options.text else f"{options.directory}: reading")
@@ -30,7 +29,7 @@ def main(arguments: list[str]) -> None:
         return
     out = options.out or options.directory
     with console.status("reading") as status:
-        report = make_report(options.directory, lambda what: status.update(what))
+        report = make_report(options.directory, status.update)
         status.update("drawing")
         files = write(report, out, shlex.join(["python", "-m", "cnnbench", "report", *arguments]))
     for sentence in report.answer:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from cnnbench.cli.parser import Parser
-from cnnbench.cli.train import importing, require_trusted, train, train_on_ranks
+from cnnbench.cli.train import IMPORTING, require_trusted, train, train_on_ranks
 from cnnbench.config.schema import Config
+from cnnbench.console import print_plain
 from cnnbench.distributed.ranks import rank_and_world_size
 from cnnbench.errors import ConfigError, Interrupted, ReportedByOtherRank
 from cnnbench.files import write_atomic
 from cnnbench.runs.commands import resume_command
-from cnnbench.runs.run_dir import RunDir
+from cnnbench.runs.run_dir import HASHED, RunDir
 from cnnbench.text import NAME
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def main(arguments: list[str]) -> int:
         "both test accuracies are in the interval of 95 % of new runs, estimated from the other finished seeds of the setting. "
         "Exit code 1: neither.",
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="directory of a finished run")
+    parser.add_path("run_dir", "RUN_DIR", "directory of a finished run")
     parser.add_argument(
         "places",
         nargs="*",
@@ -110,10 +112,10 @@ def relocated_config(run: RunDir, places: list[str]) -> Config:
         raise ConfigError(f"{folder}: not a valid name for a folder of runs; type runs_dir=FOLDER as well")
     if runs_dir.is_relative_to(Path.cwd()):
         runs_dir = runs_dir.relative_to(Path.cwd())
-    if not Path(typed.get("data.root", ".")).is_dir():
-        raise ConfigError(f"data.root={typed['data.root']}: the folder does not exist")
-    root = str(Path(typed.get("data.root", config.data.root)).resolve())
-    data = config.data.model_copy(update={"root": root})
+    root = Path(typed.get("data.root", config.data.root))
+    if "data.root" in typed and not root.is_dir():
+        raise ConfigError(f"data.root={root}: the folder does not exist")
+    data = config.data.model_copy(update={"root": str(root.resolve())})
     return config.model_copy(update={"data": data, "runs_dir": str(runs_dir), "name": name, "resume": "never"})
 
 
@@ -137,10 +139,9 @@ def run_repetition(before: RunDir, config: Config, command: str) -> RunDir:
 
     several = config.trainer.devices > 1
     earlier = unfinished_repetition(before, config)
-    with importing(Console()):
+    with Console().status(IMPORTING):
         run_in_subprocess(check_repeatable, config, before.path) if several else check_repeatable(config, before.path)
-    folder = Path(config.runs_dir) / config.name
-    now = earlier or RunDir.create(folder, name_without_number(before))
+    now = earlier or RunDir.create(Path(config.runs_dir) / config.name, name_without_number(before))
     if earlier is None:
         write_atomic(now.config, config.dump())
     config = config.model_copy(update={"resume": str(now.path)})
@@ -150,18 +151,15 @@ def run_repetition(before: RunDir, config: Config, command: str) -> RunDir:
             code = train_on_ranks(config, command)
         else:
             train(config, command)
+        if code > 128:
+            raise Interrupted(f"{now.path}: stopped", code - 128)
     except Interrupted as error:
-        raise interrupted_error(now, command, error.signum) from error
-    if code > 128:
-        raise interrupted_error(now, command, code - 128)
+        raise Interrupted(
+            f"{now.path}: stopped. To resume, type the same command again: {command}", error.signum
+        ) from error
     if code:
         raise ReportedByOtherRank(code)
     return now
-
-
-def interrupted_error(run: RunDir, command: str, signum: int) -> Interrupted:
-    """The error for a repetition that a signal stopped."""
-    return Interrupted(f"{run.path}: stopped. To resume, type the same command again: {command}", signum)
 
 
 def check_repeatable(config: Config, run: Path, progress: Callable[..., None] | None = None) -> None:
@@ -207,15 +205,12 @@ def unfinished_repetition(before: RunDir, config: Config) -> RunDir | None:
 
 def name_without_number(run: RunDir) -> str:
     """The name of a run directory without the number of a repetition: `a_0123abcd` for `a_0123abcd-2`."""
-    return re.sub(r"(_[0-9a-f]{8})-\d+$", r"\1", run.path.resolve().name)
+    return HASHED.sub(r"_\1", run.path.resolve().name)
 
 
 def print_reproduction(found: Reproduction, console: Console) -> None:
     """Prints the verdict, the differences and their possible causes."""
-
-    def line(text: str, style: str | None = None) -> None:
-        console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
-
+    line = partial(print_plain, console)
     console.print()
     if found.equal:
         line(f"equal: {found.compared}, bit for bit", "bold green")
@@ -226,8 +221,8 @@ def print_reproduction(found: Reproduction, console: Console) -> None:
     style = "bold yellow" if found.within else "bold red"
     line(f"{found.verdict}: test accuracy {was}, now {now}; {found.spread.sentence()}", style)
     line(f"not bit-equal; compared: {found.compared}:")
-    more = [f"and {len(found.differences) - MAX_DIFFERENCES} more"] if len(found.differences) > MAX_DIFFERENCES else []
-    for text in [*found.differences[:MAX_DIFFERENCES], *more]:
+    more = [f"and {len(found.differences) - MAX_DIFFERENCES} more"] * (len(found.differences) > MAX_DIFFERENCES)
+    for text in found.differences[:MAX_DIFFERENCES] + more:
         line(f"  {text}")
     none = "" if found.reasons else " none is recorded; code, packages and machine are the same"
     line(f"possible causes:{none}")

@@ -25,8 +25,8 @@ REFRESH_S = 1.0
 def main(arguments: list[str]) -> None:
     """Prints the state once, or refreshes it until Ctrl-C or until the owner has ended."""
     parser = Parser("status", "Shows the state of a sweep or a run.")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a sweep's, runs/NAME, or a run's")
-    parser.add_argument("--watch", action="store_true", help="refresh every second, until Ctrl-C or the end")
+    parser.add_path("directory", "DIR", "a sweep's, runs/NAME, or a run's")
+    parser.add_switch("--watch", "refresh every second, until Ctrl-C or the end")
     options = parser.parse_args(arguments)
     console = make_console()
     if not options.watch:
@@ -67,18 +67,18 @@ def sweep_view(sweep: SweepDir) -> tuple[Group, str | None]:
     record = sweep.read()
     assert record is not None  # the sweep was opened
     jobs, launcher = sweep.jobs(record), sweep.launcher()
-    states = {job.name: job.status() for job in jobs}
-    finished = [job for job in jobs if states[job.name].state == "done"][-MAX_SAMPLE:]
-    results = {job.name: job.result() for job in finished}
-    took = {name: result.fit_s for name, result in results.items() if result and result.fit_s is not None}
-    tracker = ProgressTracker(jobs, states, record.slots or 1, took)
-    parts: list[Any] = [status_view(tracker.snapshot(), str(sweep.path), launcher)]
+    statuses = [(job, job.status()) for job in jobs]
+    finished = [job for job, status in statuses if status.state == "done"][-MAX_SAMPLE:]
+    results = [(job.name, job.result()) for job in finished]
+    took = {name: result.fit_s for name, result in results if result and result.fit_s is not None}
+    tracker = ProgressTracker(statuses, record.slots or 1, took)
+    parts: list[Any] = [status_view(tracker, str(sweep.path), launcher)]
     if record.question:
         parts.insert(0, Text(record.question, "italic"))
     command = record.command or f"python -m cnnbench -m name={shlex.quote(record.name)} ..."
-    if not launcher and tracker.finished < tracker.total:
-        parts.append(Text(f"no process runs it. To continue, type the same command again: {command}"))
-    retry = retry_override(tracker.counts)
-    if not launcher and retry:
-        parts.append(Text(f"to run the failed jobs again as well: {command}{retry}"))
+    if not launcher:
+        if tracker.finished < tracker.total:
+            parts.append(Text(f"no process runs it. To continue, type the same command again: {command}"))
+        if retry := retry_override(tracker.counts):
+            parts.append(Text(f"to run the failed jobs again as well: {command}{retry}"))
     return Group(*parts), launcher

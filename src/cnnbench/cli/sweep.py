@@ -32,10 +32,8 @@ def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
     console = make_console()
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        name = signal.Signals(number).name
-        raise Interrupted(
-            f"stopped by {name} while no job ran. To resume, type the same command again: {command}", number
-        )
+        how = f"stopped by {signal.Signals(number).name} while no job ran"
+        raise Interrupted(f"{how}. To resume, type the same command again: {command}", number)
 
     with signals.handled_by(interrupt):
         try:

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import signal
 from argparse import Namespace
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
+from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import compose
+from cnnbench.config.schema import Config
+from cnnbench.console import plain_table, print_plain
 from cnnbench.distributed.ranks import rank_and_world_size, require_world_size
 from cnnbench.errors import ConfigError, Diverged, Interrupted, ReportedByOtherRank, RunFailed, exit_code_of
 from cnnbench.runs.commands import trust_flag
 from cnnbench.runs.run_dir import RunDir
+from cnnbench.runs.schema import Result
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from cnnbench.config.schema import Config
-    from cnnbench.runs.schema import Result
+IMPORTING = "importing torch and Lightning"  # takes seconds; shown on a terminal
 
 
 def main(arguments: list[str], command: str) -> int:
     """Runs `key=value` arguments as one run, or with `-m` as a sweep; returns the exit code."""
-    overrides, config_dir, flags = split_arguments(arguments)
+    overrides, flags = split_arguments(arguments)
     if flags.multirun:
         from cnnbench.cli.sweep import main as sweep
 
-        return sweep(overrides, config_dir, command)
-    config = resumed_or_composed(overrides, config_dir)  # raises ConfigError before torch is imported
+        return sweep(overrides, flags.config_dir, command)
+    config = resumed_or_composed(overrides, flags.config_dir)  # raises ConfigError before torch is imported
     if flags.trust and not is_resumed(config):
         raise ConfigError("--trust: goes with resume=RUN_DIR; what you type yourself needs none")
     if is_resumed(config) and not flags.trust and not RunDir(Path(config.resume)).result.is_file():
@@ -45,10 +44,6 @@ def main(arguments: list[str], command: str) -> int:
 
 def train(config: Config, command: str) -> None:
     """Trains in this process, alone or as one of several ranks; rank zero prints the result."""
-    from rich.console import Console
-
-    from cnnbench.console import print_plain
-
     rank, _ = rank_and_world_size()
     console = Console(quiet=rank > 0)
     earlier = RunDir(Path(config.resume))
@@ -59,7 +54,7 @@ def train(config: Config, command: str) -> None:
         print_plain(console, f"{earlier.path}: is done already")
         print_result(result, earlier, console)
         return
-    with importing(console):
+    with console.status(IMPORTING):
         from cnnbench.training.run import run
     try:
         outcome = run(config, command, console)
@@ -72,14 +67,13 @@ def train(config: Config, command: str) -> None:
 
 def train_on_ranks(config: Config, command: str) -> int:
     """Trains in one process per device; returns the exit code."""
-    from rich.console import Console
-
-    from cnnbench.distributed.fork_server import RankProcesses, forwarding_signals
+    from cnnbench.distributed import signals
+    from cnnbench.distributed.fork_server import RankProcesses
 
     console = Console()
     ranks = RankProcesses(run_rank, (config, command), config.trainer.devices)
-    with forwarding_signals(ranks):
-        with importing(console):
+    with signals.handled_by(ranks.forward):
+        with console.status(IMPORTING):
             ranks.start()
         code = ranks.wait()
     if code >= 0:
@@ -101,18 +95,11 @@ def require_trusted(config: Config) -> None:
     Raises:
         Untrusted: it does, or its data folder is absent.
     """
-    from rich.console import Console
-
-    with importing(Console()):
+    with Console().status(IMPORTING):
         from cnnbench.runs.trust import require_data_folder, require_trusted_parts
 
         require_trusted_parts(Path(config.resume), config)
         require_data_folder(Path(config.resume), config)
-
-
-def importing(console: Console) -> AbstractContextManager[Any]:
-    """Shows on a terminal that torch and Lightning are being imported, which takes seconds."""
-    return console.status("importing torch and Lightning") if console.is_terminal else nullcontext()
 
 
 def is_resumed(config: Config) -> bool:
@@ -120,28 +107,25 @@ def is_resumed(config: Config) -> bool:
     return config.resume not in ("never", "auto")
 
 
-def split_arguments(arguments: list[str]) -> tuple[list[str], Path | None, Namespace]:
-    """The `key=value` overrides, the folder after `--config-dir`, and the flags `trust` and `multirun`.
+def split_arguments(arguments: list[str]) -> tuple[list[str], Namespace]:
+    """The `key=value` overrides, and the flags: `config_dir`, a folder or None, `trust` and `multirun`.
 
     Raises:
         ConfigError: a flag is unknown, or `--trust` came with `-m`.
     """
-    parser = argparse.ArgumentParser(prog="python -m cnnbench", add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--config-dir", type=Path)
-    parser.add_argument("--trust", action="store_true")
+    parser = Parser("", "", add_help=False)
+    parser.add_config_dir()
+    parser.add_trust()
     parser.add_argument("-m", "--multirun", action="store_true")
-    try:
-        flags, overrides = parser.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{error}; type python -m cnnbench --help") from error
-    unknown = [argument for argument in overrides if argument.startswith("-")]
-    if unknown:
-        raise ConfigError(
-            f"{unknown[0]}: no such flag; keys are typed as key=value, flags are --config-dir DIR, --trust and --help"
-        )
+    flags, overrides = parser.parse_known_args(arguments)
+    for argument in overrides:
+        if argument.startswith("-"):
+            raise ConfigError(
+                f"{argument}: no such flag; keys are typed as key=value, flags are --config-dir DIR, --trust and --help"
+            )
     if flags.multirun and flags.trust:
         raise ConfigError("--trust: goes with resume=RUN_DIR; a sweep loads no run's config")
-    return overrides, flags.config_dir, flags
+    return overrides, flags
 
 
 def resumed_or_composed(overrides: list[str], config_dir: Path | None) -> Config:
@@ -153,36 +137,41 @@ def resumed_or_composed(overrides: list[str], config_dir: Path | None) -> Config
     from_run = [o for o in overrides if o.startswith("resume=") and o not in ("resume=auto", "resume=never")]
     if not from_run:
         return compose(overrides, config_dir)
-    typed = from_run[0].partition("=")[2]
+    typed = from_run[0].removeprefix("resume=")
     if len(overrides) > 1:
         other = next(o for o in overrides if not o.startswith("resume="))
         raise ConfigError(
             f"{other}: a resumed run keeps its own config; type resume={typed} alone, or start anew without it"
         )
-    from cnnbench.config.schema import Config
-
     directory = RunDir.open(Path(typed.strip("'\"")))
     return Config.load(directory.config).model_copy(update={"resume": str(directory.path)})
 
 
 def print_result(result: Result, directory: RunDir, console: Console) -> None:
     """Prints accuracy, loss and the accuracy's 95 % interval as a table, and the commands to type next."""
-    from rich.table import Table
-
-    from cnnbench.console import print_plain
     from cnnbench.stats import wilson
 
     metrics, n = result.metrics, result.n
-    table = Table("", "accuracy", "loss", "images", "95 % interval of the accuracy", box=None, padding=(0, 2, 0, 0))
+    table = plain_table("", "accuracy", "loss", "images", "95 % interval of the accuracy")
     for name, kind in {"": "", ", ema": "ema_"}.items():
         if f"test/{kind}acc" not in metrics:
             continue
         accuracy = metrics[f"test/{kind}acc"]
         _, (low, high) = wilson(round(accuracy * n["test"]), n["test"])
-        best = (f"{metrics[f'best/val/{kind}acc']:.4f}", f"{metrics[f'best/val/{kind}loss']:.4f}")
-        table.add_row(f"validation{name}", *best, f"{n['val']:,}")
-        test = (f"{accuracy:.4f}", f"{metrics[f'test/{kind}loss']:.4f}", f"{n['test']:,}")
-        table.add_row(f"test{name}", *test, f"{low:.4f} to {high:.4f}", style="bold")
+        table.add_row(
+            f"validation{name}",
+            f"{metrics[f'best/val/{kind}acc']:.4f}",
+            f"{metrics[f'best/val/{kind}loss']:.4f}",
+            f"{n['val']:,}",
+        )
+        table.add_row(
+            f"test{name}",
+            f"{accuracy:.4f}",
+            f"{metrics[f'test/{kind}loss']:.4f}",
+            f"{n['test']:,}",
+            f"{low:.4f} to {high:.4f}",
+            style="bold",
+        )
     console.print()
     console.print(table)
     print_plain(

@@ -29,9 +29,7 @@ class ChannelsLastMode(TorchDispatchMode):
         has_convolution: a convolution of images has run.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.has_convolution = False
+    has_convolution = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operation and sets the format of its result."""

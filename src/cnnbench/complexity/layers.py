@@ -6,25 +6,26 @@ They are counted while the net runs once, on the meta device or another one. No 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.hooks import RemovableHandle
 
 from cnnbench.complexity.op_tracer import OpTracer
-from cnnbench.complexity.receptive_field import window_axes
+from cnnbench.complexity.receptive_field import rows_and_columns, window_axes
+from cnnbench.models.initialization import CONVOLUTIONS
 from cnnbench.ops import convolution, normalization, pooling
+
+ImageShape = tuple[int, int, int]  # (C, H, W)
 
 OUTSIDE_LAYERS = "(outside layers)"  # operations and parameters that belong to no layer
 NOT_RUN = "(not run)"  # parameters that no operation reads
-CONVOLUTIONS = (nn.modules.conv._ConvNd, convolution.Conv2d)
 NORMS = (nn.modules.batchnorm._BatchNorm, normalization.BatchNorm2d)
-GLOBAL_MEANS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
-MEANS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, pooling.MeanPool2d, *GLOBAL_MEANS)
+GLOBAL_MEAN = nn.modules.pooling._AdaptiveAvgPoolNd
+MEANS = (nn.modules.pooling._AvgPoolNd, pooling.MeanPool2d, GLOBAL_MEAN)
 BY_HAND = (convolution.SingleChannelConv2d, convolution.Conv2d, pooling.Pool2d)
 WINDOWS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *BY_HAND)
 
@@ -100,7 +101,7 @@ class ModelSummary:
         failure: the error that stopped the net; None if it ran to its end.
     """
 
-    image: tuple[int, int, int]
+    image: ImageShape
     layers: list[Layer] = field(default_factory=list)
     idle: dict[str, int] = field(default_factory=dict)
     output: tuple[int, ...] | None = None
@@ -117,34 +118,26 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 
-def count_macs(net: nn.Module, shape: tuple[int, int, int]) -> int:
+def count_macs(net: nn.Module, shape: ImageShape) -> int:
     """Multiply-accumulates of convolutions and matrix products for one image (C, H, W), in evaluation, on the net's device."""
-    image = torch.empty(1, *shape, device=device_of(net))
-    with evaluation_mode(net), OpTracer(image) as tracer:
+    with traced_evaluation(net, shape) as (image, tracer):
         net(image)
     return tracer.macs
 
 
-def summarize(net: nn.Module, shape: tuple[int, int, int]) -> ModelSummary:
+def summarize(net: nn.Module, shape: ImageShape) -> ModelSummary:
     """Runs the net once, in evaluation, on an image (C, H, W). If the net raises, the summary ends there, with the failure."""
-    image = torch.empty(1, *shape, device=device_of(net))
     summary = ModelSummary(shape)
-    with evaluation_mode(net), OpTracer(image) as tracer:
-        recorder = LayerRecorder(tracer, summary)
-        hooks = [
-            hook
-            for name, module in net.named_modules()
-            if not any(module.children()) and not isinstance(module, nn.Identity)
-            for hook in recorder.add_hooks(name or type(net).__name__, module)
-        ]
+    with traced_evaluation(net, shape) as (image, tracer), ExitStack() as hooks:
+        recorder = LayerRecorder(net, tracer, summary)
+        for layer in recorder.names:
+            hooks.enter_context(layer.register_forward_pre_hook(recorder.before))
+            hooks.enter_context(layer.register_forward_hook(recorder.after))
         try:
             output = net(image)
         except Exception as error:
             summary.failure = Failure(*recorder.running, error=error)
             return summary
-        finally:
-            for hook in hooks:
-                hook.remove()
     summary.output = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
     summary.unknown = tracer.unknown
     recorder.finish(net)
@@ -155,54 +148,54 @@ class LayerRecorder:
     """Adds a `Layer` to a summary for each layer that runs.
 
     Attributes:
+        names: the layers of the net, which are its modules without children, and their names.
         running: name, module and input shape of the layer that runs now; empty between layers.
     """
 
-    def __init__(self, tracer: OpTracer, summary: ModelSummary) -> None:
+    def __init__(self, net: nn.Module, tracer: OpTracer, summary: ModelSummary) -> None:
         self.tracer, self.summary = tracer, summary
+        self.names = {
+            module: name or type(net).__name__
+            for name, module in net.named_modules()
+            if not any(module.children()) and not isinstance(module, nn.Identity)
+        }
         self.counted: set[int] = set()  # ids of parameters
         self.macs_before = 0
         self.running: tuple[str, nn.Module | None, tuple[int, ...]] = ("", None, ())
 
-    def add_hooks(self, name: str, module: nn.Module) -> Iterator[RemovableHandle]:
-        """Adds the two hooks of a layer."""
+    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Notes which layer begins to run."""
+        shape = next((tuple(value.shape[1:]) for value in inputs if isinstance(value, Tensor)), ())
+        self.running, self.macs_before = (self.names[module], module, shape), self.tracer.macs
 
-        def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            shape = next((tuple(value.shape[1:]) for value in inputs if isinstance(value, Tensor)), ())
-            self.running, self.macs_before = (name, module, shape), self.tracer.macs
+    def after(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """Adds the layer that has run to the summary, unless its input or output is no tensor."""
+        first = output[0] if isinstance(output, tuple | list) else output
+        if isinstance(first, Tensor) and inputs and isinstance(inputs[0], Tensor):
+            self.summary.layers.append(self.layer(module, inputs[0], first))
+        self.running = ("", None, ())
 
-        def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            first = output[0] if isinstance(output, tuple | list) else output
-            if isinstance(first, Tensor) and inputs and isinstance(inputs[0], Tensor):
-                self.record(name, module, inputs[0], first)
-            self.running = ("", None, ())
-
-        yield module.register_forward_pre_hook(before)
-        yield module.register_forward_hook(after)
-
-    def record(self, name: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
-        """Adds the layer with its input `x` and its output to the summary."""
+    def layer(self, module: nn.Module, x: Tensor, output: Tensor) -> Layer:
+        """The facts of a run of `module` with input `x`; a layer by hand gets the axes of a window."""
         window = window_of(module)
         if isinstance(module, BY_HAND) and x in self.tracer.axes and window:
             self.tracer.axes[output] = window_axes(self.tracer.axes[x], *window)
         new = [p for p in module.parameters(recurse=False) if p.requires_grad and id(p) not in self.counted]
         self.counted.update(map(id, new))
         macs = self.tracer.macs - self.macs_before
-        axes = self.tracer.axes.get(output)
-        self.summary.layers.append(
-            Layer(
-                name=name,
-                type=type(module).__name__,
-                input=tuple(x.shape[1:]),
-                output=tuple(output.shape[1:]),
-                params=sum(p.numel() for p in new),
-                macs=macs,
-                book_flops=book_flops_of(module, macs, x, output),
-                activations=output[0].numel(),
-                receptive_field=max(axis.size for axis in axes) if axes else None,
-                stride=(max(axis.jump for axis in axes) or None) if axes else None,
-                window=window,
-            )
+        axes = self.tracer.axes.get(output, ())
+        return Layer(
+            name=self.names[module],
+            type=type(module).__name__,
+            input=tuple(x.shape[1:]),
+            output=tuple(output.shape[1:]),
+            params=sum(p.numel() for p in new),
+            macs=macs,
+            book_flops=book_flops_of(module, macs, x, output),
+            activations=output[0].numel(),
+            receptive_field=max((axis.size for axis in axes), default=None),
+            stride=max((axis.jump for axis in axes), default=0) or None,
+            window=window,
         )
 
     def finish(self, net: nn.Module) -> None:
@@ -232,7 +225,7 @@ def book_flops_of(module: nn.Module, macs: int, x: Tensor, output: Tensor) -> in
     if isinstance(module, NORMS):
         return 2 * outputs
     if isinstance(module, MEANS) and output is not x:
-        is_global = isinstance(module, GLOBAL_MEANS) and output.shape[2:].numel() == 1
+        is_global = isinstance(module, GLOBAL_MEAN) and output.shape[2:].numel() == 1
         return outputs * (2 if is_global else 1)
     return macs
 
@@ -241,14 +234,10 @@ def window_of(module: nn.Module) -> Window | None:
     """The window of a square convolution or pooling of maps; None for other modules, and for padding="same"."""
     if not isinstance(module, WINDOWS):
         return None
-    values = []
-    for key in ("kernel_size", "stride", "padding", "dilation"):
-        value = getattr(module, key, 1)
-        value = tuple(value) if isinstance(value, tuple | list) else (value, value)
-        if len(set(value)) > 1 or not isinstance(value[0], int):
-            return None
-        values.append(value[0])
-    return Window(*values)
+    sides = [rows_and_columns(getattr(module, key, 1)) for key in ("kernel_size", "stride", "padding", "dilation")]
+    if any(rows != columns or not isinstance(rows, int) for rows, columns in sides):
+        return None
+    return Window(*(rows for rows, _ in sides))
 
 
 # ---- running a net -------------------------------------------------------------------------------------------------------
@@ -260,15 +249,19 @@ def device_of(net: nn.Module) -> torch.device:
 
 
 @contextmanager
-def evaluation_mode(net: nn.Module) -> Iterator[None]:
-    """Runs the block with the net in evaluation, without gradients, attention as plain matrix products; then restores all."""
+def traced_evaluation(net: nn.Module, shape: ImageShape) -> Iterator[tuple[Tensor, OpTracer]]:
+    """Yields an image (1, C, H, W) and the tracer of what depends on it.
+
+    In the block the net is in evaluation, without gradients, and attention is plain matrix products; then all is restored.
+    """
+    image = torch.empty(1, *shape, device=device_of(net))
     modes = [(module, module.training) for module in net.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     net.eval()
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            yield
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), OpTracer(image) as tracer:
+            yield image, tracer
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
         for module, training in modes:

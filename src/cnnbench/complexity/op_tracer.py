@@ -10,11 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
-from cnnbench.complexity.receptive_field import MIXING, RULES, AxesOf, Axis, convolution, pointwise, whole_input
+from cnnbench.complexity.receptive_field import (
+    MIXING,
+    RULES,
+    AxesOf,
+    Axis,
+    convolution,
+    pointwise,
+    tensors_in,
+    whole_input,
+)
 
 
 class OpTracer(TorchDispatchMode):
@@ -47,25 +55,24 @@ class OpTracer(TorchDispatchMode):
         result = func(*args, **kwargs)
         if packet in flop_registry:
             self.macs += flop_registry[packet](*args, **kwargs, out_val=result) // 2
-        self._record_axes(func, packet, args, kwargs, result)
+        self._record_axes(func, args, kwargs, result)
         return result
 
-    def _record_axes(self, func: Any, packet: Any, args: Any, kwargs: Any, result: Any) -> None:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    def _record_axes(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        tensors, outputs = tensors_in((args, kwargs)), tensors_in(result)
         self.used.update(id(tensor) for tensor in tensors if isinstance(tensor, nn.Parameter))
         inputs = [tensor for tensor in tensors if tensor in self.axes]
-        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if not inputs or not outputs:
             return
+        packet, defaults = func._overloadpacket, {a.name: a.default_value for a in func._schema.arguments}
+        arguments = defaults | dict(zip(defaults, args, strict=False)) | kwargs
         rule = RULES.get(packet, pointwise if torch.Tag.pointwise in func.tags else None)
-        axes = rule(self.axes, outputs[0], *args, **kwargs) if rule else None
+        axes = rule(self.axes, outputs[0], args[0], **arguments) if rule else None
         if axes is None and packet not in MIXING and rule in (None, convolution):
             self.unknown.add(packet.__name__)
-        if axes is None:
-            axes = whole_input([(self.axes[tensor], tensor) for tensor in inputs])
+        axes = axes or whole_input(self.axes, inputs)
         for output in outputs:
             self.axes[output] = axes
         base = args[0]._base if func._schema.is_mutable and isinstance(args[0], Tensor) else None
         if base is not None:  # the output is written into a part of a larger tensor
-            known = [tensor for tensor in (base, *inputs) if tensor in self.axes]
-            self.axes[base] = whole_input([(self.axes[tensor], tensor) for tensor in known])
+            self.axes[base] = whole_input(self.axes, [tensor for tensor in (base, *inputs) if tensor in self.axes])

@@ -5,8 +5,9 @@ An operation without a rule, or one that mixes positions in a way its rule does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -28,13 +29,9 @@ class Axis:
     size: int = 1
 
     def window(self, size: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Axis:
-        """The axis after a convolution or pooling."""
+        """The axis after a convolution or pooling; a window of one pixel with a negative padding leaves out the first positions."""
         reach = dilation * (size - 1) * self.jump
         return Axis(self.start - padding * self.jump, self.jump * stride, self.size + reach)
-
-    def every_nth(self, first: int, step: int) -> Axis:
-        """The axis of every `step`-th position from `first` on; a negative `first` is padding."""
-        return Axis(self.start + first * self.jump, self.jump * step, self.size)
 
     def over_all(self, positions: int) -> Axis:
         """The axis of a value that depends on all `positions`."""
@@ -46,7 +43,7 @@ class Axis:
         return Axis(start, self.jump, end - start)
 
 
-Axes = tuple[Axis, Axis]  # along rows and columns: the last two dimensions of a map
+Axes = tuple[Axis, ...]  # along rows and along columns: the last two dimensions of a map
 AxesOf = MutableMapping[Tensor, Axes]  # by identity
 
 
@@ -60,36 +57,36 @@ def sides(tensor: Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape[-2:]) if is_map(tensor) else (1, 1)
 
 
-def whole_input(inputs: Sequence[tuple[Axes, Tensor]]) -> Axes:
-    """The axes of an output that may depend on every position of every input."""
-    return union_of_axes(
-        [[axis.over_all(side) for axis, side in zip(axes, sides(x), strict=True)] for axes, x in inputs]
-    )
+def tensors_in(tree: Any) -> list[Tensor]:
+    """The tensors in an operation's arguments or result, lists and dicts of them included, in order."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def union_of_axes(axes: Sequence[Sequence[Axis]]) -> Axes:
+def whole_input(known: AxesOf, inputs: Iterable[Tensor]) -> Axes:
+    """The axes of an output that may depend on every position of every input; `known` holds the axes of the inputs."""
+    return union_of_axes([[axis.over_all(side) for axis, side in zip(known[x], sides(x), strict=True)] for x in inputs])
+
+
+def union_of_axes(axes: Iterable[Iterable[Axis]]) -> Axes:
     """The axes of an output that depends on several maps of the same image; the jumps are those of the first."""
-    rows, columns = axes[0]
-    for other_rows, other_columns in axes[1:]:
-        rows, columns = rows.union(other_rows), columns.union(other_columns)
-    return rows, columns
+    return tuple(reduce(Axis.union, along_side) for along_side in zip(*axes, strict=True))
 
 
-MIXING = {  # operations whose outputs do depend on all positions
-    *(aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten._softmax, aten._log_softmax),
-    *(aten.native_layer_norm, aten.native_group_norm, aten.native_batch_norm, aten._native_batch_norm_legit),
-    *(aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d),
-}
+MIXING = {  # operations that need no rule: their outputs do depend on all positions
+    aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten._softmax, aten._log_softmax, aten.native_layer_norm,
+    aten.native_group_norm,
+}  # fmt: skip
 
 
-# ---- rules: (known axes, output, the operation's arguments) -> axes; None if the output may depend on all positions ----
+# ---- rules: (known axes, output, the operation's first argument, its arguments by their names in PyTorch) -> axes,
+# ---- None if the output may depend on all positions ----------------------------------------------------------------------
 
 Rule = Callable[..., Axes | None]
 
 
-def pointwise(known: AxesOf, output: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
+def pointwise(known: AxesOf, output: Tensor, x: Any, /, **arguments: Any) -> Axes | None:
     """Each output depends on the inputs at its position; a broadcast input reaches all positions."""
-    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf in known]
+    inputs = [tensor for tensor in tensors_in((x, arguments)) if tensor in known]
     pairs = [
         [
             axis if axis.jump and side == output_side else axis.over_all(side)
@@ -97,82 +94,77 @@ def pointwise(known: AxesOf, output: Tensor, *args: Any, **kwargs: Any) -> Axes 
         ]
         for x in inputs
     ]
-    if any(len({pair[side].jump for pair in pairs}) > 1 for side in (0, 1)):
-        return whole_input([(known[x], x) for x in inputs])
+    if any(len({axis.jump for axis in along_side}) > 1 for along_side in zip(*pairs, strict=True)):
+        return whole_input(known, inputs)
     return union_of_axes(pairs)
 
 
-def convolution(known: AxesOf, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
-    """aten.convolution(input, weight, bias, stride, padding, dilation, transposed, ...)."""
-    weight, bias, stride, padding, dilation, transposed = args[:6]
-    depend_on_image = any(isinstance(tensor, Tensor) and tensor in known for tensor in (weight, bias))
-    if transposed or depend_on_image or x.ndim != 4:
+def convolution(
+    known: AxesOf,
+    output: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    **others: Any,
+) -> Axes | None:
+    """aten.convolution of a batch (N, C, H, W), with weights that do not depend on the image."""
+    if transposed or weight in known or bias in known or x.ndim != 4:
         return None
     return window_axes(known[x], weight.shape[-2:], stride, padding, dilation)
 
 
-def max_pool(
+def pool(
     known: AxesOf,
     output: Tensor,
     x: Tensor,
-    kernel: Any,
-    stride: Any = (),
-    padding: Any = 0,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
     dilation: Any = 1,
-    ceil_mode: bool = False,
+    **others: Any,
 ) -> Axes | None:
-    """aten.max_pool2d_with_indices."""
-    return window_axes(known[x], kernel, stride or kernel, padding, dilation)
+    """aten.max_pool2d_with_indices, avg_pool2d, and avg_pool3d over channels (local response normalization)."""
+    return window_axes(known[x], kernel_size, stride or kernel_size, padding, dilation)
 
 
-def mean_pool(
-    known: AxesOf, output: Tensor, x: Tensor, kernel: Any, stride: Any = (), padding: Any = 0, *args: Any, **kwargs: Any
-) -> Axes | None:
-    """aten.avg_pool2d, and avg_pool3d over channels (local response normalization)."""
-    return window_axes(known[x], kernel, stride or kernel, padding)
-
-
-def adaptive_pool(known: AxesOf, output: Tensor, x: Tensor, *args: Any) -> Axes | None:
+def adaptive_pool(known: AxesOf, output: Tensor, x: Tensor, **others: Any) -> Axes | None:
     """aten._adaptive_avg_pool2d, adaptive_max_pool2d: windows if the output sizes divide the input sizes."""
-    sizes = list(zip(x.shape[-2:], output.shape[-2:], strict=True))
-    if any(before % after for before, after in sizes):
-        return None
-    steps = [before // after for before, after in sizes]
-    return window_axes(known[x], steps, steps)
+    steps, rests = zip(*map(divmod, x.shape[-2:], output.shape[-2:]), strict=True)
+    return None if any(rests) else window_axes(known[x], steps, steps)
 
 
 def window_axes(axes: Axes, size: Any, stride: Any, padding: Any = 0, dilation: Any = 1) -> Axes:
     """The axes after a window along both sides; a single number holds for both."""
     pairs = (rows_and_columns(value) for value in (size, stride, padding, dilation))
-    rows, columns = (axis.window(*numbers) for axis, numbers in zip(axes, zip(*pairs, strict=True), strict=True))
-    return rows, columns
+    return tuple(axis.window(*numbers) for axis, numbers in zip(axes, zip(*pairs, strict=True), strict=True))
 
 
-def rows_and_columns(value: Any) -> tuple[int, int]:
-    """(rows, columns) of a number or of a list of one to three numbers."""
-    values = list(value) if isinstance(value, list | tuple) else [value]
-    values = values * 2 if len(values) == 1 else values
-    return values[-2], values[-1]
+def rows_and_columns(value: Any) -> list[int]:
+    """[rows, columns] of a number or of a list of one to three numbers."""
+    return (2 * list(value) if isinstance(value, list | tuple) else [value, value])[-2:]
 
 
-def pad(known: AxesOf, output: Tensor, x: Tensor, amounts: Sequence[int], *args: Any) -> Axes | None:
-    """aten.constant_pad_nd; `amounts` are left, right, top, bottom, ..."""
-    rows, columns = known[x]
-    left, top = amounts[0], amounts[2] if len(amounts) > 2 else 0
-    return (rows.every_nth(-top, 1), columns.every_nth(-left, 1)) if is_map(x) else None
+def pad(known: AxesOf, output: Tensor, x: Tensor, pad: Sequence[int], **others: Any) -> Axes | None:
+    """aten.constant_pad_nd; `pad` is the numbers of left, right, top, bottom, ... pixels."""
+    left, top = pad[0], pad[2] if len(pad) > 2 else 0
+    return window_axes(known[x], 1, 1, [top, left]) if is_map(x) else None
 
 
 def slicing(
-    known: AxesOf, output: Tensor, x: Tensor, dim: int = 0, start: int | None = None, end: Any = None, step: int = 1
+    known: AxesOf, output: Tensor, x: Tensor, dim: int, start: int | None, step: int, **others: Any
 ) -> Axes | None:
-    """aten.slice."""
+    """aten.slice: every `step`-th position from `start` on."""
     if not is_map(x):
         return None
     axes, side = list(known[x]), from_end(x, dim)
     if side >= -2:
         first = start or 0
-        axes[side] = axes[side].every_nth(first if first >= 0 else first + x.shape[side], step)
-    return axes[0], axes[1]
+        axes[side] = axes[side].window(1, step, -first if first >= 0 else -first - x.shape[side])
+    return tuple(axes)
 
 
 def from_end(x: Tensor, dim: int) -> int:
@@ -180,64 +172,49 @@ def from_end(x: Tensor, dim: int) -> int:
     return dim % x.ndim - x.ndim
 
 
-def reduction(known: AxesOf, output: Tensor, x: Tensor, dims: Any = None, *args: Any, **kwargs: Any) -> Axes | None:
-    """aten.mean, sum, max, ...: a reduction over channels or images keeps the positions."""
-    if (not dims and dims != 0) or not is_map(output):
-        return None
-    dims = dims if isinstance(dims, list | tuple) else [dims]
-    return known[x] if max(from_end(x, dim) for dim in dims) < -2 else None
+def along_channels(known: AxesOf, output: Tensor, x: Tensor, dim: Any = None, **others: Any) -> Axes | None:
+    """aten.select, split, mean, sum, max, ...: the positions stay if `dim`, a number or a list, is of channels or images."""
+    dims = dim if isinstance(dim, list | tuple) else [dim]
+    keeps = dim not in (None, []) and is_map(output) and all(from_end(x, number) < -2 for number in dims)
+    return known[x] if keeps else None
 
 
-def reshaping(known: AxesOf, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
+def reshaping(known: AxesOf, output: Tensor, x: Tensor, **others: Any) -> Axes | None:
     """aten.view, permute, ...: the positions stay if rows and columns do."""
     same_sides = x.shape[-2:] == output.shape[-2:] and x.stride()[-2:] == output.stride()[-2:]
     return known[x] if is_map(x) and is_map(output) and same_sides else None
 
 
-def batch_norm(known: AxesOf, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes | None:
-    """aten.native_batch_norm: pointwise, unless it uses the batch's statistics."""
-    uses_batch_statistics = next((value for value in args if isinstance(value, bool)), False)
-    return None if uses_batch_statistics else known[x]
+def batch_norm(known: AxesOf, output: Tensor, x: Tensor, training: bool, **others: Any) -> Axes | None:
+    """aten.native_batch_norm: pointwise, unless it uses the batch's statistics, as in `training`."""
+    return None if training else known[x]
 
 
-def selection(known: AxesOf, output: Tensor, x: Tensor, dim: int, index: int) -> Axes | None:
-    """aten.select of a channel or image."""
-    return known[x] if is_map(output) and from_end(x, dim) < -2 else None
-
-
-def splitting(known: AxesOf, output: Tensor, x: Tensor, size: Any, dim: int = 0) -> Axes | None:
-    """aten.split along channels or images."""
-    return known[x] if is_map(x) and from_end(x, dim) < -2 else None
-
-
-def concatenation(known: AxesOf, output: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes | None:
+def concatenation(known: AxesOf, output: Tensor, tensors: Sequence[Tensor], /, dim: int, **others: Any) -> Axes | None:
     """aten.cat, stack along channels or images."""
-    if not is_map(output) or from_end(output, dim) >= -2:
-        return None
-    return pointwise(known, output, tensors)
+    return pointwise(known, output, tensors) if is_map(output) and from_end(output, dim) < -2 else None
 
 
-POINTWISE = (
-    aten._native_batch_norm_legit_no_training, aten.native_dropout, aten.clone, aten.detach, aten.alias, aten._to_copy,
-    aten.expand,
-    # older torch versions do not tag these as pointwise
-    aten.leaky_relu, aten.hardswish, aten.prelu, aten._prelu_kernel, aten.log_sigmoid_forward, aten.rrelu_with_noise,
-)  # fmt: skip
-RESHAPING = (
-    aten.view, aten._unsafe_view, aten.reshape, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze,
-)  # fmt: skip
-RULES: dict[Any, Rule] = {
-    aten.convolution: convolution,
-    aten.max_pool2d_with_indices: max_pool,
-    **dict.fromkeys((aten.avg_pool2d, aten.avg_pool3d), mean_pool),
-    **dict.fromkeys((aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d), adaptive_pool),
-    aten.constant_pad_nd: pad,
-    aten.slice: slicing,
-    **dict.fromkeys((aten.mean, aten.sum, aten.amax, aten.max, aten.min), reduction),
-    **dict.fromkeys(RESHAPING, reshaping),
-    **dict.fromkeys((aten.native_batch_norm, aten._native_batch_norm_legit), batch_norm),
-    aten.select: selection,
-    **dict.fromkeys((aten.split, aten.split_with_sizes), splitting),
-    **dict.fromkeys((aten.cat, aten.stack), concatenation),
-    **dict.fromkeys(POINTWISE, pointwise),
-}
+OPERATIONS: dict[Rule, list[Any]] = {
+    convolution: [aten.convolution],
+    pool: [aten.max_pool2d_with_indices, aten.avg_pool2d, aten.avg_pool3d],
+    adaptive_pool: [aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d],
+    pad: [aten.constant_pad_nd],
+    slicing: [aten.slice],
+    along_channels: [
+        aten.select, aten.split, aten.split_with_sizes, aten.mean, aten.sum, aten.amax, aten.max, aten.min,
+    ],
+    reshaping: [
+        aten.view, aten._unsafe_view, aten.reshape, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze,
+    ],
+    batch_norm: [aten.native_batch_norm, aten._native_batch_norm_legit],
+    concatenation: [aten.cat, aten.stack],
+    pointwise: [
+        aten._native_batch_norm_legit_no_training, aten.native_dropout, aten.clone, aten.detach, aten.alias,
+        aten._to_copy, aten.expand,
+        # older torch versions do not tag these as pointwise
+        aten.leaky_relu, aten.hardswish, aten.prelu, aten._prelu_kernel, aten.log_sigmoid_forward,
+        aten.rrelu_with_noise,
+    ],
+}  # fmt: skip
+RULES = {operation: rule for rule, operations in OPERATIONS.items() for operation in operations}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from cnnbench.complexity.layers import Layer, ModelSummary, Window, window_of
+from cnnbench.complexity.layers import ModelSummary, Window, window_of
+from cnnbench.text import first_few, one_line
 
 
 def model_warnings(summary: ModelSummary) -> Iterator[str]:
@@ -22,20 +23,22 @@ def model_warnings(summary: ModelSummary) -> Iterator[str]:
 
 def uneven_windows(summary: ModelSummary) -> Iterator[str]:
     """Yields windows for which (W - F + 2P) / S + 1 is not an integer, grouped by the pixels that they miss."""
-    groups: dict[str, list[tuple[Layer, Window]]] = {}
+    groups: dict[
+        str, tuple[str, list[str]]
+    ] = {}  # by what is missed: the arithmetic of the first window, names of the layers
     for layer in summary.layers:
         if window := layer.window:
-            covered = window.reach + window.stride * (layer.output[-1] - 1)
-            left_over = layer.input[-1] + 2 * window.padding - covered
+            side = layer.input[-1]
+            left_over = side + 2 * window.padding - window.reach - window.stride * (layer.output[-1] - 1)
             if left_over > 0:
-                groups.setdefault(_missed_pixels(window, left_over), []).append((layer, window))
-    for missed, layers in groups.items():
-        first, window = layers[0]
-        side = first.input[-1]
+                size = (
+                    f"({side} - {window.reach} + 2·{window.padding}) / {window.stride} + 1 = {window.positions(side):g}"
+                )
+                groups.setdefault(_missed_pixels(window, left_over), (size, []))[1].append(layer.name)
+    for missed, (size, names) in groups.items():
         yield (
-            f"{_layer_names([layer for layer, _ in layers])}: a window does not fit its input evenly, "
-            f"({side} - {window.reach} + 2·{window.padding}) / {window.stride} + 1 = {window.positions(side):g}"
-            f"{' for the first' if len(layers) > 1 else ''}; {missed}"
+            f"{first_few(names, 1)}: a window does not fit its input evenly, {size}"
+            f"{' for the first' if len(names) > 1 else ''}; {missed}"
         )
 
 
@@ -53,13 +56,13 @@ def beyond_the_image(summary: ModelSummary) -> Iterator[str]:
 
 def maps_of_one_pixel(summary: ModelSummary) -> Iterator[str]:
     """Yields a warning if convolutions use only the centre of their kernel."""
-    layers = [
-        layer
+    names = [
+        layer.name
         for layer in summary.layers
         if layer.window and layer.window.padding and layer.type == "Conv2d" and set(layer.input[1:]) == {1}
     ]
-    if layers:
-        yield f"{_layer_names(layers)}: its input is 1×1, so only the centre of its kernel is used; take larger images"
+    if names:
+        yield f"{first_few(names, 1)}: its input is 1×1, so only the centre of its kernel is used; take larger images"
 
 
 def failure_message(summary: ModelSummary) -> str | None:
@@ -67,7 +70,7 @@ def failure_message(summary: ModelSummary) -> str | None:
     if summary.failure is None:
         return None
     failure, image = summary.failure, f"{summary.image[1]}×{summary.image[2]}"
-    reason = " ".join(str(failure.error).split())
+    reason = one_line(failure.error)
     if failure.layer is None:
         return f"model: does not accept an image of {image}: {reason}"
     layer, window = f"{failure.name} ({type(failure.layer).__name__})", window_of(failure.layer)
@@ -95,7 +98,3 @@ def _missed_pixels(window: Window, left_over: int) -> str:
     if unseen < 1:
         return "only zeros of the padding are left out"
     return f"the last {'row and column' if unseen == 1 else f'{unseen} rows and columns'} are never seen"
-
-
-def _layer_names(layers: Sequence[Layer]) -> str:
-    return layers[0].name + (f" and {len(layers) - 1} more" if len(layers) > 1 else "")

@@ -183,10 +183,13 @@ def compose_values(overrides: list[str], config_dir: Path | None, missing: bool 
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from cnnbench.config.parsed_files import keep_parsed_files
+
     overrides = [quote_path(f"+{text}" if text.partition("=")[0] in OPEN_KEYS else text) for text in overrides]
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            keep_parsed_files()
             composed = hydra_compose("config", [*search, *UNUSED_BY_COMPOSE, *overrides], return_hydra_config=True)
         chosen = composed.hydra.runtime.choices
         plugin = next((group for group in PLUGIN_GROUPS if chosen.get(group) != "basic"), None)

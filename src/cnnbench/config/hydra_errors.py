@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.config.overrides import last_typed, unreadable_message
 from cnnbench.errors import did_you_mean
+from cnnbench.text import one_line
 
 if TYPE_CHECKING:
     from omegaconf.errors import OmegaConfBaseException
 
+MISSING = "a value is missing; for a net of your own: model._target_=mypkg.MyNet"
 PLUGIN_GROUPS = ("hydra/sweeper", "hydra/launcher")
 PLUGINS_HINT = (
     "cnnbench chooses and starts the jobs of a sweep itself; type -m with key=a,b or key=range(1,5), sweep.seeds=5, "
@@ -30,13 +32,13 @@ def explain(error: Exception, overrides: list[str], groups: Iterable[str]) -> st
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     if isinstance(error, MissingMandatoryValue):
-        return _missing_value(str(error.full_key))
+        return f"{error.full_key}: {MISSING}"
     if isinstance(error, OverrideParseException):
         return unreadable_message(error.override)
     if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith(PLUGIN_GROUPS):
         plugin = str(error.missing_cfg_file).rpartition("/")[0]
         return f"{plugin} in the defaults of a YAML: {PLUGINS_HINT}"
-    text = " ".join(str(error).split())
+    text = one_line(error)
     key = text.partition("'")[2].partition("'")[0]  # Hydra's messages quote the key
     if text.startswith("Could not override") and isinstance(error.__cause__, OmegaConfBaseException):
         return _unknown_key(key, error.__cause__, overrides, groups)
@@ -54,13 +56,12 @@ def explain(error: Exception, overrides: list[str], groups: Iterable[str]) -> st
     return text
 
 
-def _missing_value(key: str) -> str:
-    return f"{key}: a value is missing; for a net of your own: model._target_=mypkg.MyNet"
-
-
 def _unknown_key(key: str, error: OmegaConfBaseException, overrides: list[str], groups: Iterable[str]) -> str:
     """Lists the keys that exist where the config lacks `key`; `error` holds the last node on the way to it."""
     from omegaconf import OmegaConf
+
+    from cnnbench.config.instantiate import accepts, locate
+    from cnnbench.config.schema import Node
 
     node: Any = OmegaConf.to_container(error.parent_node)
     path, _, name = str(error.full_key).rpartition(".")
@@ -75,18 +76,10 @@ def _unknown_key(key: str, error: OmegaConfBaseException, overrides: list[str], 
         return f"{key}: no such key{near}"
     target = last_typed(overrides, f"{path}._target_") or node["_target_"]
     if target == "???":
-        return _missing_value(f"{path}._target_")
+        return f"{path}._target_: {MISSING}"
     owner = target.rpartition(".")[2]
     if target.startswith("cnnbench."):  # its YAML lists every argument
         return f"{key}: {owner} has no {name}{near} it has: {listed}"
-    if not _accepts(target, path, name):
+    if not accepts(locate(Node(_target_=target), path), name):
         return f"{key}: {owner} takes no {name}{near} it lists: {listed}"
     return f"{key}: {owner} lists no {name}{near} an argument that its YAML does not list takes a plus: +{key}=..."
-
-
-def _accepts(target: str, group: str, argument: str) -> bool:
-    """Whether the class or function with this dotted name takes the argument."""
-    from cnnbench.config.instantiate import accepts, locate
-    from cnnbench.config.schema import Node
-
-    return accepts(locate(Node(_target_=target), group), argument)

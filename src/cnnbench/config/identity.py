@@ -10,46 +10,46 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 from cnnbench.config.shipped_parts import part_name
+from cnnbench.text import Values, flatten
 
 # Every key and argument that was added after version 0.1.0, with the value that earlier runs had:
 # a key by its dotted name ("trainer.new_key": 1), an argument of a shipped part by the part's name ("ResNet.new_argument": 1).
-EARLIER_VALUES: dict[str, Any] = {}
+EARLIER_VALUES: Values = {}
 
-# Version 0.1.0 hashed the dotted paths of shipped parts: the module of each part in that version. Its runs have that hash in
+# Version 0.1.0 hashed the dotted paths of shipped parts: the parts of each module in that version. Its runs have that hash in
 # their directory names and files.
 FORMER_MODULES = {
-    "models.alexnet": ("AlexNet",),
-    "models.cifar_resnet": ("CifarResNet",),
-    "models.googlenet": ("GoogLeNet",),
-    "models.lenet": ("LeNet",),
-    "models.lenet5": ("LeNet5",),
-    "models.lenet_leaky": ("LeakyLeNet",),
-    "models.mnist_cnn": ("MnistCNN",),
-    "models.notes_resnet": ("NotesResNet",),
-    "models.resnet": ("ResNet",),
-    "models.simplecnn": ("SimpleCNN",),
-    "models.vgg": ("VGG",),
-    "ops.lenet5": ("LeNet5ByHand",),
-    "data.changes": (
-        "RandomHorizontalFlip", "RandomVerticalFlip", "RandomRotation", "RandomErasing", "RandomBrightness", "RandomContrast",
-    ),
-    "data.crops": ("RandomCrop", "CenterCrop", "Pad", "Resize", "ScaleJitter", "RandomResizedCrop"),
-    "data.cifar10": ("CIFAR10",),
-    "data.cifar100": ("CIFAR100",),
-    "data.fashionmnist": ("FashionMNIST",),
-    "data.imagefolder": ("ImageFolder",),
-    "data.mnist": ("MNIST",),
-    "data.mnist5k": ("MNIST5k",),
-    "data.synthetic": ("Synthetic",),
-    "schedulers": ("constant", "step", "multistep", "cosine", "onecycle", "Plateau"),
-}  # fmt: skip
-FORMER_PATHS = {name: f"cnnbench.{module}.{name}" for module, names in FORMER_MODULES.items() for name in names}
+    "models.alexnet": "AlexNet",
+    "models.cifar_resnet": "CifarResNet",
+    "models.googlenet": "GoogLeNet",
+    "models.lenet": "LeNet",
+    "models.lenet5": "LeNet5",
+    "models.lenet_leaky": "LeakyLeNet",
+    "models.mnist_cnn": "MnistCNN",
+    "models.notes_resnet": "NotesResNet",
+    "models.resnet": "ResNet",
+    "models.simplecnn": "SimpleCNN",
+    "models.vgg": "VGG",
+    "ops.lenet5": "LeNet5ByHand",
+    "data.changes": "RandomHorizontalFlip RandomVerticalFlip RandomRotation RandomErasing RandomBrightness RandomContrast",
+    "data.crops": "RandomCrop CenterCrop Pad Resize ScaleJitter RandomResizedCrop",
+    "data.cifar10": "CIFAR10",
+    "data.cifar100": "CIFAR100",
+    "data.fashionmnist": "FashionMNIST",
+    "data.imagefolder": "ImageFolder",
+    "data.mnist": "MNIST",
+    "data.mnist5k": "MNIST5k",
+    "data.synthetic": "Synthetic",
+    "schedulers": "constant step multistep cosine onecycle Plateau",
+}
+FORMER_PATHS = {name: f"cnnbench.{module}.{name}" for module, names in FORMER_MODULES.items() for name in names.split()}
 
 
-def identity_hash(values: dict[str, Any]) -> str:
+def identity_hash(values: Values) -> str:
     """Returns the identity of a run, as SHA-256 in hex.
 
     Args:
@@ -58,10 +58,12 @@ def identity_hash(values: dict[str, Any]) -> str:
     return _digest(values, part_name)
 
 
-def former_hash(values: dict[str, Any]) -> str | None:
+def former_hash(values: Values) -> str | None:
     """Returns the identity that version 0.1.0 computed for the same values; None if it did not have one of the parts."""
-    added = [path for path in _targets(values) if path.startswith("cnnbench.") and part_name(path) not in FORMER_PATHS]
-    return None if added else _digest(values, former_path)
+    shipped = [
+        path for key, path in flatten(values).items() if key.endswith("._target_") and path.startswith("cnnbench.")
+    ]
+    return _digest(values, former_path) if FORMER_PATHS.keys() >= set(map(part_name, shipped)) else None
 
 
 def former_path(target: str) -> str:
@@ -69,54 +71,41 @@ def former_path(target: str) -> str:
     return FORMER_PATHS.get(part_name(target), target)
 
 
-def add_earlier_values(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Adds to an earlier run's config values the keys and arguments that it lacks, each with its earlier value.
+def add_earlier_values(values: Values) -> Values:
+    """Copies an earlier run's nested config values, and adds the keys and arguments that it lacks, with their earlier values."""
+    copied = deepcopy(values)
+    for group, key, earlier in _added_later(copied):
+        group.setdefault(key, earlier)
+    return copied
+
+
+def drop_earlier_values(values: Values) -> Values:
+    """Copies nested config values without the keys and arguments that were added later and have their earlier value."""
+    copied = deepcopy(values)
+    for group, key, earlier in _added_later(copied):
+        if key in group and json.dumps(group[key]) == json.dumps(earlier):
+            del group[key]
+    return copied
+
+
+def _added_later(values: Values, prefix: str = "") -> Iterator[tuple[Values, str, Any]]:
+    """Yields (group of keys, key, earlier value) of every key and argument in nested config values that was added later.
 
     Args:
-        values: nested config values.
+        values: nested config values; the caller may add the yielded key to its group, or remove it.
         prefix: the dotted key of `values` in the whole config.
     """
-    below = {key: _descend(add_earlier_values, prefix, key, value) for key, value in values.items()}
-    return {**_earlier_of(prefix, values), **below}
-
-
-def drop_earlier_values(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Removes from config values the keys and arguments that were added later and have their earlier value.
-
-    Args:
-        values: nested config values.
-        prefix: the dotted key of `values` in the whole config.
-    """
-    earlier = {key: json.dumps(value) for key, value in _earlier_of(prefix, values).items()}
-    return {
-        key: _descend(drop_earlier_values, prefix, key, value)
-        for key, value in values.items()
-        if key not in earlier or json.dumps(value) != earlier[key]
-    }
-
-
-def _descend(walk: Callable[[dict[str, Any], str], dict[str, Any]], prefix: str, key: str, value: Any) -> Any:
-    return walk(value, f"{prefix}.{key}" if prefix else key) if isinstance(value, dict) else value
-
-
-def _earlier_of(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Returns the earlier values of the group of keys at `prefix`, and of the arguments of the part that it configures."""
     owners = {prefix, part_name(str(values.get("_target_", prefix)))}
-    return {
-        name.rpartition(".")[2]: value for name, value in EARLIER_VALUES.items() if name.rpartition(".")[0] in owners
-    }
+    for name, earlier in EARLIER_VALUES.items():
+        owner, _, key = name.rpartition(".")
+        if owner in owners:
+            yield values, key, earlier
+    for key, below in values.items():
+        if isinstance(below, dict):
+            yield from _added_later(below, f"{prefix}.{key}" if prefix else key)
 
 
-def _targets(values: dict[str, Any]) -> Iterator[str]:
-    """Yields every `_target_` in nested config values."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _targets(value)
-        elif key == "_target_":
-            yield value
-
-
-def _digest(values: dict[str, Any], name_of: Callable[[str], str]) -> str:
+def _digest(values: Values, name_of: Callable[[str], str]) -> str:
     """Hashes config values: each `_target_` enters as `name_of` returns it, augmentation steps enter in their order."""
 
     def named(value: Any) -> Any:

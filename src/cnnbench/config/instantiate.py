@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any
 
 from cnnbench.config.schema import Node
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.text import to_override
+from cnnbench.text import one_line, to_override
 
 NUMBER_ANNOTATIONS = (int, float, "int", "float")
-NAMED_KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+NAMED_KINDS = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def locate(node: Node, group: str) -> Callable[..., Any]:
@@ -24,9 +24,8 @@ def locate(node: Node, group: str) -> Callable[..., Any]:
     try:
         found = pkgutil.resolve_name(node.target)
     except Exception as error:  # a user's module may raise anything
-        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{group}._target_={node.target}: cannot be imported ({reason}); expected a dotted name such as mypkg.MyNet, "
+            f"{group}._target_={node.target}: cannot be imported ({one_line(error)}); expected a dotted name such as mypkg.MyNet, "
             "importable from the folder you are in"
         ) from error
     if not callable(found):
@@ -49,25 +48,23 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
     target = locate(node, group)
     name = getattr(target, "__name__", node.target)
     try:
-        parameters = inspect.signature(target).parameters
+        parameters = signature(target).parameters
     except ValueError as error:  # some classes written in C have no signature
         raise ConfigError(
             f"{group}._target_={node.target}: its arguments are unknown; expected a Python class"
         ) from error
     kinds = [parameter.kind for parameter in parameters.values()]
     named = [key for key, parameter in parameters.items() if parameter.kind in NAMED_KINDS]
-    left = max(
-        0, len(positional) - kinds.count(inspect.Parameter.POSITIONAL_ONLY)
-    )  # named ones that `positional` fills
-    free = [key for key in named[left:] if key not in facts]
+    filled = len(positional) - kinds.count(Parameter.POSITIONAL_ONLY)  # named ones that `positional` fills
+    free = [key for key in named[max(0, filled) :] if key not in facts]
     for key, value in node.arguments.items():
-        if key not in free and inspect.Parameter.VAR_KEYWORD not in kinds:
+        if key not in free and Parameter.VAR_KEYWORD not in kinds:
             near = did_you_mean(key, free) or ";"
             raise ConfigError(f"{group}.{key}: {name} takes no {key}{near} it takes: {', '.join(free) or 'nothing'}")
         if isinstance(value, bool) and key in free and parameters[key].annotation in NUMBER_ANNOTATIONS:
             raise ConfigError(f"{group}.{key}={to_override(value)}: {name} expects a number")
     for key in free:
-        if key not in node.arguments and parameters[key].default is inspect.Parameter.empty:
+        if key not in node.arguments and parameters[key].default is Parameter.empty:
             raise ConfigError(f"{group}.{key}: {name} needs it; type +{group}.{key}=...")
     try:
         return target(*positional, **node.arguments, **{key: facts[key] for key in named if key in facts})
@@ -75,9 +72,9 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
         raise ConfigError(_refusal(error, node, group, name, parameters)) from error
 
 
-def _refusal(error: Exception, node: Node, group: str, name: str, parameters: Mapping[str, inspect.Parameter]) -> str:
+def _refusal(error: Exception, node: Node, group: str, name: str, parameters: Mapping[str, Parameter]) -> str:
     """Returns one line on an error that the target raised; names the argument, if exactly one has an unusual type."""
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     defaults = {key: parameters[key].default for key in node.arguments if key in parameters}
     odd = [key for key, default in defaults.items() if _differ_in_kind(node.arguments[key], default)]
     if len(odd) == 1:
@@ -90,7 +87,7 @@ def _refusal(error: Exception, node: Node, group: str, name: str, parameters: Ma
 
 def _differ_in_kind(value: Any, default: Any) -> bool:
     """Whether a value and an argument's default are of different kinds, as a list and a number are."""
-    if value is None or default is None or default is inspect.Parameter.empty:
+    if value is None or default is None or default is Parameter.empty:
         return False
 
     def kind(item: Any) -> type:
@@ -104,9 +101,10 @@ def _differ_in_kind(value: Any, default: Any) -> bool:
 def accepts(target: Callable[..., Any], argument: str) -> bool:
     """Whether a class or function has an argument of that name, or takes any keyword argument."""
     try:
-        parameters = inspect.signature(target).parameters
+        parameters = signature(target).parameters
     except ValueError:  # some classes written in C have no signature
         return False
-    if argument in parameters and parameters[argument].kind in NAMED_KINDS:
-        return True
-    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    return any(
+        parameter.kind is Parameter.VAR_KEYWORD or (name == argument and parameter.kind in NAMED_KINDS)
+        for name, parameter in parameters.items()
+    )

@@ -38,7 +38,7 @@ def read_overrides(overrides: Iterable[str], known: dict[str, dict[str, Path]]) 
         ConfigError: an override cannot be read, is an interval, or its glob matches no choice.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import Glob
+    from hydra.core.override_parser.types import Glob, Override
     from hydra.errors import HydraException
 
     typed, parser = ParsedOverrides({}, {}), OverridesParser.create()
@@ -65,7 +65,7 @@ def read_overrides(overrides: Iterable[str], known: dict[str, dict[str, Path]]) 
             if not typed.swept[key]:
                 raise ConfigError(f"{text}: matches no choice; choices: {', '.join(choices) or 'none'}")
         else:
-            typed.swept[key] = [_plain(value) for value in parsed.sweep_iterator()]
+            typed.swept[key] = list(parsed.sweep_iterator(Override._convert_value))  # without quotes
     return typed
 
 
@@ -73,26 +73,13 @@ def override_value(override: str) -> Any:
     """Returns the value of a `key=value` with one value, in plain types."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    return _plain(OverridesParser.create().parse_override(override).value())
+    return OverridesParser.create().parse_override(override).value()
 
 
 def last_typed(overrides: Iterable[str], key: str) -> str | None:
     """Returns the text of the value that `key=value` gives the key; the last one counts; None if the key is absent."""
     typed = dict(override.partition("=")[::2] for override in overrides)
     return typed.get(key)
-
-
-def _plain(value: Any) -> Any:
-    """Converts a value of Hydra's grammar to plain types."""
-    from hydra.core.override_parser.types import QuotedString
-
-    if isinstance(value, QuotedString):
-        return value.text
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(name): _plain(item) for name, item in value.items()}
-    return value
 
 
 def hydra_override(key: str, value: Any) -> str:

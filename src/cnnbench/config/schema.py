@@ -9,26 +9,58 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeGuard, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from cnnbench.config.identity import add_earlier_values, former_hash, identity_hash
 from cnnbench.config.shipped_parts import current_path
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.text import NAME, to_override
+from cnnbench.text import NAME, Values, to_override
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML's C version is ten times as fast; some builds lack it
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-Count = Annotated[int, Field(gt=0, strict=True)]
-Range = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=2, max_length=2)]
-Size = Count | Range | None
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-PerChannel = Literal["auto"] | Finite | Annotated[list[Finite], Field(min_length=1)]
-OUTSIDE: dict[str, Any] = {"in_identity": False}
+Number = TypeVar("Number")
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+NotNegative = Annotated[FiniteFloat, Field(ge=0)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+SeedNumber = Annotated[int, Field(ge=0, lt=2**32)]
+Count = Annotated[PositiveInt, Field(strict=True)]
+PerChannel: TypeAlias = Literal["auto"] | Number | Annotated[list[Number], Field(min_length=1)]
+OUTSIDE: Values = {"in_identity": False}
 INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
+
+
+def _ascending(bounds: list[int]) -> list[int]:
+    """Checks a range [a,b] of images.
+
+    Raises:
+        ValueError: a is not below b.
+    """
+    if bounds[0] >= bounds[1]:
+        raise ValueError("range")
+    return bounds
+
+
+Index = Annotated[int, Field(ge=0, strict=True)]
+Size = Count | Annotated[list[Index], Field(min_length=2, max_length=2), AfterValidator(_ascending)] | None
 
 
 def key(expected: str, example: Any, **limits: Any) -> Any:
@@ -45,20 +77,37 @@ def outside_key(expected: str, example: Any, **limits: Any) -> Any:
 
 
 class Keys(BaseModel):
-    """Base class of a group of keys; an unknown key is an error."""
+    """Base class of a group of keys; an unknown key is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+    Attributes:
+        group: the dotted name of the keys' group, for messages; empty for the whole config.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    group: ClassVar[str] = ""
 
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_not_1(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[str(info.field_name)]
         given = value if isinstance(value, list) else [value]
-        if any(isinstance(item, bool) for item in given) and "bool" not in str(field.annotation):
+        if bool in map(type, given) and "bool" not in str(field.annotation):
             raise ValueError("true or false")
         return value
 
-    def as_dict(self) -> dict[str, Any]:
+    @classmethod
+    def from_values(cls, values: Values) -> Self:
+        """Checks composed `values`, nested as in `conf/`.
+
+        Raises:
+            ConfigError: one line on the first value that is wrong: its key, what came, what was expected, an example.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, values, cls)) from error
+
+    def as_dict(self) -> Values:
         """Returns plain types, with keys as in `conf/`."""
         return self.model_dump(by_alias=True)
 
@@ -66,17 +115,13 @@ class Keys(BaseModel):
 class Node(Keys):
     """A class or function, by its dotted name `_target_`, and its arguments."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, protected_namespaces=())
-    target: str = Field(alias="_target_", examples=["mypkg.MyNet"])
+    model_config = ConfigDict(extra="allow")
+    # a shipped part may have moved
+    target: Annotated[str, AfterValidator(current_path)] = Field(alias="_target_", examples=["mypkg.MyNet"])
     not_arguments: ClassVar[tuple[str, ...]] = ("target",)
 
-    @field_validator("target")
-    @classmethod
-    def _shipped_parts_may_have_moved(cls, target: str) -> str:
-        return current_path(target)
-
     @property
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> Values:
         """The keyword arguments of the target."""
         return {key: value for key, value in self if key not in self.not_arguments}
 
@@ -84,59 +129,43 @@ class Node(Keys):
 class DataKeys(Node):
     """The data set, its preprocessing and its splits; a data set may have further keys."""
 
-    not_arguments: ClassVar[tuple[str, ...]] = ("target", "fingerprint")
+    group = "data"
+    not_arguments = ("target", "fingerprint")
     root: str = outside_key("a folder", "auto", default="auto", min_length=1)
     image_size: Literal["auto"] | Count = key("auto or pixels a side, an integer above 0", 32, default="auto")
-    mean: PerChannel = key("auto, a number or one for each channel", "[0.5]", default="auto")
-    std: PerChannel = key("auto, a number above 0 or one for each channel", "[0.5]", default="auto")
+    mean: PerChannel[FiniteFloat] = key("auto, a number or one for each channel", "[0.5]", default="auto")
+    std: PerChannel[Positive] = key("auto, a number above 0 or one for each channel", "[0.5]", default="auto")
     train_size: Size = key("a count, a range [a,b] with a below b, or null", 1000, default=None)
     val_size: Size = key("a count, a range [a,b] with a below b, or null", "[50000,50200]", default=None)
     test_size: Size = key("a count, a range [a,b] with a below b, or null", 200, default=None)
     fraction: float = key("a number above 0, at most 1", 0.5, default=1.0, gt=0, le=1)
-    label_noise: float = key("a number from 0, below 1", 0.2, default=0.0, ge=0, lt=1)
-    split_seed: int = key("an integer from 0 to 4294967295", 0, default=0, ge=0, lt=2**32)
+    label_noise: BelowOne = key("a number from 0, below 1", 0.2, default=0.0)
+    split_seed: SeedNumber = key("an integer from 0 to 4294967295", 0, default=0)
     pipeline: Literal["auto", "device", "memory"] = outside_key("auto, device or memory", "auto", default="auto")
     fingerprint: str | None = None  # of the data set's files; freezing the config fills it
 
-    @field_validator("train_size", "val_size", "test_size")
     @classmethod
-    def _range_goes_up(cls, size: Size) -> Size:
-        if isinstance(size, list) and size[0] >= size[1]:
-            raise ValueError("range")
-        return size
-
-    @field_validator("std")
-    @classmethod
-    def _std_is_positive(cls, std: PerChannel) -> PerChannel:
-        if std != "auto" and not min(std if isinstance(std, list) else [float(std)]) > 0:
-            raise ValueError("not positive")
-        return std
-
-    @classmethod
-    def of_target(cls, target: type, arguments: dict[str, Any]) -> DataKeys:
+    def of_target(cls, target: type, arguments: Values) -> DataKeys:
         """Checks the keyword arguments of a data set class.
 
         Raises:
             ConfigError: a key is unknown, or its value is not valid.
         """
-        named = [name for name in inspect.signature(target).parameters if name != "keys"]
-        known = [*named, *(name for name in cls.model_fields if name not in (*named, *cls.not_arguments))]
+        named = [*inspect.signature(target).parameters, *cls.model_fields]
+        known = [name for name in dict.fromkeys(named) if name not in ("keys", *cls.not_arguments)]
         for name in arguments:
             if name not in cls.model_fields:
                 near = did_you_mean(name, known) or ";"
                 raise ConfigError(f"data.{name}: {target.__name__} takes no {name}{near} it takes: {', '.join(known)}")
-        try:
-            return cls.model_validate({"_target_": f"{target.__module__}.{target.__qualname__}", **arguments})
-        except ValidationError as error:
-            raise ConfigError(_explain(error, {"data": arguments}, "data")) from error
+        return cls.from_values({"_target_": f"{target.__module__}.{target.__qualname__}", **arguments})
 
 
 class OptimizerKeys(Node):
     """A torch.optim class and its arguments; `decay` selects the parameters that get weight decay."""
 
-    not_arguments: ClassVar[tuple[str, ...]] = ("target", "decay")
-    lr: float = key("a number above 0", 0.01, gt=0, allow_inf_nan=False)
-    weight_decay: float = key("a number, at least 0", 0.0005, default=0.0, ge=0, allow_inf_nan=False)
+    not_arguments = ("target", "decay")
+    lr: Positive = key("a number above 0", 0.01)
+    weight_decay: NotNegative = key("a number, at least 0", 0.0005, default=0.0)
     decay: Literal["all", "weights"] = key("all or weights", "weights", default="all")
 
 
@@ -144,8 +173,8 @@ class TrainerKeys(Keys):
     """The devices of a run, its number of steps, and how often it validates and saves."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = key("auto, cpu or gpu", "auto")
-    devices: int = outside_key("an integer above 0", 1, gt=0)
-    num_nodes: int = outside_key("an integer above 0", 1, gt=0)
+    devices: PositiveInt = outside_key("an integer above 0", 1)
+    num_nodes: PositiveInt = outside_key("an integer above 0", 1)
     sync_batchnorm: bool = key("true or false", "true", default=False)
     cuda_graph: bool = outside_key("true or false", "false", default=True)
     max_steps: Count | None = key("an integer above 0, or null", 100)
@@ -162,25 +191,28 @@ class Config(Keys):
     optimizer: OptimizerKeys
     scheduler: Node
     trainer: TrainerKeys
-    seed: int = key("an integer from 0 to 4294967295", 0, ge=0, lt=2**32)
-    epochs: int = key("an integer above 0", 10, gt=0)
-    batch_size: int = key("an integer above 0", 64, gt=0)
-    accumulate: int = key("an integer above 0", 2, default=1, gt=0)
-    clip_grad: float | None = key("a number above 0, or null", 1.0, default=None, gt=0, allow_inf_nan=False)
-    label_smoothing: float = key("a number from 0, below 1", 0.1, default=0.0, ge=0, lt=1)
-    mixup: float = key("a number, at least 0", 0.2, default=0.0, ge=0, allow_inf_nan=False)
-    cutmix: float = key("a number, at least 0", 1.0, default=0.0, ge=0, allow_inf_nan=False)
-    ema: float = key("a number from 0, below 1", 0.999, default=0.0, ge=0, lt=1)
+    seed: SeedNumber = key("an integer from 0 to 4294967295", 0)
+    epochs: PositiveInt = key("an integer above 0", 10)
+    batch_size: PositiveInt = key("an integer above 0", 64)
+    accumulate: PositiveInt = key("an integer above 0", 2, default=1)
+    clip_grad: Positive | None = key("a number above 0, or null", 1.0, default=None)
+    label_smoothing: BelowOne = key("a number from 0, below 1", 0.1, default=0.0)
+    mixup: NotNegative = key("a number, at least 0", 0.2, default=0.0)
+    cutmix: NotNegative = key("a number, at least 0", 1.0, default=0.0)
+    ema: BelowOne = key("a number from 0, below 1", 0.999, default=0.0)
     early_stopping: Count | None = key("an integer above 0, or null", 5, default=None)
     init: Literal[INITS] = key(f"one of {', '.join(INITS)}", "torch")  # type: ignore[valid-type]
-    init_std: float = key("a number above 0", 0.01, gt=0, allow_inf_nan=False)
-    precision: Literal["auto", "32", "bf16", "16"] = key("auto, 32, bf16 or 16", "auto")
+    init_std: Positive = key("a number above 0", 0.01)
+    precision: Annotated[
+        Literal["auto", "32", "bf16", "16"],
+        BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),  # YAML reads 32 as a number
+    ] = key("auto, 32, bf16 or 16", "auto")
     compile: bool = key("true or false", "true")
     deterministic: Literal["auto", "warn"] | bool = key("auto, true, warn or false", "true")
     threads: Literal["auto"] | Count = outside_key("auto or an integer above 0", 2)
     # the weights' memory format; freezing the config sets it
     channels_last: bool = Field(False, json_schema_extra=OUTSIDE)
-    name: str = outside_key("at most 80 letters, digits, '.', '_', '-'", "my_run")
+    name: str = outside_key("at most 80 letters, digits, '.', '_', '-'", "my_run", pattern=f"^{NAME.pattern}$")
     runs_dir: str = outside_key("a folder", "runs", min_length=1)
     resume: str = outside_key("never, auto or a run directory", "auto")
     log: Literal["normal", "full"] = outside_key("normal or full", "full")
@@ -188,18 +220,6 @@ class Config(Keys):
     choices: dict[str, str] = Field(default_factory=dict, json_schema_extra=OUTSIDE)
     # the keys outside the identity that the run's sweep varies
     swept: list[str] = Field(default_factory=list, json_schema_extra=OUTSIDE)
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _precision_may_be_a_number(cls, precision: Any) -> Any:
-        return str(precision) if isinstance(precision, int) else precision
-
-    @field_validator("name")
-    @classmethod
-    def _name_is_a_file_name(cls, name: str) -> str:
-        if not NAME.fullmatch(name):
-            raise ValueError("not a file name")
-        return name
 
     @model_validator(mode="after")
     def _devices_share_the_batch(self) -> Config:
@@ -213,29 +233,22 @@ class Config(Keys):
         return self
 
     @property
+    def world_size(self) -> int:
+        """The number of processes that train together: one a device."""
+        return self.trainer.devices * self.trainer.num_nodes
+
+    @property
     def batch_parts(self) -> int:
         """The number of parts that a global batch is divided into."""
-        return self.trainer.devices * self.trainer.num_nodes * self.accumulate
+        return self.world_size * self.accumulate
 
     @property
     def batch_divisors(self) -> str:
         """What divides the batch, for messages: `4 devices × accumulate=8`."""
-        devices = self.trainer.devices * self.trainer.num_nodes
         return " × ".join(
-            [f"{devices} devices"] * (devices > 1) + [f"accumulate={self.accumulate}"] * (self.accumulate > 1)
+            [f"{self.world_size} devices"] * (self.world_size > 1)
+            + [f"accumulate={self.accumulate}"] * (self.accumulate > 1)
         )
-
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> Config:
-        """Checks composed `values`.
-
-        Raises:
-            ConfigError: one line on the first value that is wrong.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(_explain(error, values)) from error
 
     @classmethod
     def load(cls, path: Path) -> Config:
@@ -253,11 +266,11 @@ class Config(Keys):
         return cls.from_saved(values)
 
     @classmethod
-    def from_saved(cls, values: dict[str, Any]) -> Config:
+    def from_saved(cls, values: Values) -> Config:
         """Checks the values that a run saved, also with an earlier version of cnnbench."""
         return cls.from_values(add_earlier_values(values))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Values:
         """Returns plain types, with keys as in `conf/`; `swept` only where it is not empty."""
         values = super().as_dict()
         return values if self.swept else {key: value for key, value in values.items() if key != "swept"}
@@ -266,7 +279,7 @@ class Config(Keys):
         """Returns the text of `config.yaml`."""
         return yaml.dump(self.as_dict(), Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
-    def identity_values(self) -> dict[str, Any]:
+    def identity_values(self) -> Values:
         """Returns the values that enter a frozen run's identity, nested, with keys as in `conf/`.
 
         These are the keys that decide the run's numbers, and those that its sweep varies. Data enter by the fingerprint of their
@@ -286,8 +299,7 @@ class Config(Keys):
     def identities(self) -> tuple[str, ...]:
         """Returns the identity, then the hash that earlier versions gave the same run, if they had its parts."""
         values = self.identity_values()
-        former = former_hash(values)
-        return (identity_hash(values), former) if former else (identity_hash(values),)
+        return tuple(filter(None, (identity_hash(values), former_hash(values))))
 
 
 def _outside(keys: type[Keys], prefix: str = "") -> Iterator[str]:
@@ -295,43 +307,48 @@ def _outside(keys: type[Keys], prefix: str = "") -> Iterator[str]:
     for name, field in keys.model_fields.items():
         if field.json_schema_extra == OUTSIDE:
             yield f"{prefix}{name}"
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, Keys):
+        elif _is_group(field.annotation):
             yield from _outside(field.annotation, f"{prefix}{name}.")
+
+
+def _is_group(kind: Any) -> TypeGuard[type[Keys]]:
+    """Whether the type of a key is a class of keys."""
+    return Keys in getattr(kind, "__mro__", ())
 
 
 OUTSIDE_IDENTITY = tuple(_outside(Config))
 
 
-def _explain(error: ValidationError, values: dict[str, Any], *group: str) -> str:
+def _explain(error: ValidationError, values: Values, schema: type[Keys]) -> str:
     """Returns one line on the first error: the key, what came, what was expected, an example.
 
     Args:
-        error: raised by a schema.
-        values: those that were checked, nested as in `Config`.
-        group: the name of the schema's group in `Config`, where it is not `Config` itself.
+        error: raised by the schema.
+        values: those that were checked, nested as in the schema.
+        schema: the class of keys that refused them.
     """
     first = error.errors()[0]
     if not first["loc"]:
         return first["msg"].removeprefix("Value error, ")
-    dotted, field, came = _find((*group, *first["loc"]), values)
-    if first["type"] == "extra_forbidden":
+    dotted, field, came = _find(first["loc"], values, schema)
+    if first["type"] == "extra_forbidden" and field is None:
         return f"{dotted}: no such key; `python -m cnnbench --help` lists them"
     example = f"; for instance {dotted}={field.examples[0]}" if field and field.examples else ""
-    if first["type"] == "missing":
+    if first["type"] == "missing" and came is None:
         return f"{dotted}: a value is missing{example}"
     expected = (field and field.description) or first["msg"]
     return f"{dotted}={to_override(came)}: expected {expected}{example}"
 
 
-def _find(location: tuple[int | str, ...], values: Any) -> tuple[str, FieldInfo | None, Any]:
+def _find(location: tuple[int | str, ...], values: Any, schema: type[Keys]) -> tuple[str, FieldInfo | None, Any]:
     """Follows an error's location as far as the schema has keys; returns the dotted key, its field and its value."""
-    dotted: list[str] = []
+    dotted = [schema.group] if schema.group else []
     field: FieldInfo | None = None
-    kind: Any = Config
+    kind: Any = schema
     for part in map(str, location):
         if kind == dict[str, Node]:  # the steps of `augment`, by name
             field, kind = None, Node
-        elif isinstance(kind, type) and issubclass(kind, Keys):
+        elif _is_group(kind):
             field = {info.alias or name: info for name, info in kind.model_fields.items()}.get(part)
             kind = field and field.annotation
         else:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# Folders and files with classes that a config may name.
-ROOMS = ("models", "ops", "data", "augment", "training/schedulers.py")
+# Files with classes that a config may name.
+FILES = ("models/**/*.py", "ops/**/*.py", "data/**/*.py", "augment/**/*.py", "training/schedulers.py")
 DEFINITION = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
 SCHEDULE = re.compile(r"^(?:class|def) ([A-Za-z]\w*)", re.MULTILINE)  # a schedule may be a function
 
@@ -26,10 +26,9 @@ def shipped_parts() -> dict[str, str]:
 
 
 def _definitions() -> Iterator[tuple[str, str]]:
-    """Yields (name, dotted path) of every public class in `ROOMS`, and of every schedule."""
-    for room in ROOMS:
-        root = PACKAGE / room
-        for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+    """Yields (name, dotted path) of every public class in `FILES`, and of every schedule."""
+    for files in FILES:
+        for file in sorted(PACKAGE.glob(files)):
             module = ".".join(("cnnbench", *file.relative_to(PACKAGE).with_suffix("").parts))
             pattern = SCHEDULE if file.name == "schedulers.py" else DEFINITION
             for name in pattern.findall(file.read_text(encoding="utf-8")):

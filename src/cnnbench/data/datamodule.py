@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 
+from cnnbench.augment.functional import resize
 from cnnbench.augment.mixup_cutmix import MixUpCutMix
 from cnnbench.augment.step import Augment
 from cnnbench.config.schema import DataKeys
@@ -26,8 +26,8 @@ from cnnbench.data.download.archives import checksum_file
 from cnnbench.data.download.fetch import default_root, expand_home, fetch
 from cnnbench.data.download.mirrors import Remote, file_checksum, has_checksum
 from cnnbench.data.image_files import Fit
-from cnnbench.data.loader import BatchPlan, Images, Loader, Normalization, resize
-from cnnbench.data.parallel import chunks, in_parallel
+from cnnbench.data.loader import BatchPlan, Images, Loader, Normalization
+from cnnbench.data.parallel import in_parallel
 from cnnbench.data.splits import mislabel, size_indices, split_hash, split_train
 from cnnbench.errors import ConfigError, CorruptFile, DataError
 from cnnbench.text import to_override
@@ -92,7 +92,7 @@ class ImageData(LightningDataModule):
     licence: str = ""
     origin: str = ""  # authors of the set, and where it is described
     remotes: tuple[Remote, ...] = ()  # the published files; none for a set that cannot be downloaded
-    sums: Mapping[str, str] = MappingProxyType({})  # published checksums, by a file's path in `folder`
+    sums: Mapping[str, str] = {}  # published checksums, by a file's path in `folder`
     val_share: float = 0.1  # of the official train split, used where val_size is null
     fit: Fit = "pad"  # how `predict` makes a picture square
 
@@ -108,7 +108,6 @@ class ImageData(LightningDataModule):
         self.scoring_side = self.image_size
         self.indices: dict[Split, np.ndarray] = {}
         self.images: dict[Split, Images] = {}
-        self._prepared = False
         self._official: dict[Official, Images] = {}
 
     # ---- what a subclass defines ----------------------------------------------------------------------------------
@@ -179,11 +178,10 @@ class ImageData(LightningDataModule):
         if known := self._facts.load().get("fingerprint"):
             return known
         digest, files = hashlib.sha256(self.name.encode()), self.files()
-        for at in chunks(np.arange(len(files)), f"{self.name}: reading {len(files):,} files"):
-            some = [files[index] for index in at]
-            for path, checksum in zip(some, in_parallel(file_checksum, some), strict=True):
-                digest.update(os.fsencode(self.portable_name(path)))
-                digest.update(bytes.fromhex(checksum))
+        checksums = in_parallel(file_checksum, files, f"{self.name}: reading {len(files):,} files")
+        for path, checksum in zip(files, checksums, strict=True):
+            digest.update(os.fsencode(self.portable_name(path)))
+            digest.update(bytes.fromhex(checksum))
         return digest.hexdigest()[:16]
 
     def portable_name(self, path: Path) -> str:
@@ -225,15 +223,14 @@ class ImageData(LightningDataModule):
         Raises:
             DataError: a file cannot be downloaded or read, or is not what it should be; or the test split is too small.
         """
-        if self._prepared:
+        if "test" in self.indices:
             return
         with self._readable():
             fetch(self.name, self.remotes, self.folder, self.sums)
             if "fingerprint" not in self._facts.load():
                 self.check()
                 self._facts.save(fingerprint=self.fingerprint)
-            self.indices["test"] = self._test_indices(self.count("test"))
-        self._prepared = True
+            self._limit_test()
 
     def repair_files(self) -> None:
         """Downloads absent and corrupt files; reads every file, even if an earlier command has checked it.
@@ -241,23 +238,17 @@ class ImageData(LightningDataModule):
         Raises:
             DataError: a file cannot be downloaded, or is still wrong.
         """
-
-        def corrupt() -> CorruptFile | None:
-            try:
-                self.check()
-            except CorruptFile as error:
-                return error
-            return None
-
         with self._readable():
             fetch(self.name, self.remotes, self.folder, self.sums)
             for _ in self.files():
-                if (error := corrupt()) is None:
-                    return
                 try:
-                    fetch(self.name, self.remotes, self.folder, self.sums, lambda: getattr(corrupt(), "path", None))
-                except DataError as failure:
-                    raise DataError(f"{error}\n{failure}") from failure
+                    self.check()
+                    return
+                except CorruptFile as error:
+                    try:
+                        fetch(self.name, self.remotes, self.folder, self.sums, error.path)
+                    except DataError as failure:
+                        raise DataError(f"{error}\n{failure}") from failure
             self.check()
 
     def require_checksum(self, path: Path) -> None:
@@ -301,12 +292,12 @@ class ImageData(LightningDataModule):
             if not self.mean or not self.std:
                 mean, std = self.measure_mean_std()
                 self.mean, self.std = self.mean or mean, self.std or std
-            train, keys = self.images["train"], self.keys
-            noisy = mislabel(train.labels.numpy(), keys.label_noise, self.num_classes, keys.split_seed)
-            self.images["train"] = train.with_labels(noisy)
+            train = self.images["train"]
+            noisy = mislabel(train.labels.numpy(), self.keys.label_noise, self.num_classes, self.keys.split_seed)
+            self.images["train"] = replace(train, labels=torch.from_numpy(noisy))
         elif stage == "test" and "test" not in self.images:
             labels = self.labels("test")
-            self.indices["test"] = self._test_indices(len(labels))
+            self._limit_test()  # again: `prepare_data` runs in one process of a machine only
             self._set_images("test", labels, {"test": self.scoring_side})
         self._official.clear()
 
@@ -334,15 +325,13 @@ class ImageData(LightningDataModule):
                 None: for scoring, in batches twice as large as the run's.
         """
         plan = plan or self.train_plan.for_scoring()
-        training = plan.seed is not None
         images = self.images[split]
-        if not training and images.source.shape[-1] != self.scoring_side:  # stored at the size that augmentation takes
-            pixels = self._pixels("train", self.scoring_side, self.indices[split])
-            images = Images(torch.from_numpy(pixels), images.labels.cpu())
+        if plan.seed is None and images.source.shape[-1] != self.scoring_side:  # stored at the size for augmentation
+            images = Images(self._pixels("train", self.scoring_side, self.indices[split]), images.labels.cpu())
         elif self.pipeline == "device":
             images = self.images[split] = images.to(self._device)
-        augment, mixing = (self.augment(), self.batches.mixing) if training else (None, None)
-        return Loader(images, plan, Normalization(self.mean, self.std), self._device, augment, mixing)
+        normalization = Normalization(self.mean, self.std)
+        return Loader(images, plan, normalization, self._device, self.augment(), self.batches.mixing)
 
     def train_dataloader(self) -> Loader:
         """Shuffled, augmented batches of the train split."""
@@ -380,8 +369,9 @@ class ImageData(LightningDataModule):
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    def _test_indices(self, total: int) -> np.ndarray:
-        return size_indices(self.keys.test_size, total, "data.test_size")
+    def _limit_test(self) -> None:
+        """Selects the images of the official test split that test."""
+        self.indices["test"] = size_indices(self.keys.test_size, self.count("test"), "data.test_size")
 
     def _read_official(self, official: Official) -> Images:
         """An official split, read once while a stage is set up."""
@@ -395,25 +385,26 @@ class ImageData(LightningDataModule):
         for side in sorted(set(sides.values())):
             splits = [split for split in sides if sides[split] == side]
             rows = np.unique(np.concatenate([self.indices[split] for split in splits]))
-            decoded = Images(torch.from_numpy(self._pixels(official, side, rows)), torch.from_numpy(labels[rows]))
+            decoded = Images(self._pixels(official, side, rows), torch.from_numpy(labels[rows]))
             for split in splits:
                 self.images[split] = decoded.select(np.searchsorted(rows, self.indices[split]))
 
     def _statistics(self, side: int, rows: np.ndarray) -> tuple[list[float], list[float]]:
         """Mean and deviation of rows of the official train split at a size."""
-        pixels = torch.from_numpy(self._pixels("train", side, rows))
+        pixels = self._pixels("train", side, rows)
         self._official.clear()
         return Images(pixels, torch.from_numpy(rows)).statistics()
 
-    def _pixels(self, official: Official, side: int, rows: np.ndarray) -> np.ndarray:
+    def _pixels(self, official: Official, side: int, rows: np.ndarray) -> torch.Tensor:
         """(n, C, side, side) uint8, rows (n,), ascending, of an official split."""
-        if not self.files():
-            return resize(self._read_official(official).source[rows], side).numpy()
+        decode, files = self.decoder(official, side), self.files()
+        if not files:
+            return torch.from_numpy(decode(rows))
         selected = "" if len(rows) == self.count(official) else f"-{split_hash(rows)[:8]}"
-        folder = decoded_folder(self.name, self.fingerprint, self.files()[0].parent)
+        folder = decoded_folder(self.name, self.fingerprint, files[0].parent)
         path = folder / f"{self.decoding_key(official)}-{self.channels}x{side}{selected}.npy"
         title = f"{self.name}: decoding {official} images"
-        return load_or_decode(path, rows, (self.channels, side, side), self.decoder(official, side), title)
+        return torch.from_numpy(load_or_decode(path, rows, (self.channels, side, side), decode, title))
 
     def _per_channel(self, key: str, own: Sequence[float]) -> list[float]:
         """The key's values, one for each channel; `auto` stands for the set's own."""

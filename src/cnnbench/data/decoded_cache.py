@@ -14,6 +14,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from cnnbench.data.download.fetch import default_root
 from cnnbench.data.download.mirrors import file_checksum
 from cnnbench.data.parallel import chunks
 from cnnbench.errors import DataError
-from cnnbench.files import write_atomic
+from cnnbench.files import open_atomic, write_atomic
 
 log = logging.getLogger("cnnbench.run")
 CHECKED_BYTES = 2 << 30  # the digest of a larger file is not verified: reading it at each start would take too long
 MOST_FILES = 32  # per set; each size, and each selection of images, has its own file
+# One of these differs when a file changes; ctime cannot be set.
+STAMP = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 SETTLED_NS = 2_000_000_000  # a file that changed less than this before its facts were kept may have changed again since
 
 Decode = Callable[[np.ndarray], np.ndarray]  # (n,) rows of an official split -> (n, C, H, W) uint8
@@ -59,10 +62,9 @@ def load_or_decode(path: Path, rows: np.ndarray, shape: tuple[int, int, int], de
         images = _map_if_intact(path, whole)
         if images is None:
             with FileLock(path.with_suffix(".lock")):
-                images = _map_if_intact(path, whole)  # another process may have written it in the meantime
-                if images is None:
+                if _map_if_intact(path, whole) is None:  # another process may have written it in the meantime
                     _write(path, whole, map(decode, chunks(rows, title)))
-                    images = np.load(path, mmap_mode="c")
+                images = np.load(path, mmap_mode="c")
         return images
     except OSError as error:
         if (needed := int(np.prod(whole, dtype=np.int64))) > psutil.virtual_memory().available:
@@ -71,10 +73,9 @@ def load_or_decode(path: Path, rows: np.ndarray, shape: tuple[int, int, int], de
                 "name a folder with enough space with CNNBENCH_DATA"
             ) from error
         log.warning("decoded images are not shared with other processes: %s", error)
-        images, done = np.empty(whole, np.uint8), 0
-        for part in map(decode, chunks(rows, title)):
-            images[done : done + len(part)] = part
-            done += len(part)
+        images = np.empty(whole, np.uint8)
+        for at in chunks(np.arange(len(rows)), title):
+            images[at] = decode(rows[at])
         return images
 
 
@@ -90,25 +91,20 @@ def _map_if_intact(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _write(path: Path, shape: tuple[int, ...], parts: Any) -> None:
-    """Writes an `.npy` file from parts under a temporary name, then its digest, then renames it.
+    """Writes an `.npy` file from parts, then its digest; the caller holds its lock.
 
-    It is written, not mapped: on a full disk a write raises OSError, while a map would end the process with SIGBUS.
+    Another process that finds the file between the two does not take it for intact, and waits for the lock. It is written, not
+    mapped: on a full disk a write raises OSError, while a map would end the process with SIGBUS.
     """
+    for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed
+        left.unlink()
     if shutil.disk_usage(path.parent).free < np.prod(shape, dtype=np.int64):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent))
-    temporary = path.with_suffix(".part")
-    try:
-        with temporary.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for images in parts:
-                file.write(images.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        write_atomic(checksum_file(path), file_checksum(temporary))
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with open_atomic(path) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for images in parts:
+            file.write(images.tobytes())
+    write_atomic(checksum_file(path), file_checksum(path))
     with suppress(OSError):  # another process may be removing the same files
         for old in sorted(path.parent.glob("*.npy"), key=lambda file: file.stat().st_mtime_ns)[:-MOST_FILES]:
             old.unlink()
@@ -140,10 +136,9 @@ class FileFacts:
     def __init__(self, name: str, files: Sequence[Path]) -> None:
         folder = hashlib.sha256(os.fsencode(files[0].resolve().parent if files else "")).hexdigest()[:16]
         self.path = default_root() / "decoded" / f"{name}-{folder}.json"
-        self.stamps = {path: file_stamp(path) for path in files if path.is_file()}
-        listed = [[str(path), *stamp] for path, stamp in self.stamps.items()]
+        self.stamps: dict[Path, tuple[int, ...]] = {path: STAMP(path.stat()) for path in files if path.is_file()}
+        listed = [[str(path), *self.stamps.get(path, ())] for path in files]
         self.signature = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-        self.newest_ns = max((changed for _, changed, _, _ in self.stamps.values()), default=0)
         self.complete = 0 < len(self.stamps) == len(files)
 
     def load(self) -> dict[str, Any]:
@@ -152,12 +147,11 @@ class FileFacts:
         Facts that were written within two seconds of the newest file's change are ignored: that file may have changed again
         without a new time of change.
         """
-        if not self.complete:
-            return {}
         try:
             kept = json.loads(self.path.read_text(encoding="utf-8"))
             intact = kept["sum"] == zlib.crc32(json.dumps(kept["facts"]).encode())
-            settled = self.path.stat().st_mtime_ns - self.newest_ns >= SETTLED_NS
+            newest = max(stamp[1] for stamp in self.stamps.values())
+            settled = self.path.stat().st_mtime_ns - newest >= SETTLED_NS
             return dict(kept["facts"]) if intact and settled and kept["signature"] == self.signature else {}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
@@ -176,11 +170,5 @@ class FileFacts:
     def require_unchanged(self, paths: Sequence[Path]) -> None:
         """Raises `DataError` if a file has changed since this object was made."""
         for path in paths:
-            if not path.is_file() or file_stamp(path) != self.stamps.get(path):
+            if not path.is_file() or STAMP(path.stat()) != self.stamps.get(path):
                 raise DataError(f"{path}: has changed since this command began; type it again")
-
-
-def file_stamp(path: Path) -> tuple[int, int, int, int]:
-    """Values of which one differs when a file changes: size, mtime and ctime in ns (ctime cannot be set), inode."""
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino

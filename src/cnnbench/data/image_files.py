@@ -42,7 +42,7 @@ def make_square(image: Image.Image, fit: Fit) -> Image.Image:
     """Adds borders of the border's mean colour (`pad`), keeps the middle (`crop`), or distorts the picture (`stretch`)."""
     from PIL import ImageOps
 
-    short, long = min(image.size), max(image.size)
+    short, long = sorted(image.size)
     if short == long:
         return image
     if fit == "pad":
@@ -117,5 +117,5 @@ def border_mean(image: Image.Image) -> tuple[int, ...] | int:
 
     pixels = np.asarray(image)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    mean = border.mean(axis=0).round().astype(int)
-    return int(mean) if mean.ndim == 0 else tuple(int(value) for value in mean)
+    mean = border.mean(axis=0).round().astype(int).tolist()
+    return tuple(mean) if isinstance(mean, list) else mean

@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cnnbench.augment.mixup_cutmix import MixUpCutMix
 from cnnbench.augment.step import Augment
 
-Batch = tuple[
-    Tensor, Tensor
-]  # images (n, C, H, W) float32; labels (n,) int64 or, if mixed, class shares (n, K) float32
+# images (n, C, H, W) float32; labels (n,) int64 or, if mixed, class shares (n, K) float32
+Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,12 @@ class Images:
     @property
     def pixels(self) -> Tensor:
         """(N, C, H, W) uint8."""
-        return self.source if self.rows is None else self.source[self.rows]
+        return self.batch(slice(None))[0]
 
     @property
     def nbytes(self) -> int:
         """Bytes of the images."""
-        return len(self) * self.source[0].numel() if len(self.source) else 0
+        return len(self) * self.source.shape[1:].numel()
 
     def batch(self, at: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (n, C, H, W) uint8 and labels (n,) int64 of the images at positions `at`."""
@@ -57,32 +55,19 @@ class Images:
         index = torch.from_numpy(indices)
         return Images(self.source, self.labels[index], index if self.rows is None else self.rows[index])
 
-    def with_labels(self, labels: np.ndarray) -> Images:
-        """The same images with other labels, (N,) int64."""
-        return Images(self.source, torch.from_numpy(labels), self.rows)
-
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over all images, of pixels scaled to 0..1; a deviation of 0 becomes 1."""
-        total = square = torch.zeros(self.source.shape[1], dtype=torch.float64)
+        sums = torch.zeros(2, self.source.shape[1], dtype=torch.float64)  # of the pixels, and of their squares
         for at in torch.arange(len(self)).split(1024):
             pixels = self.batch(at)[0].to(torch.float64).div_(255)
-            total, square = total + pixels.sum(dim=(0, 2, 3)), square + pixels.square_().sum(dim=(0, 2, 3))
-        count = len(self) * self.source[0, 0].numel()
-        mean = total / count
-        std = (square / count - mean.square()).clamp(min=0).sqrt()
+            sums += torch.stack([pixels.sum(dim=(0, 2, 3)), pixels.square_().sum(dim=(0, 2, 3))])
+        mean, mean_square = sums / (len(self) * self.source[0, 0].numel())
+        std = (mean_square - mean.square()).clamp(min=0).sqrt()
         return mean.tolist(), [value or 1.0 for value in std.tolist()]
 
     def to(self, device: torch.device) -> Images:
         """A copy of the images on another device."""
         return self if self.source.device == device else Images(self.pixels.to(device), self.labels.to(device))
-
-
-def resize(pixels: Tensor, side: int) -> Tensor:
-    """(N, C, H, W) uint8 -> (N, C, side, side) uint8, bilinear with antialiasing as in PIL."""
-    if pixels.shape[-2:] == (side, side):
-        return pixels
-    parts = [F.interpolate(part, (side, side), mode="bilinear", antialias=True) for part in pixels.split(1024)]
-    return torch.cat(parts)
 
 
 @dataclass(frozen=True)
@@ -99,9 +84,8 @@ class Normalization:
 
     def scale_and_shift(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """(1, C, 1, 1) each: the normalised image is `pixels * scale - shift`."""
-        mean, std = (torch.tensor(list(values), dtype=torch.float64) for values in (self.mean, self.std))
-        scale, shift = std.mul(255).reciprocal(), mean / std
-        return scale.float().view(1, -1, 1, 1).to(device), shift.float().view(1, -1, 1, 1).to(device)
+        mean, std = torch.tensor([self.mean, self.std], dtype=torch.float64).view(2, 1, -1, 1, 1)
+        return std.mul(255).reciprocal().float().to(device), (mean / std).float().to(device)
 
 
 @dataclass(frozen=True)
@@ -129,6 +113,25 @@ class BatchPlan:
         """
         last_is_joined = 0 < images % self.size < 2 * self.world_size * self.accumulate
         return max(1, -(-images // self.size) - last_is_joined)
+
+    def parts(self, images: int) -> list[tuple[range, range]]:
+        """The parts of batches that this rank gets in a pass: for each of them the positions of its batch, and its own.
+
+        Shuffled: `accumulate` parts of every batch. In the stored order: this rank's share of all images, some at a time, where
+        a part is its own batch. A rank without images gets one empty part.
+        """
+        if self.seed is None:
+            share = _fair_share(range(images), self.rank, self.world_size)
+            at_once = max(1, self.size // self.world_size)
+            pieces = [share[begin : begin + at_once] for begin in range(0, max(1, len(share)), at_once)]
+            return [(piece, piece) for piece in pieces]
+        bounds = [*range(0, self.steps(images) * self.size, self.size), images]
+        shares = self.world_size * self.accumulate
+        return [
+            (batch, _fair_share(batch, number, shares))
+            for batch in map(range, bounds, bounds[1:])
+            for number in range(self.rank, shares, self.world_size)
+        ]
 
     def for_scoring(self) -> BatchPlan:
         """The same share of the images in the stored order, in batches twice as large as a part of a training batch."""
@@ -170,26 +173,18 @@ class Loader:
         self.images, self.plan, self.augment, self.mixing = images, plan, augment, mixing
         self.device = device or torch.device("cpu")
         self.scale, self.shift = normalization.scale_and_shift(self.device)
+        self._parts = plan.parts(len(images))
         self.epoch = self.start = 0
         self.waited_s = 0.0
 
     def __len__(self) -> int:
         """Parts of batches in a pass; every rank has the same number when shuffling."""
-        if self.plan.seed is None:
-            begin, end = self._share
-            return max(1, -(-(end - begin) // self._scored_at_once))
-        return self.steps * self.plan.accumulate
-
-    @property
-    def steps(self) -> int:
-        """Shuffled batches in a pass."""
-        return self.plan.steps(len(self.images))
+        return len(self._parts)
 
     def weight(self, number: int) -> float:
         """Factor for the mean loss of part `number`: the mean over ranks and parts is then the mean over the batch."""
-        begin, end = self._batch(number // self.plan.accumulate)
-        low, high = self._part(number)
-        return (high - low) * self.plan.world_size * self.plan.accumulate / (end - begin)
+        batch, part = self._parts[number]
+        return len(part) * self.plan.world_size * self.plan.accumulate / len(batch)
 
     def seek(self, epoch: int, batch: int = 0) -> None:
         """Makes the next pass that of `epoch`, from its part number `batch` on."""
@@ -202,73 +197,41 @@ class Loader:
         return np.random.default_rng([self.plan.seed, epoch]).permutation(len(self.images))
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, first = self.epoch, self.start
-        order = self.order(epoch)
+        epoch, first, order = self.epoch, self.start, self.order(self.epoch)
         self.seek(epoch + 1)  # now, not at the end: a caller that counts batches may never finish this iterator
         index = None if order is None else torch.from_numpy(order).to(self.images.labels.device)
-        for number in range(first, len(self)):
+        for number, (batch, part) in enumerate(self._parts[first:], first):
             begun = time.perf_counter()
-            batch = self._stored(number) if index is None else self._shuffled(index, epoch, number)
+            cut = self._cut(index, epoch, number // self.plan.accumulate, batch, part)
             self.waited_s += time.perf_counter() - begun
-            yield batch
+            yield cut
 
-    @property
-    def _share(self) -> tuple[int, int]:
-        """[begin, end) of this rank's images in the stored order."""
-        return _fair_share(0, len(self.images), self.plan.rank, self.plan.world_size)
-
-    @property
-    def _scored_at_once(self) -> int:
-        """Images that this rank gets at once in the stored order."""
-        return max(1, self.plan.size // self.plan.world_size)
-
-    def _batch(self, number: int) -> tuple[int, int]:
-        """[begin, end) of batch `number` in the shuffled order."""
-        begin = number * self.plan.size
-        return begin, begin + self.plan.size if number + 1 < self.steps else len(self.images)
-
-    def _part(self, number: int) -> tuple[int, int]:
-        """[begin, end) of this rank's part `number` in the shuffled order."""
-        batch, part = divmod(number, self.plan.accumulate)
-        ranks = self.plan.world_size
-        return _fair_share(*self._batch(batch), part * ranks + self.plan.rank, ranks * self.plan.accumulate)
-
-    def _stored(self, number: int) -> Batch:
-        begin, end = self._share
-        begin += number * self._scored_at_once
-        pixels, labels = self._to_device(slice(begin, min(begin + self._scored_at_once, end)))
-        return self._normalize(pixels), labels
-
-    def _shuffled(self, index: Tensor, epoch: int, number: int) -> Batch:
-        seed = self.plan.seed
-        assert seed is not None
-        batch = number // self.plan.accumulate
-        (begin, end), (low, high) = self._batch(batch), self._part(number)
-        at: slice | np.ndarray = slice(low - begin, high - begin)  # positions within the batch
-        rows = index[low:high]
-        if self.mixing is not None:  # preceded by the image that the first one is mixed with
-            at = np.append((low - begin - 1) % (end - begin), np.arange(low - begin, high - begin))
-            rows = index[begin:end][torch.from_numpy(at).to(index.device)]
-        pixels, labels = self._to_device(rows)
+    def _cut(self, index: Tensor | None, epoch: int, number: int, batch: range, part: range) -> Batch:
+        """A part of batch `number`, as it is stored or, with an epoch's order `index` (N,), augmented and mixed."""
+        if index is None or self.plan.seed is None:
+            pixels, labels = self._to_device(slice(part.start, part.stop))
+            return self._normalize(pixels), labels
+        before = self.mixing is not None  # the first image is mixed with the one before it; -1 is the batch's last
+        at = np.arange(part.start - before, part.stop) - batch.start
+        rows = torch.from_numpy(at).to(index.device, non_blocking=True)
+        pixels, labels = self._to_device(index[batch.start : batch.stop][rows])
         if self.augment is not None:
-            pixels = self.augment(pixels, seed, epoch, batch, at, end - begin)
+            pixels = self.augment(pixels, self.plan.seed, epoch, number, at, len(batch))
         images = self._normalize(pixels)
-        return (images, labels) if self.mixing is None else self.mixing(images, labels, seed, epoch, batch)
+        return (images, labels) if self.mixing is None else self.mixing(images, labels, self.plan.seed, epoch, number)
 
     def _to_device(self, at: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Pixels and labels at positions `at`, on the loader's device."""
         pixels, labels = self.images.batch(at)
         if pixels.device.type != self.device.type:
-            pixels, labels = pixels.pin_memory(), labels.pin_memory()
-            pixels = pixels.to(self.device, non_blocking=True)
-            labels = labels.to(self.device, non_blocking=True)
+            pixels, labels = (part.pin_memory().to(self.device, non_blocking=True) for part in (pixels, labels))
         return pixels, labels
 
     def _normalize(self, pixels: Tensor) -> Tensor:
         return pixels.to(torch.float32, copy=True).mul_(self.scale).sub_(self.shift)
 
 
-def _fair_share(begin: int, end: int, part: int, parts: int) -> tuple[int, int]:
-    """[begin, end) of one of `parts` consecutive shares, whose sizes differ by one at most."""
-    n = end - begin
-    return begin + n * part // parts, begin + n * (part + 1) // parts
+def _fair_share(whole: range, part: int, parts: int) -> range:
+    """Number `part` of `parts` consecutive shares, whose sizes differ by one at most."""
+    n = len(whole)
+    return whole[n * part // parts : n * (part + 1) // parts]

@@ -8,30 +8,36 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 CHUNK = 512  # files or rows between two updates of the bar
+Items = TypeVar("Items", list[Path], np.ndarray)
 
 
-def in_parallel(function: Callable[[Path], Any], paths: list[Path]) -> list[Any]:
-    """The function's result for each file, in order, computed in threads: decoding and hashing release the interpreter lock."""
+def in_parallel(function: Callable[[Path], Any], paths: list[Path], title: str = "") -> Iterator[Any]:
+    """Yields the function's result for each file, in order; a `title` is that of a progress bar.
+
+    It is computed in threads: decoding and hashing release the interpreter lock.
+    """
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        warnings.simplefilter(
-            "ignore"
-        )  # set here, since threads share the filters: decoders warn about what they repair
-        return list(pool.map(function, paths))
+        warnings.simplefilter("ignore")  # decoders warn about repairs; set here, since threads share the filters
+        for some in chunks(paths, title):
+            yield from pool.map(function, some)
 
 
-def chunks(rows: np.ndarray, title: str) -> Iterator[np.ndarray]:
-    """Yields `rows` (n,) in chunks; shows a bar on a terminal once that takes longer than a second."""
+def chunks(items: Items, title: str) -> Iterator[Items]:
+    """Yields a list of files or an array of rows in chunks.
+
+    A terminal shows a bar with the `title`, if there is one, once that takes longer than a second.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     console, begun = Console(stderr=True), time.monotonic()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=len(rows), visible=False)
-        for start in range(0, len(rows), CHUNK):
-            yield rows[start : start + CHUNK]
-            bar.update(task, completed=min(start + CHUNK, len(rows)), visible=time.monotonic() - begun > 1)
+    with Progress(console=console, transient=True, disable=not (title and console.is_terminal)) as bar:
+        task = bar.add_task(title, total=len(items), visible=False)
+        for start in range(0, len(items), CHUNK):
+            yield items[start : start + CHUNK]
+            bar.update(task, completed=start + CHUNK, visible=time.monotonic() - begun > 1)

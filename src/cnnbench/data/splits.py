@@ -54,14 +54,12 @@ def split_train(
                 f"{count}; type a smaller data.train_size, or a data.val_size"
             )
         val = outside[stratified(labels[outside], count, split_seed)]
-        train = _train_outside(val, train_size, total)
+        reason = f"the split has {total} images, and {count} of them validate"
+        train = _first_outside(val, train_size, total, "data.train_size", reason)
     else:
         wanted = everything[:0] if train_size is None else size_indices(train_size, total, "data.train_size")
-        val = (
-            size_indices(val_size, total, "data.val_size")
-            if isinstance(val_size, list)
-            else _first_outside(wanted, val_size, total)
-        )
+        reason = f"only {total - len(wanted)} images are not in data.train_size"
+        val = _first_outside(wanted, val_size, total, "data.val_size", reason)
         train = np.setdiff1d(everything, val) if train_size is None else wanted
     overlap = np.intersect1d(train, val)
     if len(overlap):
@@ -134,23 +132,15 @@ def split_hash(*indices: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
-def _train_outside(val: np.ndarray, train_size: Size, total: int) -> np.ndarray:
-    """Train indices, given validation indices that were drawn first."""
-    if isinstance(train_size, list):
-        return size_indices(train_size, total, "data.train_size")
-    free = np.setdiff1d(np.arange(total), val)
-    if train_size is not None and train_size > len(free):
-        raise DataError(
-            f"data.train_size={train_size}: the split has {total} images, and {len(val)} of them validate; type at most {len(free)}"
-        )
-    return free[:train_size]
+def _first_outside(taken: np.ndarray, size: Size, total: int, key: str, reason: str) -> np.ndarray:
+    """The first images that are not `taken`, of `total`: n for a count, all for None; a range is a range of all images.
 
-
-def _first_outside(train: np.ndarray, count: int, total: int) -> np.ndarray:
-    """The first `count` indices that are not in `train`, of `total`."""
-    free = np.setdiff1d(np.arange(total), train)
-    if count > len(free):
-        raise DataError(
-            f"data.val_size={count}: only {len(free)} images are not in data.train_size; type at most {len(free)}"
-        )
-    return free[:count]
+    Raises:
+        DataError: `key` exceeds the split, or the images that are not taken, for the `reason` given.
+    """
+    if isinstance(size, list):
+        return size_indices(size, total, key)
+    free = np.setdiff1d(np.arange(total), taken)
+    if size is not None and size > len(free):
+        raise DataError(f"{key}={size}: {reason}; type at most {len(free)}")
+    return free[:size]

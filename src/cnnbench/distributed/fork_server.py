@@ -34,21 +34,39 @@ T = TypeVar("T")
 # ---- the fork server and its watchdog --------------------------------------------------------------------------------------
 
 
+_watchdog: Connection | None = None  # the pipe to it, where children register
+
+
 def start_fork_server() -> None:
     """Starts the fork server and the watchdog, unless they are running.
 
     The fork server blocks signals, as they may be sent to all processes of a job; it exits when this process has.
+
+    The watchdog ends the child process groups when the launcher dies, even while the launcher or a child holds the GIL. It is
+    a separate process that reads a pipe, to which each child writes its process id. The pipe ends when the launcher has died:
+    then the watchdog sends SIGTERM to the children, so that they save, and kills their process groups `GRACE_S` later.
     """
+    global _watchdog
     forkserver.set_forkserver_preload(["cnnbench.training.preload"])
     resource_tracker.ensure_running()  # its start would unblock the signals again
     with signals_blocked():  # inherited by the fork server
         forkserver.ensure_running()
-    WATCHDOG.start()
+        if _watchdog is None:
+            read_end, _watchdog = multiprocessing.Pipe(duplex=False)
+            # a daemon is not waited for
+            ForkServerProcess(target=_end_children_with_launcher, args=(read_end, GRACE_S), daemon=True).start()
+            read_end.close()
 
 
 def stop_fork_server() -> None:
-    """Kills the fork server when no further process is needed; it would take a second to exit by itself."""
-    WATCHDOG.stop()
+    """Kills the fork server when no further process is needed; it would take a second to exit by itself.
+
+    Ends the watchdog as well: no child may be alive.
+    """
+    global _watchdog
+    if _watchdog is not None:
+        _watchdog.close()
+        _watchdog = None
     server: Any = forkserver._forkserver
     if server._forkserver_pid is not None:
         with suppress(ProcessLookupError):
@@ -66,38 +84,6 @@ def signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Watchdog:
-    """Ends the child process groups when the launcher dies, even while the launcher or a child holds the GIL.
-
-    A separate process reads a pipe to which each child writes its process id. The pipe ends when the launcher has died: then
-    the watchdog sends SIGTERM to the children, so that they save, and kills their process groups `GRACE_S` later.
-    """
-
-    def __init__(self) -> None:
-        self.pipe: Connection | None = None  # where children register
-
-    def start(self) -> None:
-        """Starts the process, unless it is running."""
-        if self.pipe is None:
-            read_end, self.pipe = multiprocessing.Pipe(duplex=False)
-            watcher = multiprocessing.get_context("forkserver").Process(
-                target=_end_children_with_launcher, args=(read_end, GRACE_S)
-            )
-            watcher.daemon = True  # is not waited for
-            with signals_blocked():
-                watcher.start()
-            read_end.close()
-
-    def stop(self) -> None:
-        """Ends the process; no child may be alive."""
-        if self.pipe is not None:
-            self.pipe.close()
-            self.pipe = None
-
-
-WATCHDOG = Watchdog()
-
-
 def _end_children_with_launcher(pipe: Connection, grace_s: float) -> None:
     """Waits until the pipe ends, which means that the launcher has died; then ends the registered children."""
     os.setsid()
@@ -111,18 +97,14 @@ def _end_children_with_launcher(pipe: Connection, grace_s: float) -> None:
     for child in children:
         with suppress(psutil.Error):
             child.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + grace_s
-    while time.monotonic() < deadline and (children := [child for child in children if child.is_running()]):
-        time.sleep(0.1)
-    for child in children:
+    for child in psutil.wait_procs(children, timeout=grace_s)[1]:  # those that are alive
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
             os.killpg(child.pid, signal.SIGKILL)
 
 
 def _new_process(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
     """A process from the fork server, not yet started, that registers with the watchdog; signals are blocked in it at first."""
-    context = multiprocessing.get_context("forkserver")
-    return context.Process(target=_run_watched, args=(WATCHDOG.pipe, target, arguments))
+    return ForkServerProcess(target=_run_watched, args=(_watchdog, target, arguments))
 
 
 def _run_watched(watchdog: Connection, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
@@ -130,6 +112,8 @@ def _run_watched(watchdog: Connection, target: Callable[..., None], arguments: t
     with suppress(OSError):  # the watchdog was killed
         watchdog.send(os.getpid())
     watchdog.close()  # the launcher alone keeps the pipe open
+    _unblock_signals()
+    sys.argv = sys.argv[:1]
     target(*arguments)
 
 
@@ -159,12 +143,12 @@ class RankProcesses:
         main: Callable[..., int],
         arguments: tuple[Any, ...],
         ranks: int,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] = {},
         output: Path | None = None,
     ) -> None:
-        self.main, self.arguments, self.output = main, arguments, output
-        port = free_port() if ranks > 1 else 0
-        self.environments = [{**(environment or {}), **_torchrun_variables(rank, ranks, port)} for rank in range(ranks)]
+        self._arguments = [
+            (main, arguments, {**environment, **variables}, output) for variables in _torchrun_variables(ranks)
+        ]
         self.processes: list[ForkServerProcess] = []
         self._exit_code = 0
         self._deadline: float | None = None  # for the ranks that are left after one has failed
@@ -172,8 +156,8 @@ class RankProcesses:
     def start(self) -> None:
         """Starts the ranks; those of the first run wait until the fork server has imported torch."""
         start_fork_server()
-        for variables in self.environments:
-            rank = _new_process(_run_rank, self.main, self.arguments, variables, self.output)
+        for arguments in self._arguments:
+            rank = _new_process(_run_rank, *arguments)
             rank.start()
             self.processes.append(rank)
 
@@ -183,6 +167,12 @@ class RankProcesses:
             assert rank.pid is not None
             with suppress(ProcessLookupError):
                 os.kill(rank.pid, number)
+
+    def forward(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal: sends it to every rank; raises Interrupted where no rank is running."""
+        if not self.living():
+            raise Interrupted(f"stopped by {signal.Signals(number).name}", number)
+        self.send(number)
 
     def kill(self) -> None:
         """Kills every rank and the processes that it has started."""
@@ -197,17 +187,11 @@ class RankProcesses:
             for each in descendants:
                 with suppress(psutil.Error):
                     each.kill()
-            if rank.exitcode is None:  # it has no session yet
-                rank.kill()
+            rank.kill()  # it may have no session yet
 
     def living(self) -> list[ForkServerProcess]:
-        """The ranks that have started and not exited."""
+        """The ranks that have started and not exited; `multiprocessing.connection.wait` takes their sentinels."""
         return [rank for rank in self.processes if rank.exitcode is None]
-
-    @property
-    def sentinels(self) -> list[int]:
-        """Handles for `multiprocessing.connection.wait`: each becomes ready when a rank exits."""
-        return [rank.sentinel for rank in self.living()]
 
     def exit_code(self) -> int | None:
         """The exit code of the first rank that failed, else 0; negative: the signal that ended it; None while a rank runs.
@@ -225,51 +209,32 @@ class RankProcesses:
     def wait(self) -> int:
         """Waits until all ranks have exited, and returns their `exit_code`."""
         while (code := self.exit_code()) is None:
-            wait(self.sentinels, None if self._deadline is None else max(0.05, self._deadline - time.monotonic()))
+            timeout = None if self._deadline is None else max(0.05, self._deadline - time.monotonic())
+            wait([rank.sentinel for rank in self.living()], timeout)
         return code
 
 
-def _torchrun_variables(rank: int, ranks: int, port: int) -> dict[str, str]:
+def _torchrun_variables(ranks: int) -> list[dict[str, str]]:
+    """The environment variables of torchrun for each rank; none for a single one."""
     if ranks == 1:
-        return {}
-    return {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
+        return [{}]
+    shared = {"GROUP_RANK": "0", "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 
 
 def _run_rank(
     main: Callable[..., int], arguments: tuple[Any, ...], environment: dict[str, str], output: Path | None
 ) -> None:
+    """Runs one rank; its output, and the traceback of a crash, are appended to the file."""
     if output is not None:
-        redirect_output(output)
-    _unblock_signals()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with output.open("ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        faulthandler.enable()
     os.environ |= environment
-    sys.argv = sys.argv[:1]
     sys.exit(main(*arguments))
-
-
-def redirect_output(path: Path) -> None:
-    """Appends stdout, stderr and the traceback of a crash to a file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with path.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    faulthandler.enable()
-
-
-@contextmanager
-def forwarding_signals(processes: RankProcesses) -> Iterator[None]:
-    """Forwards stop signals to the ranks; raises Interrupted where no rank is running."""
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        if not processes.living():
-            raise Interrupted(f"stopped by {signal.Signals(number).name}", number)
-        processes.send(number)
-
-    with signals.handled_by(forward):
-        yield
 
 
 def free_port() -> int:
@@ -305,10 +270,8 @@ def run_in_subprocess(work: Callable[..., T], *arguments: Any, progress: Callabl
             kind, content = here.recv()
             if kind == "done":
                 return content
-            if kind == "wrong":
-                raise ConfigError(content)
-            if kind == "failed":
-                raise RunFailed(f"unexpected error\n{content}")
+            if kind == "error":
+                raise content
             if progress:
                 progress(*content)
     except EOFError as error:
@@ -319,14 +282,10 @@ def run_in_subprocess(work: Callable[..., T], *arguments: Any, progress: Callabl
 
 
 def _send_result(connection: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    _unblock_signals()
-    sys.argv = sys.argv[:1]
     with suppress(BrokenPipeError):  # the launcher is gone
         try:
             connection.send(("done", work(*arguments, lambda *report: connection.send(("progress", report)))))
         except CnnbenchError as error:
-            connection.send(("wrong", str(error)))
-        except BrokenPipeError:
-            raise
+            connection.send(("error", ConfigError(str(error))))
         except Exception:
-            connection.send(("failed", traceback.format_exc()))
+            connection.send(("error", RunFailed(f"unexpected error\n{traceback.format_exc()}")))

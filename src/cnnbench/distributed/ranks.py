@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cnnbench.errors import ConfigError, ReportedByOtherRank, RunFailed
 
 if TYPE_CHECKING:
-    from pytorch_lightning.plugins.environments import ClusterEnvironment
-
     from cnnbench.config.schema import Config
 
 T = TypeVar("T")
@@ -42,11 +40,12 @@ class Ranks:
 
     def all_reduce_max(self, *values: float) -> list[int]:
         """The maximum of each value over all ranks, as integers; every rank must call it."""
+        numbers = list(map(int, values))
         if self.size == 1:
-            return [int(value) for value in values]
+            return numbers
         import torch
 
-        agreed = torch.tensor([int(value) for value in values])
+        agreed = torch.tensor(numbers)
         torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MAX)
         return agreed.tolist()
 
@@ -102,28 +101,20 @@ def rank_and_world_size() -> tuple[int, int]:
     return 0, 1
 
 
-def lightning_environment() -> ClusterEnvironment:
-    """The ranks for Lightning, which takes every Slurm allocation for a run of several processes by default."""
-    from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-
-    return TorchElasticEnvironment() if rank_and_world_size()[1] > 1 else LightningEnvironment()
-
-
 def set_torchrun_variables() -> None:
     """Sets torchrun's environment variables from those of srun."""
     from pytorch_lightning.plugins.environments import SLURMEnvironment
 
     environment = os.environ
     nodes = environment.get("SLURM_STEP_NODELIST", environment["SLURM_NODELIST"])
-    job, step = int(environment["SLURM_JOB_ID"]), int(environment["SLURM_STEP_ID"])
+    step = int(environment["SLURM_JOB_ID"]) * 16 + int(environment["SLURM_STEP_ID"])  # a number of this step alone
     environment |= {
         "RANK": environment["SLURM_PROCID"],
         "LOCAL_RANK": environment["SLURM_LOCALID"],
         "WORLD_SIZE": environment["SLURM_NTASKS"],
         "GROUP_RANK": environment["SLURM_NODEID"],
         "MASTER_ADDR": environment.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes),
-        "MASTER_PORT": environment.get("MASTER_PORT")
-        or str(20000 + (job * 16 + step) % 10000),  # the same on all ranks
+        "MASTER_PORT": environment.get("MASTER_PORT") or str(20000 + step % 10000),  # the same on all ranks
     }
 
 
@@ -144,9 +135,10 @@ def process_group(config: Config) -> Iterator[Ranks]:
 
     if "RANK" not in os.environ:
         set_torchrun_variables()
-    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-    torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=TIMEOUT)
+    has_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    torch.distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if has_gpu else "gloo", rank=rank, world_size=size, timeout=TIMEOUT
+    )
     try:
         yield Ranks(rank, size)
     except RuntimeError as error:

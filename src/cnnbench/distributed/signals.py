@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 REPEAT_S = 0.3  # Slurm and systemd send a signal to the launcher, which forwards it, and to the ranks: it arrives twice
@@ -26,7 +25,7 @@ def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[Non
             signal.signal(number, former)
 
 
-class SignalHandler:
+class SignalHandler(ExitStack):
     """Interrupts a run at the first stop signal, and ends the process at the second.
 
     The first signal sets `received` and raises KeyboardInterrupt; while the handler is `held`, it only sets `received`, which
@@ -37,19 +36,16 @@ class SignalHandler:
     """
 
     def __init__(self, at_second: Callable[[int], None]) -> None:
+        super().__init__()
         self.at_second = at_second
         self.received = 0
         self.held = False
         self._received_at = 0.0
-        self._stack = ExitStack()
 
     def __enter__(self) -> SignalHandler:
         if threading.current_thread() is threading.main_thread():
-            self._stack.enter_context(handled_by(self._receive))
+            self.enter_context(handled_by(self._receive))
         return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._stack.close()
 
     def hold(self) -> None:
         """Makes signals only set `received` from now on."""

@@ -14,11 +14,11 @@ conv5   256 × 13 × 13   3×3, 256, ReLU
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from functools import partial
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import PoolTo, output_side
+from cnnbench.models.layers import PoolTo, named_layers, output_side
 
 SMALLEST_AT_STRIDE_4 = 63  # pixels a side; of a smaller image nothing is left before the third pooling
 
@@ -34,36 +34,33 @@ class AlexNet(nn.Module):
     def __init__(self, *, in_channels: int, num_classes: int, image_size: int = 224) -> None:
         super().__init__()
         stride = 4 if image_size >= SMALLEST_AT_STRIDE_4 else 1
-        self.features = nn.Sequential(
-            OrderedDict(
-                conv1=nn.Conv2d(in_channels, 64, kernel_size=11, stride=stride, padding=2),
-                relu1=nn.ReLU(),
-                pool1=nn.MaxPool2d(kernel_size=3, stride=2),
-                conv2=nn.Conv2d(64, 192, kernel_size=5, padding=2),
-                relu2=nn.ReLU(),
-                pool2=nn.MaxPool2d(kernel_size=3, stride=2),
-                conv3=nn.Conv2d(192, 384, kernel_size=3, padding=1),
-                relu3=nn.ReLU(),
-                conv4=nn.Conv2d(384, 256, kernel_size=3, padding=1),
-                relu4=nn.ReLU(),
-                conv5=nn.Conv2d(256, 256, kernel_size=3, padding=1),
-                relu5=nn.ReLU(),
-                pool5=nn.MaxPool2d(kernel_size=3, stride=2),
-            )
+        max3x3 = partial(nn.MaxPool2d, kernel_size=3, stride=2)
+        self.features = named_layers(
+            conv1=nn.Conv2d(in_channels, 64, kernel_size=11, stride=stride, padding=2),
+            relu1=nn.ReLU(),
+            pool1=max3x3(),
+            conv2=nn.Conv2d(64, 192, kernel_size=5, padding=2),
+            relu2=nn.ReLU(),
+            pool2=max3x3(),
+            conv3=nn.Conv2d(192, 384, kernel_size=3, padding=1),
+            relu3=nn.ReLU(),
+            conv4=nn.Conv2d(384, 256, kernel_size=3, padding=1),
+            relu4=nn.ReLU(),
+            conv5=nn.Conv2d(256, 256, kernel_size=3, padding=1),
+            relu5=nn.ReLU(),
+            pool5=max3x3(),
         )
         side = output_side(image_size, self.features)
         self.pool = PoolTo(side)
         self.flatten = nn.Flatten()
-        self.classifier = nn.Sequential(
-            OrderedDict(
-                dropout6=nn.Dropout(),
-                linear6=nn.Linear(256 * side * side, 4096),
-                relu6=nn.ReLU(),
-                dropout7=nn.Dropout(),
-                linear7=nn.Linear(4096, 4096),
-                relu7=nn.ReLU(),
-                linear8=nn.Linear(4096, num_classes),
-            )
+        self.classifier = named_layers(
+            dropout6=nn.Dropout(),
+            linear6=nn.Linear(256 * side * side, 4096),
+            relu6=nn.ReLU(),
+            dropout7=nn.Dropout(),
+            linear7=nn.Linear(4096, 4096),
+            relu7=nn.ReLU(),
+            linear8=nn.Linear(4096, num_classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,18 +10,17 @@ head     num_classes    average pool, linear
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
 
 from torch import Tensor, nn
 
 from cnnbench.checks import require_bool, require_choice, require_number
-from cnnbench.models.layers import conv_norm_relu, pool_and_classify
+from cnnbench.models.layers import conv_norm_relu, named_layers, pool_and_classify
 from cnnbench.models.residual import (
     BasicBlock,
     PreActivationBlock,
     Shortcut,
-    conv3x3,
+    conv,
     no_shortcut,
     projection_shortcut,
     stage,
@@ -60,15 +59,13 @@ class CifarResNet(nn.Module):
             shortcut=shortcuts[require_choice("shortcut", shortcut, shortcuts)],
         )
         if preactivation:
-            self.stem = nn.Sequential(OrderedDict(conv=conv3x3(in_channels, 16)))  # (N, 16, 32, 32)
+            self.stem = named_layers(conv=conv(in_channels, 16, 3))  # (N, 16, 32, 32)
         else:
-            self.stem = conv_norm_relu(in_channels, 16, 3, padding=1)
+            self.stem = conv_norm_relu(in_channels, 16, 3)
         self.stage1 = stage_of_n(16, 16, stride=1)  # (N, 16, 32, 32)
         self.stage2 = stage_of_n(16, 32, stride=2)  # (N, 32, 16, 16)
         self.stage3 = stage_of_n(32, 64, stride=2)  # (N, 64,  8,  8)
-        self.last = (
-            nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(64), relu=nn.ReLU())) if preactivation else nn.Identity()
-        )
+        self.last = named_layers(norm=nn.BatchNorm2d(64), relu=nn.ReLU()) if preactivation else nn.Identity()
         self.pool, self.flatten, self.linear = pool_and_classify(64, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

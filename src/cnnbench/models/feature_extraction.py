@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -49,18 +51,13 @@ class Extractor(nn.Module):
         """Runs the net and returns copies of the outputs, which later in-place layers cannot change."""
         outputs: dict[str, Any] = {}
 
-        def store_output(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                outputs[name] = output.clone() if isinstance(output, Tensor) else output
+        def store(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs[name] = output.clone() if isinstance(output, Tensor) else output
 
-            return hook
-
-        hooks = [self.net.get_submodule(name).register_forward_hook(store_output(name)) for name in self.names]
-        try:
+        with ExitStack() as hooks:
+            for name in self.names:
+                hooks.enter_context(self.net.get_submodule(name).register_forward_hook(partial(store, name)))
             self.net(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
         for name in self.names:
             if name not in outputs:
                 mode = "training" if self.net.training else "evaluation"
@@ -98,6 +95,6 @@ def layers_of(net: nn.Module, kind: type[Kind]) -> dict[str, Kind]:
     return {name: module for name, module in net.named_modules() if isinstance(module, kind)}
 
 
-def _shortened(names: list[str], most: int = 12) -> str:
-    """The first `most` names, and how many there are."""
-    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
+def _shortened(names: list[str]) -> str:
+    """The first twelve names, and how many there are if more."""
+    return ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")

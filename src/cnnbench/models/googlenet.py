@@ -20,14 +20,13 @@ code and in torchvision; the table has 3×3. Poolings round up, so that 224 give
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from cnnbench.checks import require_bool, require_choice
-from cnnbench.models.layers import conv_norm_relu
+from cnnbench.models.layers import conv_norm_relu, named_layers
 
 EPS = 1e-3  # of the batch norms, as in the authors' code
 
@@ -57,25 +56,26 @@ class GoogLeNet(nn.Module):
         require_choice("branch5x5", branch5x5, (5, 3, "double3"))
         require_bool("aux_heads", aux_heads)
         conv = partial(conv_norm_relu, norm=norm, eps=EPS)
+        max_pool = partial(nn.MaxPool2d, stride=2, ceil_mode=True)
         inception = partial(Inception, branch5x5=branch5x5, norm=norm)
-        self.conv1 = conv(in_channels, 64, 7, stride=2, padding=3)
-        self.pool1 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        self.conv1 = conv(in_channels, 64, 7, stride=2)
+        self.pool1 = max_pool(3)
         self.conv2 = conv(64, 64, 1)
-        self.conv3 = conv(64, 192, 3, padding=1)
-        self.pool2 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        self.conv3 = conv(64, 192, 3)
+        self.pool2 = max_pool(3)
         self.inception3a = inception(192, 64, (96, 128), (16, 32), 32)
         self.inception3b = inception(256, 128, (128, 192), (32, 96), 64)
-        self.pool3 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        self.pool3 = max_pool(3)
         self.inception4a = inception(480, 192, (96, 208), (16, 48), 64)
         self.inception4b = inception(512, 160, (112, 224), (24, 64), 64)
         self.inception4c = inception(512, 128, (128, 256), (24, 64), 64)
         self.inception4d = inception(512, 112, (144, 288), (32, 64), 64)
         self.inception4e = inception(528, 256, (160, 320), (32, 128), 128)
-        self.pool4 = nn.MaxPool2d(2, stride=2, ceil_mode=True)
+        self.pool4 = max_pool(2)
         self.inception5a = inception(832, 256, (160, 320), (32, 128), 128)
         self.inception5b = inception(832, 384, (192, 384), (48, 128), 128)
-        self.aux1 = AuxiliaryHead(512, num_classes, norm) if aux_heads else None
-        self.aux2 = AuxiliaryHead(528, num_classes, norm) if aux_heads else None
+        self.aux1 = auxiliary_head(512, num_classes, norm) if aux_heads else None
+        self.aux2 = auxiliary_head(528, num_classes, norm) if aux_heads else None
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(0.4)
@@ -115,40 +115,32 @@ class Inception(nn.Module):
     ) -> None:
         super().__init__()
         conv = partial(conv_norm_relu, norm=norm, eps=EPS)
+        (reduced3, out3), (reduced5, out5) = c3, c5
         self.branch1x1 = conv(in_channels, c1, 1)
-        self.branch3x3 = nn.Sequential(
-            OrderedDict(reduce=conv(in_channels, c3[0], 1), conv=conv(c3[0], c3[1], 3, padding=1))
-        )
-        five: OrderedDict[str, nn.Module] = OrderedDict(reduce=conv(in_channels, c5[0], 1))
+        self.branch3x3 = named_layers(reduce=conv(in_channels, reduced3, 1), conv=conv(reduced3, out3, 3))
+        reduce5 = conv(in_channels, reduced5, 1)
         if branch5x5 == "double3":
-            five |= {"conv1": conv(c5[0], c5[1], 3, padding=1), "conv2": conv(c5[1], c5[1], 3, padding=1)}
+            self.branch5x5 = named_layers(reduce=reduce5, conv1=conv(reduced5, out5, 3), conv2=conv(out5, out5, 3))
         else:
-            kernel = int(branch5x5)
-            five["conv"] = conv(c5[0], c5[1], kernel, padding=kernel // 2)
-        self.branch5x5 = nn.Sequential(five)
-        self.branch_pool = nn.Sequential(
-            OrderedDict(pool=nn.MaxPool2d(3, stride=1, padding=1), conv=conv(in_channels, pool, 1))
-        )
+            self.branch5x5 = named_layers(reduce=reduce5, conv=conv(reduced5, out5, int(branch5x5)))
+        self.branch_pool = named_layers(pool=nn.MaxPool2d(3, stride=1, padding=1), conv=conv(in_channels, pool, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, c1 + c3[1] + c5[1] + pool, H, W)."""
         return torch.cat([self.branch1x1(x), self.branch3x3(x), self.branch5x5(x), self.branch_pool(x)], 1)
 
 
-class AuxiliaryHead(nn.Module):
-    """(N, C, H, W) -> logits (N, num_classes): average pool to 4×4, 1×1, 128, linear 1024, ReLU, dropout 0.7, linear. Section 5."""
+def auxiliary_head(in_channels: int, num_classes: int, norm: str) -> nn.Sequential:
+    """Average pool to 4×4, 1×1, 128, linear 1024, ReLU, dropout 0.7, linear: section 5.
 
-    def __init__(self, in_channels: int, num_classes: int, norm: str) -> None:
-        super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(4)
-        self.conv = conv_norm_relu(in_channels, 128, 1, norm=norm, eps=EPS)
-        self.flatten = nn.Flatten()
-        self.linear1 = nn.Linear(128 * 4 * 4, 1024)
-        self.relu = nn.ReLU()
-        self.dropout = nn.Dropout(0.7)
-        self.linear2 = nn.Linear(1024, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Computes the logits of a feature map."""
-        x = self.flatten(self.conv(self.pool(x)))  # (N, 2048)
-        return self.linear2(self.dropout(self.relu(self.linear1(x))))  # (N, num_classes)
+    (N, in_channels, H, W) -> logits (N, num_classes).
+    """
+    return named_layers(
+        pool=nn.AdaptiveAvgPool2d(4),
+        conv=conv_norm_relu(in_channels, 128, 1, norm=norm, eps=EPS),
+        flatten=nn.Flatten(),
+        linear1=nn.Linear(128 * 4 * 4, 1024),
+        relu=nn.ReLU(),
+        dropout=nn.Dropout(0.7),
+        linear2=nn.Linear(1024, num_classes),
+    )

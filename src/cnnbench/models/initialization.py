@@ -14,33 +14,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import sqrt
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from cnnbench.ops import convolution, normalization
 
-CONVOLUTIONS = (
-    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-    convolution.Conv2d,
-)
+CONVOLUTIONS = (nn.modules.conv._ConvNd, convolution.Conv2d)  # transposed ones too
+WEIGHTED = (*CONVOLUTIONS, nn.Linear)  # the layers whose weights an init draws
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, normalization.BatchNorm2d)
 
-
-RULES = {  # init -> rules for convolutions and for linear layers
-    "torch": ("pytorch", "pytorch"),
-    "paddle": ("kaiming_normal", "xavier_uniform"),
-    "paddle_create": ("xavier_uniform", "xavier_uniform"),
-    "normal": ("normal", "normal"),
-    "xavier_normal": ("xavier_normal", "xavier_normal"),
-    "kaiming_normal": ("kaiming_normal", "kaiming_normal"),
-}
+# the rules for convolutions and for linear layers; any other init is one rule for both
+RULES = {"paddle": ("kaiming_normal", "xavier_uniform"), "paddle_create": ("xavier_uniform", "xavier_uniform")}
 
 
-@dataclass(frozen=True)
-class Distribution:
+class Distribution(NamedTuple):
     """N(0, scale) or U(-scale, scale)."""
 
     kind: Literal["N", "U"]
@@ -65,7 +54,7 @@ def initialize(net: nn.Module, init: str, init_std: float = 0.01) -> None:
     if init == "torch":
         return
     for module in net.modules():
-        if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
+        if isinstance(module, WEIGHTED):
             weight_distribution(module, init, init_std).draw(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -76,35 +65,30 @@ def distributions(net: nn.Module, init: str, init_std: float = 0.01) -> dict[str
 
     A distribution is N(mean, deviation), U(from, to), or a number.
     """
-    found = {
-        f"{prefix}.{key}".removeprefix("."): _distribution(module, key, init, init_std)
-        for prefix, module in net.named_modules()
-        for key, _ in module.named_parameters(recurse=False)
-    }
-    return {name: found[name] for name, _ in net.named_parameters()}
+    found = {}
+    for name, _ in net.named_parameters():
+        prefix, _, key = name.rpartition(".")
+        module = net.get_submodule(prefix)
+        if isinstance(module, NORMS):
+            found[name] = "1" if key == "weight" else "0"
+        elif not isinstance(module, WEIGHTED):
+            found[name] = f"as {type(module).__name__} draws it"
+        elif key == "bias" and init != "torch":
+            found[name] = "0"
+        else:
+            found[name] = str(weight_distribution(module, init, init_std))
+    return found
 
 
 def weight_distribution(module: nn.Module, init: str, std: float) -> Distribution:
     """The distribution from which an init draws the weight of a convolution or linear layer, rounded as in `torch.nn.init`."""
-    fan_in, fan_out = fans(module.weight)  # type: ignore[arg-type]
-    rule = RULES[init][isinstance(module, nn.Linear)]
+    weight: Any = module.weight  # (out, in, ...)
+    fan_in, fan_out = weight[0].numel(), weight.numel() // weight.shape[1]
+    rule = RULES.get(init, (init, init))[isinstance(module, nn.Linear)]
     return {
-        "pytorch": Distribution("U", 1 / sqrt(fan_in)),  # PyTorch's kaiming_uniform with a = sqrt(5), for biases too
+        "torch": Distribution("U", 1 / sqrt(fan_in)),  # PyTorch's kaiming_uniform with a = sqrt(5), for biases too
         "normal": Distribution("N", std),
         "xavier_normal": Distribution("N", sqrt(2 / (fan_in + fan_out))),
         "xavier_uniform": Distribution("U", sqrt(3) * sqrt(2 / (fan_in + fan_out))),
         "kaiming_normal": Distribution("N", sqrt(2) / sqrt(fan_in)),
     }[rule]
-
-
-def fans(weight: Tensor) -> tuple[int, int]:
-    """(fan_in, fan_out) of a weight (out, in, ...)."""
-    return weight[0].numel(), weight.numel() // weight.shape[1]
-
-
-def _distribution(module: nn.Module, key: str, init: str, std: float) -> str:
-    if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
-        return "0" if key == "bias" and init != "torch" else str(weight_distribution(module, init, std))
-    if isinstance(module, NORMS):
-        return "1" if key == "weight" else "0"
-    return f"as {type(module).__name__} draws it"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from cnnbench.checks import require_choice, require_number
 
@@ -32,16 +33,16 @@ def activation_layer(name: str) -> nn.Module:
     return ACTIVATIONS[require_choice("activation", name, ACTIVATIONS)]()
 
 
-def pooling_layer(name: str, size: int = 2) -> nn.Module:
-    """`max` or `mean` pooling, windows of `size` × `size` pixels that do not overlap.
+def pooling_layer(name: str) -> nn.Module:
+    """`max` or `mean` pooling, windows of 2 × 2 pixels that do not overlap.
 
     Raises:
         ValueError: `name` is neither.
     """
-    return POOLINGS[require_choice("pooling", name, POOLINGS)](size)
+    return POOLINGS[require_choice("pooling", name, POOLINGS)](2)
 
 
-def conv_layer(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+def conv_layer(in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int = 0) -> nn.Conv2d:
     """A convolution whose kernel size and stride the user chooses.
 
     Raises:
@@ -52,27 +53,32 @@ def conv_layer(in_channels: int, out_channels: int, kernel_size: int, stride: in
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)
 
 
+def named_layers(**layers: nn.Module) -> nn.Sequential:
+    """The layers in sequence under their names, by which checkpoints hold their weights: `conv1.weight`, not `0.weight`."""
+    return nn.Sequential(OrderedDict(layers))
+
+
 def conv_norm_relu(
     in_channels: int,
     out_channels: int,
     kernel_size: int,
     *,
     stride: int = 1,
-    padding: int = 0,
+    padding: int | None = None,
     norm: str = "batch",
     bias: bool | None = None,
     eps: float = 1e-5,
 ) -> nn.Sequential:
-    """Convolution, batch norm (none if `norm` is none), ReLU. `bias` None: the convolution has a bias if no norm follows it."""
+    """Convolution, batch norm (none if `norm` is none), ReLU.
+
+    `padding` None: at stride 1 the map keeps its size. `bias` None: the convolution has a bias if no norm follows it.
+    """
     has_norm = require_choice("norm", norm, NORMS) == "batch"
     bias = not has_norm if bias is None else bias
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv=nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
-    )
-    if has_norm:
-        layers["norm"] = nn.BatchNorm2d(out_channels, eps=eps)
-    layers["relu"] = nn.ReLU()
-    return nn.Sequential(layers)
+    padding = kernel_size // 2 if padding is None else padding
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
+    norms = {"norm": nn.BatchNorm2d(out_channels, eps=eps)} if has_norm else {}
+    return named_layers(conv=conv, **norms, relu=nn.ReLU())
 
 
 def pool_and_classify(channels: int, num_classes: int) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -103,7 +109,7 @@ def output_side(side: int, layers: Iterable[nn.Module]) -> int:
     image = side
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-            window, stride, padding = (_first(value) for value in (layer.kernel_size, layer.stride, layer.padding))
+            window, stride, padding = (_pair(value)[0] for value in (layer.kernel_size, layer.stride, layer.padding))
             if window > side + 2 * padding:
                 raise ValueError(
                     f"an image of {image}×{image} pixels shrinks to nothing: a {window}×{window} window meets a map of "
@@ -111,7 +117,3 @@ def output_side(side: int, layers: Iterable[nn.Module]) -> int:
                 )
             side = (side - window + 2 * padding) // stride + 1
     return side
-
-
-def _first(value: object) -> int:
-    return value[0] if isinstance(value, tuple) else value  # type: ignore[return-value]

@@ -8,11 +8,9 @@ layer3   num_classes    linear 120, linear 84, linear
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import Tensor, nn
 
-from cnnbench.models.layers import activation_layer, conv_layer, output_side, pooling_layer
+from cnnbench.models.layers import activation_layer, conv_layer, named_layers, output_side, pooling_layer
 
 
 class LeNet(nn.Module):
@@ -35,34 +33,27 @@ class LeNet(nn.Module):
         image_size: int = 28,
     ) -> None:
         super().__init__()
-        self.layer1 = conv_act_pool(1, conv_layer(in_channels, 6, 3, stride, padding=1), activation, pooling)
-        self.layer2 = conv_act_pool(2, conv_layer(6, 16, kernel_size, stride), activation, pooling)
+        self.layer1 = named_layers(
+            conv1=conv_layer(in_channels, 6, 3, stride, padding=1),
+            act1=activation_layer(activation),
+            pool1=pooling_layer(pooling),
+        )
+        self.layer2 = named_layers(
+            conv2=conv_layer(6, 16, kernel_size, stride),
+            act2=activation_layer(activation),
+            pool2=pooling_layer(pooling),
+        )
         side = output_side(image_size, (*self.layer1, *self.layer2))
         self.flatten = nn.Flatten()
-        self.layer3 = nn.Sequential(
-            OrderedDict(
-                fc1=nn.Linear(16 * side * side, 120),
-                act1=activation_layer(activation),
-                fc2=nn.Linear(120, 84),
-                act2=activation_layer(activation),
-                fc3=nn.Linear(84, num_classes),
-            )
+        self.layer3 = named_layers(
+            fc1=nn.Linear(16 * side * side, 120),
+            act1=activation_layer(activation),
+            fc2=nn.Linear(120, 84),
+            act2=activation_layer(activation),
+            fc3=nn.Linear(84, num_classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Computes the logits of a batch of images."""
         x = self.layer2(self.layer1(x))  # (N, 16, 5, 5)
         return self.layer3(self.flatten(x))  # (N, num_classes)
-
-
-def conv_act_pool(number: int, conv: nn.Conv2d, activation: str, pool: str) -> nn.Sequential:
-    """A convolution, its activation, 2×2 pooling; `number` ends the names of the layers (conv1, act1, pool1)."""
-    return nn.Sequential(
-        OrderedDict(
-            {
-                f"conv{number}": conv,
-                f"act{number}": activation_layer(activation),
-                f"pool{number}": pooling_layer(pool),
-            }
-        )
-    )

@@ -9,8 +9,7 @@ fc      num_classes    linear 120, leaky ReLU, linear 84, ReLU, linear
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -42,18 +41,27 @@ class LeakyLeNet(nn.Module):
         image_size: int = 28,
     ) -> None:
         super().__init__()
-        check_channels(channels)
+        if (
+            not isinstance(channels, Sequence)
+            or not channels
+            or not all(isinstance(s, Sequence) and s for s in channels)
+        ):
+            raise ValueError(f"channels={channels}: expected a list for each stage, as in [[6],[16]]")
+        layers: list[nn.Module] = []
+        size = in_channels
+        for stage in channels:
+            for out_channels in stage:
+                require_number("channels", out_channels, integer=True, above=0)
+                layers += [conv_layer(size, out_channels, kernel_size, stride), activation_layer(activation)]
+                size = out_channels
+            layers.append(pooling_layer(pooling))
         require_bool("se", se)
-        ins = [in_channels, *chain(*channels)]
-        convolutions = (conv_layer(i, o, kernel_size, stride) for i, o in pairwise(ins))
-        self.conv = nn.Sequential(
-            *(layer for stage in channels for layer in stage_layers(len(stage), convolutions, activation, pooling))
-        )
-        last, side = ins[-1], output_side(image_size, self.conv)
-        self.se = SqueezeExcitation(last, max(1, last // 8)) if se else nn.Identity()
+        self.conv = nn.Sequential(*layers)
+        side = output_side(image_size, layers)
+        self.se = SqueezeExcitation(size, max(1, size // 8)) if se else nn.Identity()
         self.flatten = nn.Flatten()
         self.fc = nn.Sequential(
-            nn.Linear(last * side * side, 120),
+            nn.Linear(size * side * side, 120),
             activation_layer(activation),
             nn.Linear(120, 84),
             nn.ReLU(),
@@ -64,20 +72,6 @@ class LeakyLeNet(nn.Module):
         """Computes the logits of a batch of images."""
         x = self.se(self.conv(x))  # (N, 16, 4, 4)
         return self.fc(self.flatten(x))  # (N, num_classes)
-
-
-def check_channels(channels: Sequence[Sequence[int]]) -> None:
-    """Raises ValueError unless `channels` is a list of non-empty lists of integers above 0."""
-    if not isinstance(channels, Sequence) or not channels or not all(isinstance(s, Sequence) and s for s in channels):
-        raise ValueError(f"channels={channels}: expected a list for each stage, as in [[6],[16]]")
-    for number in chain(*channels):
-        require_number("channels", number, integer=True, above=0)
-
-
-def stage_layers(depth: int, convolutions: Iterator[nn.Module], activation: str, pool: str) -> list[nn.Module]:
-    """Takes the next `depth` convolutions, each with its activation, and adds a 2×2 pooling."""
-    pairs = [(next(convolutions), activation_layer(activation)) for _ in range(depth)]
-    return [*chain(*pairs), pooling_layer(pool)]
 
 
 class SqueezeExcitation(nn.Module):

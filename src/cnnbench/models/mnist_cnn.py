@@ -10,6 +10,8 @@ fc      num_classes     linear 1024, ReLU, linear 128, ReLU, linear
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from cnnbench.models.layers import conv_norm_relu, output_side
@@ -22,10 +24,11 @@ class MnistCNN(nn.Module):
 
     def __init__(self, *, in_channels: int, num_classes: int, image_size: int = 28) -> None:
         super().__init__()
-        self.layer1 = conv_norm_relu(in_channels, 16, 3, bias=True)
-        self.layer2 = conv_norm_relu(16, 32, 3, bias=True).append(nn.MaxPool2d(2))
-        self.layer3 = conv_norm_relu(32, 64, 3, bias=True)
-        self.layer4 = conv_norm_relu(64, 128, 3, bias=True).append(nn.MaxPool2d(2))
+        conv3x3 = partial(conv_norm_relu, kernel_size=3, padding=0, bias=True)
+        self.layer1 = conv3x3(in_channels, 16)
+        self.layer2 = conv3x3(16, 32).append(nn.MaxPool2d(2))
+        self.layer3 = conv3x3(32, 64)
+        self.layer4 = conv3x3(64, 128).append(nn.MaxPool2d(2))
         side = output_side(image_size, (*self.layer1, *self.layer2, *self.layer3, *self.layer4))
         self.flatten = nn.Flatten()
         self.fc = nn.Sequential(

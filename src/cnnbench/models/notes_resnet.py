@@ -32,7 +32,7 @@ class NotesResNet(nn.Module):
         for number in blocks:
             require_number("blocks", number, integer=True, above=0)
         basic_stage = partial(stage, BasicBlock, shortcut=projection_shortcut(kernel_size=3))
-        self.stem = conv_norm_relu(in_channels, 16, 3, padding=1)  # (N, 16, 32, 32)
+        self.stem = conv_norm_relu(in_channels, 16, 3)  # (N, 16, 32, 32)
         self.stage1 = basic_stage(16, 16, depth=blocks[0], stride=1)  # (N, 16, 32, 32)
         self.stage2 = basic_stage(16, 32, depth=blocks[1], stride=2)  # (N, 32, 16, 16)
         self.stage3 = basic_stage(32, 64, depth=blocks[2], stride=2)  # (N, 64,  8,  8)

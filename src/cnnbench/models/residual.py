@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cnnbench.models.layers import named_layers
 
 # (channels in, channels out, stride) -> the shortcut's module; None in a plain net
 Shortcut = Callable[[int, int, int], nn.Module | None]
@@ -19,9 +20,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
-        self.conv1, self.norm1 = conv3x3(in_channels, channels, stride), nn.BatchNorm2d(channels)
+        self.conv1, self.norm1 = conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels)
         self.relu1 = nn.ReLU()
-        self.conv2, self.norm2 = conv3x3(channels, channels), nn.BatchNorm2d(channels)
+        self.conv2, self.norm2 = conv(channels, channels, 3), nn.BatchNorm2d(channels)
         self.shortcut = shortcut(in_channels, channels, stride)
         self.relu2 = nn.ReLU()
 
@@ -43,11 +44,11 @@ class Bottleneck(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
         out_channels = self.expansion * channels
-        self.conv1, self.norm1 = conv1x1(in_channels, channels), nn.BatchNorm2d(channels)
+        self.conv1, self.norm1 = conv(in_channels, channels, 1), nn.BatchNorm2d(channels)
         self.relu1 = nn.ReLU()
-        self.conv2, self.norm2 = conv3x3(channels, channels, stride), nn.BatchNorm2d(channels)
+        self.conv2, self.norm2 = conv(channels, channels, 3, stride), nn.BatchNorm2d(channels)
         self.relu2 = nn.ReLU()
-        self.conv3, self.norm3 = conv1x1(channels, out_channels), nn.BatchNorm2d(out_channels)
+        self.conv3, self.norm3 = conv(channels, out_channels, 1), nn.BatchNorm2d(out_channels)
         self.shortcut = shortcut(in_channels, out_channels, stride)
         self.relu3 = nn.ReLU()
 
@@ -70,9 +71,9 @@ class PreActivationBlock(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
         self.norm1, self.relu1 = nn.BatchNorm2d(in_channels), nn.ReLU()
-        self.conv1 = conv3x3(in_channels, channels, stride)
+        self.conv1 = conv(in_channels, channels, 3, stride)
         self.norm2, self.relu2 = nn.BatchNorm2d(channels), nn.ReLU()
-        self.conv2 = conv3x3(channels, channels)
+        self.conv2 = conv(channels, channels, 3)
         self.shortcut = shortcut(in_channels, channels, stride)
         self.projects = isinstance(self.shortcut, nn.Conv2d)
 
@@ -117,8 +118,8 @@ def projection_shortcut(kernel_size: int = 1, *, everywhere: bool = False, norm:
     def shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
         if keeps_shape(in_channels, out_channels, stride) and not everywhere:
             return nn.Identity()
-        conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
-        return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels))) if norm else conv
+        projection = conv(in_channels, out_channels, kernel_size, stride)
+        return named_layers(conv=projection, norm=nn.BatchNorm2d(out_channels)) if norm else projection
 
     return shortcut
 
@@ -144,11 +145,9 @@ def keeps_shape(in_channels: int, out_channels: int, stride: int) -> bool:
     return stride == 1 and in_channels == out_channels
 
 
-def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 3×3 convolution with padding 1 and no bias."""
-    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias, padded so that at stride 1 the map keeps its size; `kernel_size` is odd.
 
-
-def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A 1×1 convolution without bias."""
-    return nn.Conv2d(in_channels, out_channels, 1, bias=False)
+    (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride), rounded up.
+    """
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)

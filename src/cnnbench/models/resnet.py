@@ -71,14 +71,14 @@ class ResNet(nn.Module):
 
 def imagenet_stem(in_channels: int, bias: bool) -> nn.Sequential:
     """7×7, stride 2, BN, ReLU, max 3×3, stride 2: (N, in_channels, H, W) -> (N, 64, H / 4, W / 4)."""
-    layers = conv_norm_relu(in_channels, 64, 7, stride=2, padding=3, bias=bias)
+    layers = conv_norm_relu(in_channels, 64, 7, stride=2, bias=bias)
     layers.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
     return layers
 
 
 def cifar_stem(in_channels: int, bias: bool) -> nn.Sequential:
     """3×3, BN, ReLU: (N, in_channels, H, W) -> (N, 64, H, W)."""
-    return conv_norm_relu(in_channels, 64, 3, padding=1, bias=bias)
+    return conv_norm_relu(in_channels, 64, 3, bias=bias)
 
 
 STEMS = {"cifar": cifar_stem, "imagenet": imagenet_stem}

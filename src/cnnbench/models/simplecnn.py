@@ -8,11 +8,9 @@ layer4  num_classes     linear 512, ReLU, linear 64, ReLU, linear
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import Tensor, nn
 
-from cnnbench.models.layers import output_side
+from cnnbench.models.layers import named_layers, output_side
 
 
 class SimpleCNN(nn.Module):
@@ -27,14 +25,12 @@ class SimpleCNN(nn.Module):
         self.layer3 = conv_relu_pool(64, 128, 3)  # (N, 128, S/8, S/8)
         side = output_side(image_size, (*self.layer1, *self.layer2, *self.layer3))
         self.flatten = nn.Flatten()
-        self.layer4 = nn.Sequential(
-            OrderedDict(
-                fc1=nn.Linear(128 * side * side, 512),
-                fc_relu1=nn.ReLU(),
-                fc2=nn.Linear(512, 64),
-                fc_relu2=nn.ReLU(),
-                fc3=nn.Linear(64, num_classes),
-            )
+        self.layer4 = named_layers(
+            fc1=nn.Linear(128 * side * side, 512),
+            fc_relu1=nn.ReLU(),
+            fc2=nn.Linear(512, 64),
+            fc_relu2=nn.ReLU(),
+            fc3=nn.Linear(64, num_classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,12 +41,5 @@ class SimpleCNN(nn.Module):
 
 def conv_relu_pool(in_channels: int, out_channels: int, number: int) -> nn.Sequential:
     """3×3 convolution that keeps the size, ReLU, 2×2 max pooling; `number` ends the names of the layers (conv1, relu1, pool1)."""
-    return nn.Sequential(
-        OrderedDict(
-            {
-                f"conv{number}": nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
-                f"relu{number}": nn.ReLU(),
-                f"pool{number}": nn.MaxPool2d(2),
-            }
-        )
-    )
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+    return named_layers(**{f"conv{number}": conv, f"relu{number}": nn.ReLU(), f"pool{number}": nn.MaxPool2d(2)})

@@ -16,12 +16,10 @@ head    linear 4096, linear 4096, linear; ReLU and dropout between them
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import Tensor, nn
 
 from cnnbench.checks import require_choice, require_number
-from cnnbench.models.layers import NORMS, PoolTo, output_side, pool_and_classify
+from cnnbench.models.layers import NORMS, PoolTo, named_layers, output_side, pool_and_classify
 
 CONFIGURATIONS = {  # kernel-channels of each convolution
     "A": "3-64 | 3-128 | 3-256 3-256 | 3-512 3-512 | 3-512 3-512",
@@ -66,7 +64,8 @@ class VGG(nn.Module):
         if require_choice("head", head, ("paper", "pool")) == "paper":
             self.head = paper_head(w4, output_side(image_size, self.modules()), hidden, num_classes)
         else:
-            self.head = pool_head(w4, num_classes)
+            pool, flatten, linear = pool_and_classify(w4, num_classes)
+            self.head = named_layers(pool=pool, flatten=flatten, linear=linear)
 
     def forward(self, x: Tensor) -> Tensor:
         """Computes the logits of a batch of images."""
@@ -80,7 +79,7 @@ def stage(number: int, table: str, in_channels: int, channels: int, has_norm: bo
 
     (N, in_channels, H, W) -> (N, channels, H / 2, W / 2); `table` is a cell of `CONFIGURATIONS`, as in 3-64 3-64.
     """
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers: dict[str, nn.Module] = {}
     for index, layer in enumerate(table.split(), start=1):
         if layer == "LRN":  # AlexNet's constants; PyTorch divides alpha by the five channels, the paper does not
             layers["lrn"] = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
@@ -92,27 +91,19 @@ def stage(number: int, table: str, in_channels: int, channels: int, has_norm: bo
         layers[f"relu{number}_{index}"] = nn.ReLU()
         in_channels = channels
     layers[f"pool{number}"] = nn.MaxPool2d(2)
-    return nn.Sequential(layers)
+    return named_layers(**layers)
 
 
 def paper_head(channels: int, side: int, hidden: int, num_classes: int) -> nn.Sequential:
     """(N, channels, side, side) -> logits (N, num_classes): two hidden linear layers with ReLU and dropout, then a linear layer."""
-    return nn.Sequential(
-        OrderedDict(
-            pool=PoolTo(side),
-            flatten=nn.Flatten(),
-            linear6=nn.Linear(channels * side * side, hidden),
-            relu6=nn.ReLU(),
-            dropout6=nn.Dropout(),
-            linear7=nn.Linear(hidden, hidden),
-            relu7=nn.ReLU(),
-            dropout7=nn.Dropout(),
-            linear8=nn.Linear(hidden, num_classes),
-        )
+    return named_layers(
+        pool=PoolTo(side),
+        flatten=nn.Flatten(),
+        linear6=nn.Linear(channels * side * side, hidden),
+        relu6=nn.ReLU(),
+        dropout6=nn.Dropout(),
+        linear7=nn.Linear(hidden, hidden),
+        relu7=nn.ReLU(),
+        dropout7=nn.Dropout(),
+        linear8=nn.Linear(hidden, num_classes),
     )
-
-
-def pool_head(channels: int, num_classes: int) -> nn.Sequential:
-    """(N, channels, H, W) -> logits (N, num_classes): the mean of each channel, one linear layer."""
-    pool, flatten, linear = pool_and_classify(channels, num_classes)
-    return nn.Sequential(OrderedDict(pool=pool, flatten=flatten, linear=linear))

@@ -27,8 +27,8 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
                 f"{source_name} {format_shape(source_value)} of {source_class} does not match "
                 f"{name} {format_shape(value)} of {target_class}"
             )
-    if len(old) != len(new):
-        net, extra = (target_class, old[len(new) :]) if len(old) > len(new) else (source_class, new[len(old) :])
+    if extra := old[len(new) :] or new[len(old) :]:
+        net = target_class if len(old) > len(new) else source_class
         raise ValueError(f"{net} has {len(extra)} tensors more, from {extra[0][0]} on")
     target.load_state_dict({name: value for (name, _), (_, value) in zip(old, new, strict=True)})
 

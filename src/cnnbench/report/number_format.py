@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from cnnbench.stats import ALPHA, Interval
 
-MAX_NAMED = 4  # names of a list that are written out
-
 
 def points(value: float) -> str:
     """A difference of accuracies in percentage points: `1.9`, `0.04`."""
@@ -22,6 +20,11 @@ def signed_points(value: float) -> str:
     """A difference of accuracies in percentage points with its sign: `+1.9`, `-0.04`, `0.0`."""
     text = points(value)
     return f"+{text}" if value > 0 and text != "0.0" else text
+
+
+def higher_or_lower(value: float) -> str:
+    """The size and the direction of a difference of accuracies: `1.9 points higher`."""
+    return f"{points(abs(value))} points {'higher' if value > 0 else 'lower'}"
 
 
 def interval_text(interval: Interval) -> str:

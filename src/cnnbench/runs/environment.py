@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,12 +28,10 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-
 
 def versions() -> dict[str, str | None]:
     """Versions of Python, of cnnbench and of the packages that influence results; None for a package that is absent."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "cnnbench": cnnbench.__version__}
+    found = {"python": platform.python_version(), "cnnbench": cnnbench.__version__, **dict.fromkeys(PACKAGES)}
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
     return found
 
 
@@ -54,10 +53,7 @@ def code_version(modules: Iterable[str] = ()) -> str:
     files = sorted(Path(cnnbench.__file__).parent.rglob("*.py"))
     others = [getattr(sys.modules.get(module), "__file__", None) for module in sorted(modules)]
     files += [Path(other) for other in others if other]
-    content = hashlib.sha256()
-    for file in files:
-        content.update(file.read_bytes())
-    return content.hexdigest()[:12]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def peak_memory_mb() -> dict[str, float]:

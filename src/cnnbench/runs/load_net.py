@@ -38,22 +38,22 @@ def load_net(directory: Path | str, trust: bool = False, ema: bool = False) -> t
         raise ConfigError(f"{run.path}: has no averaged weights; train with ema=0.99, or leave --ema out")
     checkpoint = load_checkpoint(path)
     try:
-        config, weights = Config.from_saved(checkpoint["config"]), checkpoint["state_dict"]
-        facts = {key: checkpoint["data"][key] for key in ("channels", "classes", "image_size", "mean", "std")}
-        facts["fit"] = checkpoint["data"].get("fit", "pad")
+        config, data = Config.from_saved(checkpoint["config"]), {"fit": "pad", **checkpoint["data"]}
+        facts = {key: data[key] for key in ("channels", "classes", "image_size", "mean", "std", "fit")}
         if not trust:
             require_trusted_parts(run.path, config, built=["model"])
-        shape = {
-            "in_channels": facts["channels"],
-            "num_classes": len(facts["classes"]),
-            "image_size": facts["image_size"],
-        }
-        net = construct(config.model, "model", **shape)
+        net = construct(
+            config.model,
+            "model",
+            in_channels=facts["channels"],
+            num_classes=len(facts["classes"]),
+            image_size=facts["image_size"],
+        )
         net = to_memory_format(net, config)
-        net.load_state_dict(weights)
+        net.load_state_dict(checkpoint["state_dict"])
     except (AttributeError, KeyError, IndexError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path}: not a checkpoint that cnnbench wrote ({type(error).__name__}: {reason})") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ConfigError(f"{path}: not a checkpoint that cnnbench wrote ({reason})") from error
     return net.eval(), facts
 
 

@@ -18,11 +18,10 @@ def to_input(image: Image.Image, facts: dict[str, Any]) -> Tensor:
     """
     import numpy as np
     import torch
-    import torch.nn.functional as F
+
+    from cnnbench.augment.functional import resize
 
     pixels = torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1).unsqueeze(0)
-    side = facts["image_size"]
-    if pixels.shape[-2:] != (side, side):
-        pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+    pixels = resize(pixels, facts["image_size"])
     mean, std = (torch.tensor(facts[key]).view(-1, 1, 1) for key in ("mean", "std"))
     return (pixels[0].float() / 255 - mean) / std

@@ -19,12 +19,14 @@ Loads no torch.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import ConfigError
 from cnnbench.files import overwrite_in_place, write_atomic
@@ -32,6 +34,10 @@ from cnnbench.runs.commands import resume_command
 from cnnbench.runs.liveness import living_process, this_process
 from cnnbench.runs.schema import Result, State, Status
 
+if TYPE_CHECKING:
+    from cnnbench.config.schema import Config
+
+HASHED = re.compile(r"_([0-9a-f]{8})(-\d+)?$")  # the end of a run directory's name
 LIVE = "this run is live ({}); wait for it, or type resume=never for a second one"
 
 
@@ -71,22 +77,20 @@ class RunDir:
         Raises:
             ConfigError: the folder cannot be written to.
         """
-        number = 1
-        while True:
-            path = folder / (job if number == 1 else f"{job}-{number}")
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                path.mkdir()
-                (path / "checkpoints").mkdir()
-                return cls(path)
-            except FileExistsError:
-                if not folder.is_dir():
-                    raise ConfigError(f"runs_dir: {folder} is not a folder; choose another with runs_dir=...") from None
-                number += 1
-            except OSError as error:
-                raise ConfigError(
-                    f"runs_dir: cannot write to {folder} ({error.strerror}); choose another with runs_dir=..."
-                ) from error
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in numbered_paths(folder, job):
+                with suppress(FileExistsError):
+                    path.mkdir()
+                    break
+            (path / "checkpoints").mkdir()
+        except FileExistsError:
+            raise ConfigError(f"runs_dir: {folder} is not a folder; choose another with runs_dir=...") from None
+        except OSError as error:
+            raise ConfigError(
+                f"runs_dir: cannot write to {folder} ({error.strerror}); choose another with runs_dir=..."
+            ) from error
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
@@ -96,7 +100,7 @@ class RunDir:
             ConfigError: the path holds no config.yaml; the message names a run directory below it.
         """
         if not (path / "config.yaml").is_file():
-            inside = sorted(path.glob("*/config.yaml")) + sorted(path.glob("*/*/config.yaml")) if path.is_dir() else []
+            inside = sorted(path.glob("*/config.yaml")) + sorted(path.glob("*/*/config.yaml"))
             near = f"; did you mean {inside[-1].parent}?" if inside else ""
             raise ConfigError(f"{path}: not a run directory, it holds no config.yaml{near}")
         return cls(path)
@@ -112,8 +116,7 @@ class RunDir:
             progress: other fields of `Status`.
         """
         path = self.path / "status.json"
-        values = {"state": state, "reason": reason, **this_process().model_dump(), **progress}
-        text = Status.model_validate(values).to_json()
+        text = Status(state=state, reason=reason, **this_process().model_dump(), **progress).to_json()
         try:
             write_atomic(path, text, lasting=state != "running" or not progress)
         except OSError:
@@ -137,6 +140,14 @@ class RunDir:
             reason = status.reason or "its process is gone"
             return status.model_copy(update={"state": "interrupted", "reason": reason})
         return status
+
+    def readable_config(self) -> Config | None:
+        """The frozen config; None where config.yaml is absent, damaged or not the config of a run."""
+        from cnnbench.config.schema import Config
+
+        with suppress(ConfigError):
+            return Config.load(self.config)
+        return None
 
     def load_result(self) -> Result:
         """The result.
@@ -172,8 +183,8 @@ class RunDir:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            owner = self.owner() or "another process has just resumed it"
-            raise ConfigError(f"{self.path}: {LIVE.format(owner)}") from None
+            reason = LIVE.format(self.owner() or "another process has just resumed it")
+            raise ConfigError(f"{self.path}: {reason}") from None
         except (OSError, NotImplementedError):
             yield
             return
@@ -192,20 +203,32 @@ class RunDir:
             self.write_status("done")
 
 
-def runs_of_identity(folder: Path, identities: Sequence[str]) -> Iterator[RunDir]:
-    """The runs of a config, newest first: directories `<label>_<hash8>` and `<label>_<hash8>-2`, not renamed copies.
+def numbered_paths(folder: Path, name: str) -> Iterator[Path]:
+    """Yields the paths that a run may have in a folder: `name`, then `name-2`, `name-3`, ..."""
+    yield folder / name
+    yield from (folder / f"{name}-{number}" for number in itertools.count(2))
+
+
+def hashed_runs(folder: Path) -> dict[str, list[RunDir]]:
+    """The run directories in a folder by the hash in their names, `<label>_<hash8>` and `<label>_<hash8>-2`.
+
+    Leaves out renamed copies and directories without a config. The folder may be absent.
+    """
+    found = defaultdict[str, list[RunDir]](list)
+    for path in sorted(folder.glob("*_*")):
+        ending = HASHED.search(path.name)
+        if ending and (path / "config.yaml").is_file():
+            found[ending[1]].append(RunDir(path))
+    return found
+
+
+def runs_of_identity(runs: Mapping[str, list[RunDir]], identities: Sequence[str]) -> list[RunDir]:
+    """The runs of a config, newest first.
 
     Args:
-        folder: `runs/<name>`.
+        runs: from `hashed_runs`.
         identities: the config's identity now and under earlier versions, which named directories by theirs.
     """
-    from cnnbench.config.schema import Config
-
-    hashes = "|".join(identity[:8] for identity in identities)
-    name = re.compile(rf".+_({hashes})(-[0-9]+)?")
-    found = [path for path in folder.glob("*") if name.fullmatch(path.name)]
-    found = [path for path in found if (path / "config.yaml").is_file()]
-    for path in sorted(found, key=lambda path: (path / "config.yaml").stat().st_mtime_ns, reverse=True):
-        with suppress(ConfigError):
-            if Config.load(path / "config.yaml").identity() in identities:
-                yield RunDir(path)
+    named = [run for identity in identities for run in runs.get(identity[:8], [])]
+    found = [run for run in named if (config := run.readable_config()) and config.identity() in identities]
+    return sorted(found, key=lambda run: run.config.stat().st_mtime_ns, reverse=True)

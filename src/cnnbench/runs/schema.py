@@ -18,12 +18,12 @@ from pydantic_core import from_json
 
 from cnnbench.config.identity import add_earlier_values
 from cnnbench.config.shipped_parts import with_current_paths
-from cnnbench.text import finite_number, flatten, unflatten
+from cnnbench.text import Values, finite_number, flatten, unflatten
 
 State = Literal["pending", "running", "done", "failed", "diverged", "interrupted"]
 
 
-def with_current_keys(fixed: dict[str, Any]) -> dict[str, Any]:
+def with_current_keys(fixed: Values) -> Values:
     """Dotted keys and values that an earlier version wrote, as this version writes them."""
     return flatten(add_earlier_values(with_current_paths(unflatten(fixed))))
 
@@ -32,14 +32,14 @@ def _none_to_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
-Values = Annotated[dict[str, Any], BeforeValidator(_none_to_empty)]
-Setting = Annotated[dict[str, Any], AfterValidator(with_current_paths)]  # dotted key -> value
+ValuesOrNull = Annotated[Values, BeforeValidator(_none_to_empty)]
+Setting = Annotated[Values, AfterValidator(with_current_paths)]  # dotted key -> value
 
 
 class Record(BaseModel):
     """The content of a JSON file, or a part of it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     def to_json(self, indent: int | None = 2, allow_nan: bool = True) -> str:
         """The file's text: the fields that were set.
@@ -136,25 +136,25 @@ class Result(Record):
     schema_version: int = Field(default=1, alias="schema")
     status: str = "done"
     seed: int | None = None
-    choices: Values = {}
+    choices: ValuesOrNull = {}
     classes: list[str] | None = None
-    metrics: dict[str, Any]
+    metrics: Values
     best_epoch: int | None = None
-    n: Values = {}
+    n: ValuesOrNull = {}
     split_hash: str | None = None
     label_hash: str | None = None
     params: int | None = None
     macs: int | None = None
-    time: Values = {}
+    time: ValuesOrNull = {}
     samples_per_s: float | None = None
     precision: str | None = None
     devices: int | None = None
     threads: int | None = None
-    numerics: Values = {}
-    versions: Values = {}
+    numerics: ValuesOrNull = {}
+    versions: ValuesOrNull = {}
     code: str | None = None
-    git: dict[str, Any] | None = None
-    hardware: Values = {}
+    git: Values | None = None
+    hardware: ValuesOrNull = {}
     config_hash: str | None = None
     command: str | None = None
 
@@ -190,7 +190,15 @@ class Result(Record):
 
 
 class ClaimRecord(Record):
-    """A claim of a paper: the mean of a metric in a setting, or its difference from another setting, is above or below a bound."""
+    """A claim of a paper: a bound on the mean of a metric in a setting, or on its difference from the mean in another setting.
+
+    Attributes:
+        says: the claim in words.
+        of: a setting.
+        over: the setting whose mean is subtracted; None: none is.
+        metric: name of a metric.
+        above, below: bounds, at least one of them.
+    """
 
     says: str
     of: Setting
@@ -213,7 +221,7 @@ class JobRecord(Record):
     directory: str
     identity: str
     setting: Setting
-    facts: dict[str, Any]
+    facts: Values
 
 
 class SweepRecord(Record):
@@ -238,7 +246,7 @@ class SweepRecord(Record):
     baseline: Annotated[Setting, BeforeValidator(_none_to_empty)] = {}
     claims: Annotated[list[ClaimRecord], BeforeValidator(lambda value: [] if value is None else value)] = []
     keys: list[str]
-    fixed: dict[str, Any]
+    fixed: Values
     command: str | None = None
     slots: int | None = None
     jobs: list[JobRecord]

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -24,6 +23,7 @@ from cnnbench.runs.environment import peak_memory_mb
 from cnnbench.runs.liveness import HEARTBEAT_S
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import State
+from cnnbench.text import Values
 
 log = logging.getLogger("cnnbench.run")
 OTHER_RANK_ENDED = "another process of the run has ended"
@@ -62,14 +62,14 @@ def record_run(directory: RunDir, ranks: Ranks) -> Iterator[tuple[SignalHandler,
                 or isinstance(error.__context__, KeyboardInterrupt)
             ):
                 raise recorder.interrupted(signals.received or signal.SIGINT) from error
-            raise recorder.failed(RunFailed(f"something in it called sys.exit({error.code})"), 0) from error
+            raise recorder.error(RunFailed(f"something in it called sys.exit({error.code})"), 0) from error
         except Exception as error:
             raise recorder.error(error, signals.received) from error
         finally:
             heartbeat.stop()
 
 
-class Heartbeat:
+class Heartbeat(threading.Thread):
     """Writes a heartbeat and the progress into status.json every few seconds, from a thread.
 
     So a run shows that it is alive also while a net is compiled or during a long validation. A full disk is ignored here, as the
@@ -80,24 +80,21 @@ class Heartbeat:
     """
 
     def __init__(self, directory: RunDir) -> None:
+        super().__init__(name="heartbeat", daemon=True)
         self.directory = directory
-        self.progress: dict[str, Any] = {}
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._write_repeatedly, name="heartbeat", daemon=True)
-
-    def start(self) -> None:
-        """Starts the thread."""
-        self._thread.start()
+        self.progress: Values = {}
+        self._ended = threading.Event()
 
     def stop(self) -> None:
         """Stops the thread; nothing is written after this has returned."""
-        self._stopped.set()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+        self._ended.set()
+        if self.is_alive() and self is not threading.current_thread():
+            self.join()
 
-    def _write_repeatedly(self) -> None:
-        while not self._stopped.wait(HEARTBEAT_S):
-            if self.directory.status().state == "running" and not self._stopped.is_set():
+    def run(self) -> None:
+        """Writes until the thread is stopped."""
+        while not self._ended.wait(HEARTBEAT_S):
+            if self.directory.status().state == "running" and not self._ended.is_set():
                 with suppress(OSError):
                     self.directory.write_status("running", **self.progress)
 
@@ -128,6 +125,9 @@ class RunRecorder:
     def error(self, error: Exception, received: int) -> CnnbenchError:
         """Records the error that ended the run, and returns the error to raise.
 
+        Another rank may have ended by the signal that this process has received: then the run was interrupted. If another rank
+        has recorded its error before, this one reports nothing.
+
         Args:
             error: what the run raised.
             received: the signal that this process has received, else 0.
@@ -135,27 +135,10 @@ class RunRecorder:
         if isinstance(error, ReportedByOtherRank):
             return ReportedByOtherRank(RunFailed.exit_code)
         if isinstance(error, Interrupted):
-            self.write("interrupted", str(error))
-            return Interrupted(f"{error}; saved. To resume: {resume_command(self.directory.path)}", error.signum)
+            return self.interrupted(error.signum, saved="; saved")
         if isinstance(error, Diverged):
             self.write("diverged", str(error))
             return Diverged(f"{self.directory.path}: diverged, {error}; try a smaller learning rate: optimizer.lr=...")
-        return self.failed(error, received)
-
-    def interrupted(self, number: int, how: str = "") -> Interrupted:
-        """Records that a signal stopped the run, and returns the error to raise."""
-        reason = f"stopped{how} by {signal.Signals(number).name}"
-        self.write("interrupted", reason)
-        if not self.directory.config.is_file():
-            return Interrupted(reason, number)
-        return Interrupted(f"{reason}. To resume: {resume_command(self.directory.path)}", number)
-
-    def failed(self, error: Exception, received: int) -> CnnbenchError:
-        """Records an error, and returns the error to raise.
-
-        Another rank may have ended by the signal that this process has received: then the run was interrupted. If another rank
-        has recorded its error before, this one reports nothing.
-        """
         log.error("failed", exc_info=error)
         reason, advice = explain_failure(error)
         if reason == OTHER_RANK_ENDED and received:
@@ -164,8 +147,21 @@ class RunRecorder:
             return ReportedByOtherRank(RunFailed.exit_code)
         rank = "" if self.ranks.first else f"rank {self.ranks.rank}: "
         self.write("failed", f"{rank}{reason}")
-        advice = advice or f"the traceback is in {self.log}"
-        return RunFailed(f"{self.directory.path}: {rank}failed, {reason}; {advice}")
+        traceback_hint = f"the traceback is in {self.log}"
+        return RunFailed(f"{self.directory.path}: {rank}failed, {reason}; {advice or traceback_hint}")
+
+    def interrupted(self, number: int, how: str = "", saved: str = "") -> Interrupted:
+        """Records that a signal stopped the run, and returns the error to raise, with the command that resumes the run.
+
+        Args:
+            number: of the signal.
+            how: for the message, after `stopped`.
+            saved: for the message, after the signal.
+        """
+        reason = f"stopped{how} by {signal.Signals(number).name}"
+        self.write("interrupted", reason)
+        resume = f"{saved}. To resume: {resume_command(self.directory.path)}" if self.directory.config.is_file() else ""
+        return Interrupted(f"{reason}{resume}", number)
 
 
 def explain_failure(error: Exception) -> tuple[str, str]:
@@ -209,8 +205,7 @@ class LogFile(logging.FileHandler):
 
 def log_thread_error(arguments: threading.ExceptHookArgs) -> None:
     """Logs the error that ended a thread; code that waits for the thread, as for TensorBoard's, raises it as well."""
-    exception = arguments.exc_value or arguments.exc_type()
-    log.error("in %s", arguments.thread, exc_info=(type(exception), exception, arguments.exc_traceback))
+    log.error("in %s", arguments.thread, exc_info=arguments.exc_value or arguments.exc_type())
 
 
 @contextmanager

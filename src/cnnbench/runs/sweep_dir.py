@@ -9,10 +9,7 @@ runs/<name>/
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,7 +24,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.files import write_atomic
 from cnnbench.metric_names import FINAL, FINAL_EMA
 from cnnbench.runs.liveness import living_process, this_process
-from cnnbench.runs.run_dir import FileIn, RunDir
+from cnnbench.runs.run_dir import HASHED, FileIn, RunDir
 from cnnbench.runs.schema import (
     JobRecord,
     ProcessRecord,
@@ -38,12 +35,11 @@ from cnnbench.runs.schema import (
     with_current_keys,
     wrong_field,
 )
-from cnnbench.text import canonical_json
+from cnnbench.text import Values, canonical_json, csv_table
 
 T = TypeVar("T")
 METRICS = FINAL + FINAL_EMA
 ENDS = ("done", "failed", "diverged")
-HASHED = re.compile(r"_([0-9a-f]{8})(-\d+)?$")  # the end of a run directory's name
 
 
 @dataclass(frozen=True)
@@ -59,8 +55,8 @@ class Job:
 
     directory: RunDir
     identity: str
-    setting: dict[str, Any]
-    facts: dict[str, Any] = field(default_factory=dict)
+    setting: Values
+    facts: Values = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -79,7 +75,7 @@ class Job:
         return found[1] if found else None
 
     @property
-    def cell(self) -> dict[str, Any]:
+    def cell(self) -> Values:
         """The setting without its seed."""
         return {key: value for key, value in self.setting.items() if key != "seed"}
 
@@ -129,7 +125,7 @@ class SweepDir:
         sweep = cls(path)
         if sweep.record.is_file():
             return sweep
-        near = sorted(path.glob("*/sweep.json")) if path.is_dir() else []
+        near = sorted(path.glob("*/sweep.json"))
         hint = (
             f"; did you mean {near[-1].parent}?" if near else "; a sweep is made by python -m cnnbench -m key=a,b ..."
         )
@@ -166,15 +162,6 @@ class SweepDir:
             for job in (record.jobs if record else [])
         ]
 
-    def runs(self) -> dict[str, list[RunDir]]:
-        """All run directories of the sweep by the hash in their names, the oldest first."""
-        found: dict[str, list[RunDir]] = {}
-        for path in sorted(self.path.iterdir()) if self.path.is_dir() else []:
-            ending = HASHED.search(path.name)
-            if ending and (path / "config.yaml").is_file():
-                found.setdefault(ending[1], []).append(RunDir(path))
-        return found
-
     # ---- the process that starts the jobs --------------------------------------------------------------------------
 
     def launcher(self) -> str | None:
@@ -201,12 +188,11 @@ class SweepDir:
             raise ConfigError(
                 f"runs_dir: cannot write to {self.path} ({error.strerror}); choose another with runs_dir=..."
             ) from error
-        lock = FileLock(self.path / ".launcher.lock")
         try:
-            lock.acquire(timeout=0)
+            lock = FileLock(self.path / ".launcher.lock").acquire(timeout=0)
         except Timeout:
             raise self._live_error() from None
-        try:
+        with lock:
             if self.launcher():  # on a machine that does not share the lock
                 raise self._live_error()
             self.write_launcher()
@@ -214,12 +200,12 @@ class SweepDir:
                 yield
             finally:
                 self.owner.unlink(missing_ok=True)
-        finally:
-            lock.release()
 
     def _live_error(self) -> ConfigError:
-        owner = self.launcher() or "another process"
-        return ConfigError(f"{self.path}: this sweep is live ({owner}); python -m cnnbench status {self.path} shows it")
+        return ConfigError(
+            f"{self.path}: this sweep is live ({self.launcher() or 'another process'}); "
+            f"python -m cnnbench status {self.path} shows it"
+        )
 
 
 class Summary:
@@ -261,23 +247,18 @@ class Summary:
             self.write()
 
 
-def summary_csv(rows: Iterable[dict[str, Any]], keys: Iterable[str]) -> str:
+def summary_csv(rows: Iterable[Values], keys: Iterable[str]) -> str:
     """The text of summary.csv: one row per job; a missing value is an empty field."""
-    text = io.StringIO()
     columns = ["job", "state", *keys, *METRICS, "best_epoch", "params", "macs", "fit_s", "samples_per_s", "reason"]
-    table = csv.DictWriter(text, columns, lineterminator="\n", restval="", extrasaction="ignore")
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()
+    return csv_table(columns, rows)
 
 
-def summary_row(job: Job, status: Status, keys: Iterable[str]) -> dict[str, Any]:
+def summary_row(job: Job, status: Status, keys: Iterable[str]) -> Values:
     """The row of a job, by column."""
-    known: dict[str, Any] = {"job": job.name, "state": status.state, "reason": status.reason or ""}
+    known: Values = {"job": job.name, "state": status.state, "reason": status.reason or ""}
     known |= {key: csv_value(job.setting[key]) for key in keys if key in job.setting}
     known |= {name: job.facts.get(name, "") for name in ("params", "macs")}
-    result = job.result() if status.state == "done" else None
-    if result:
+    if status.state == "done" and (result := job.result()):
         known |= {name: result.metrics[name] for name in METRICS if name in result.metrics}
         known |= {"best_epoch": result.best_epoch, "samples_per_s": result.samples_per_s, "fit_s": result.fit_s}
     return known

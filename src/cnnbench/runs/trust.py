@@ -7,13 +7,13 @@ every part that they name must belong to cnnbench, torch or torchvision, unless 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 from cnnbench.config.instantiate import locate
-from cnnbench.config.schema import Config, Node
+from cnnbench.config.schema import Config
 from cnnbench.config.shipped_parts import shipped_parts
 from cnnbench.config.trusted_names import TRUSTED_PACKAGES, foreign_parts, parts_of
 from cnnbench.errors import Untrusted
@@ -33,10 +33,14 @@ def require_trusted_parts(directory: Path, config: Config, built: Collection[str
         Untrusted: a part is not of cnnbench, torch or torchvision, or not of the kind that its group needs.
         ConfigError: no part has that name.
     """
-    for group, node in foreign_parts(config) or _parts_of_wrong_kind(config, built):
-        name = node.target if node.target.isprintable() else repr(node.target)
+    of_wrong_kind = (
+        (group, node)
+        for group, key, node in parts_of(config)
+        if (built is None or group in built) and not _is_of_kind(locate(node, key), group)
+    )
+    for group, node in foreign_parts(config) or of_wrong_kind:
         raise Untrusted(
-            f"{directory}: its config names {name}, which is no {KINDS[group][0]}; "
+            f"{directory}: its config names {_printable(node.target)}, which is no {KINDS[group][0]}; "
             "if you know where this run comes from, trust it"
         )
 
@@ -55,17 +59,15 @@ def require_data_folder(directory: Path, config: Config) -> None:
 
     root = Path(config.data.root)
     if getattr(locate(config.data, "data"), "remotes", ()) and not root.is_dir() and root != default_root().resolve():
-        name = str(root) if str(root).isprintable() else repr(str(root))
         raise Untrusted(
-            f"{directory}: its config has the data in {name}, which does not exist; "
+            f"{directory}: its config has the data in {_printable(str(root))}, which does not exist; "
             "if you know where this run comes from, trust it, and they are downloaded to there"
         )
 
 
-def _parts_of_wrong_kind(config: Config, built: Collection[str] | None) -> Iterator[tuple[str, Node]]:
-    for group, key, node in parts_of(config):
-        if (built is None or group in built) and not _is_of_kind(locate(node, key), group):
-            yield group, node
+def _printable(text: str) -> str:
+    """A text of a stranger, in quotes if it has characters that a terminal would interpret."""
+    return text if text.isprintable() else repr(text)
 
 
 # ---- the kind of part that each group needs; a trusted prefix is not enough: torch.nn.modules.module.os.system exists ----

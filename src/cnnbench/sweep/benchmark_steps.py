@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -60,8 +61,7 @@ def measure_job(config: Config, step_count: int) -> tuple[float, float]:
         scaler.update()
 
     steps_per_epoch, steps = step_counts(config, data)
-    devices = config.trainer.devices * config.trainer.num_nodes
-    plan = BatchPlan(config.batch_size // devices, config.accumulate, seed=config.seed)  # of one process
+    plan = BatchPlan(config.batch_size // config.world_size, config.accumulate, seed=config.seed)  # of one process
     net.train()
     train_s = median_batch_seconds(data.loader("train", plan), train_on, step_count * config.accumulate, device)
     net.eval()
@@ -78,17 +78,13 @@ def median_batch_seconds(
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]], work: Callable[..., object], count: int, device: torch.device
 ) -> float:
     """Median seconds per batch over `count` batches or MAX_SECONDS: loading it, moving it to the device, and `work` on it."""
-    seconds: list[float] = []
-    end = time.perf_counter() + MAX_SECONDS
-    while len(seconds) < count and time.perf_counter() < end:
-        before = time.perf_counter()
-        for images, labels in batches:
-            work(images.to(device), labels.to(device))
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            now = time.perf_counter()
-            seconds.append(now - before)
-            before = now
-            if len(seconds) >= count or now > end:
-                break
+    times = [time.perf_counter()]
+    for images, labels in itertools.chain.from_iterable(itertools.repeat(batches)):  # as many epochs as are needed
+        work(images.to(device), labels.to(device))
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter())
+        if len(times) > count or times[-1] > times[0] + MAX_SECONDS:
+            break
+    seconds = [after - before for before, after in itertools.pairwise(times)]
     return statistics.median(seconds[WARM_UP:] or seconds)

@@ -18,9 +18,9 @@ def unmatched_claims(policy: SweepKeys, jobs: Sequence[tuple[Setting, Config]]) 
         policy: the `sweep.*` keys, with the baseline and the claims.
         jobs: setting and config of each job.
     """
-    named = [("the baseline", policy.baseline)]
-    named += [
-        (f"the claim that {each.says}", setting) for each in policy.claims for setting in (each.of, each.over or {})
+    named = [
+        ("the baseline", policy.baseline),
+        *((f"the claim that {each.says}", setting) for each in policy.claims for setting in (each.of, each.over or {})),
     ]
     if not any(setting for _, setting in named):
         return
@@ -40,9 +40,11 @@ def why_unmatched(setting: Mapping[str, Any], known: Sequence[Mapping[str, Any]]
     for key, value in setting.items():
         values = {canonical_json(job[key]): to_override(job[key]) for job in known if key in job}
         if not values:
-            return f"no such key {key}{did_you_mean(key, list(known[0]) if known else []) or ''}"
+            return f"no such key {key}{did_you_mean(key, known[0] if known else [])}"
         if canonical_json(value) not in values:
             return f"{key}={to_override(value)}; the jobs have {first_few(list(values.values()))}"
-    wanted = {key: canonical_json(value) for key, value in setting.items()}
-    matched = any(all(canonical_json(job[key]) == value for key, value in wanted.items()) for job in known)
+    matched = any(
+        all(key in job and canonical_json(job[key]) == canonical_json(value) for key, value in setting.items())
+        for job in known
+    )
     return "" if matched else "each of its values occurs, but no job has all of them"

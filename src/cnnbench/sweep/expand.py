@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from cnnbench.config.shipped_parts import part_name
 from cnnbench.errors import ConfigError
 from cnnbench.sweep.composer import Composer
 from cnnbench.sweep.schema import Setting, SweepKeys
-from cnnbench.text import canonical_json, flatten, safe_filename, to_override, unflatten
+from cnnbench.text import Values, canonical_json, flatten, safe_filename, to_override, unflatten
 
+Progress = Callable[[str], None]  # is called with a text for the user
 NOT_SWEPT = ("name", "runs_dir", "resume", "experiment")  # keys that have one value in a sweep
 
 
@@ -37,23 +39,25 @@ class SweepRequest:
         name: of the sweep's folder.
         runs_dir: the folder that holds the sweep's folder.
         notes: warnings, as of jobs that were requested twice.
+        groups: the names of the config groups.
     """
 
     keys: tuple[str, ...]
     settings: list[Setting]
     configs: list[Config]
-    fixed: dict[str, Any]
+    fixed: Values
     typed: dict[str, str]
     policy: SweepKeys
     name: str
     runs_dir: Path
     notes: tuple[str, ...]
+    groups: tuple[str, ...]
 
 
 def expand_sweep(
     overrides: Iterable[str],
     config_dir: Path | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Progress = lambda text: None,
 ) -> SweepRequest:
     """Expands overrides into settings, and composes and checks the config of every job.
 
@@ -92,13 +96,16 @@ def expand_sweep(
 
     typed_values = {key: text.partition("=")[2] for key, text in texts}
     fixed = fixed_values(base, keys) | {key: text for key, text in typed_values.items() if key.startswith(below_groups)}
+    fixed = json.loads(json.dumps(fixed))  # as sweep.json will hold them
     name, runs_dir = base.values["name"], Path(base.values["runs_dir"])
     if name == "auto":
         name = default_name(keys, fixed, runs_dir)
-    return SweepRequest(keys, settings, configs, fixed, typed_values, policy, name, runs_dir, tuple(notes))
+    return SweepRequest(
+        keys, settings, configs, fixed, typed_values, policy, name, runs_dir, tuple(notes), tuple(known)
+    )
 
 
-def fixed_values(base: Composition, keys: tuple[str, ...]) -> dict[str, Any]:
+def fixed_values(base: Composition, keys: tuple[str, ...]) -> Values:
     """The dotted keys that no job varies and that belong to a run's identity, with their values, and the choices of global groups.
 
     Args:
@@ -131,13 +138,13 @@ def expand_grid(
     if "seed" in typed_keys and "sweep.seeds" in fixed:
         raise ConfigError("sweep.seeds: seed is typed, too; type one of them")
 
-    def untyped(setting: dict[str, Any]) -> dict[str, Any]:
+    def untyped(setting: Setting) -> Setting:
         return {key: value for key, value in setting.items() if key.lstrip("+") not in typed_keys}
 
     factors = untyped(policy.factors)
-    empty = [key for key, values in {**factors, **swept}.items() if not values]
-    if empty:
-        raise ConfigError(f"{empty[0]}: no value to sweep over")
+    for key, values in {**factors, **swept}.items():
+        if not values:
+            raise ConfigError(f"{key}: no value to sweep over")
     seeds = list(range(policy.seeds)) if isinstance(policy.seeds, int) else policy.seeds
     seeds = swept.get("seed", None if "seed" in typed_keys else seeds)
 
@@ -172,30 +179,29 @@ def _exclude(settings: list[Setting], exclusions: list[Setting], fixed: Setting)
 
     A list in an exclusion is one value if a setting has this list as its value, else it stands for any of its items.
     """
-    lists = {
-        canonical_json([key, value]) for each in settings for key, value in each.items() if isinstance(value, list)
-    }
-
-    def values_of(key: str, value: Any) -> list[Any]:
-        return value if isinstance(value, list) and canonical_json([key, value]) not in lists else [value]
-
-    def is_excluded(setting: Setting) -> bool:
-        whole = {**fixed, **setting}
-        return any(
-            all(key in whole and whole[key] in values_of(key, value) for key, value in exclusion.items())
-            for exclusion in exclusions
-        )
-
     known = {*fixed, *(key for setting in settings for key in setting)}
+    choices: list[dict[str, list[Any]]] = []  # of each exclusion: the excluded values by key
     for exclusion in exclusions:
         unknown = [key for key in exclusion if key not in known]
         if not exclusion or unknown:
             raise ConfigError(f"sweep.exclude: {unknown[0] if unknown else 'an empty setting'} is no key that varies")
+        whole = {key for key, value in exclusion.items() if any(setting.get(key) == value for setting in settings)}
+        choices.append(
+            {
+                key: value if isinstance(value, list) and key not in whole else [value]
+                for key, value in exclusion.items()
+            }
+        )
+
+    def is_excluded(setting: Setting) -> bool:
+        own = {**fixed, **setting}
+        return any(all(key in own and own[key] in values for key, values in choice.items()) for choice in choices)
+
     kept = [setting for setting in settings if not is_excluded(setting)]
     if not kept:
         raise ConfigError("sweep.exclude: leaves no job")
-    excluded = len(settings) - len(kept)
-    return kept, [f"{excluded} of {len(settings)} jobs are excluded"] if excluded else []
+    notes = [f"{len(settings) - len(kept)} of {len(settings)} jobs are excluded"]
+    return kept, notes if len(kept) < len(settings) else []
 
 
 def check_group_choices(settings: list[Setting], known: dict[str, dict[str, Path]]) -> None:
@@ -208,17 +214,16 @@ def check_group_choices(settings: list[Setting], known: dict[str, dict[str, Path
     Raises:
         ConfigError: a choice does not exist, or is not the name of a file.
     """
-    for group in dict.fromkeys(key for setting in settings for key in setting if key in known):
-        values = {canonical_json(setting[group]): setting[group] for setting in settings if group in setting}
-        for value in values.values():
-            if isinstance(value, str) and value.startswith("["):
-                raise ConfigError(f"{group}: {value!r} is a text; in YAML a list has no quotes: [{value}]")
-            if not all(isinstance(name, str) for name in (value if isinstance(value, list) else [value])):
-                raise ConfigError(
-                    f"{group}={to_override(value)}: expected the name of a file of conf/{group}/, one of "
-                    f"{', '.join(known[group])}; a key in it is swept as {group}.KEY"
-                )
-        check_choices((hydra_override(group, value) for value in values.values()), known)
+    chosen = [(group, value) for setting in settings for group, value in setting.items() if group in known]
+    for group, value in {canonical_json(choice): choice for choice in chosen}.values():
+        if isinstance(value, str) and value.startswith("["):
+            raise ConfigError(f"{group}: {value!r} is a text; in YAML a list has no quotes: [{value}]")
+        if not all(isinstance(name, str) for name in (value if isinstance(value, list) else [value])):
+            raise ConfigError(
+                f"{group}={to_override(value)}: expected the name of a file of conf/{group}/, one of "
+                f"{', '.join(known[group])}; a key in it is swept as {group}.KEY"
+            )
+        check_choices([hydra_override(group, value)], known)
 
 
 @contextmanager
@@ -232,7 +237,7 @@ def job_in_errors(label: str, jobs: int) -> Iterator[None]:
         raise ConfigError(f"{error} (job {label})") from error
 
 
-def default_name(keys: tuple[str, ...], fixed: dict[str, Any], runs_dir: Path) -> str:
+def default_name(keys: tuple[str, ...], fixed: Values, runs_dir: Path) -> str:
     """`<swept keys>_<hash8>`: the hash covers the fixed part and the names of the swept keys, not their values or the seeds.
 
     A sweep in `runs_dir` that an earlier version of cnnbench named keeps its name.
@@ -251,7 +256,6 @@ def setting_label(setting: Setting, known: Iterable[str]) -> str:
     """A setting as one word: `plain18_lr0.01_seed0`; the key of a group (`known`) is left out."""
     parts = []
     for key, value in setting.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        name = "" if key in known else key.rpartition(".")[2] + "-" * (not number)
+        name = "" if key in known else key.rpartition(".")[2] + "-" * (type(value) not in (int, float))
         parts.append(name + to_override(value))
     return "_".join(parts) or "job"

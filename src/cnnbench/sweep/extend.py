@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,40 +20,35 @@ EXTEND_HINT = "sweep.extend=true to add to this"
 def check_same_sweep(sweep: SweepDir, record: SweepRecord, request: SweepRequest, earlier: Sequence[Job]) -> None:
     """Checks that a request has the fixed keys of the sweep in its directory; of the swept keys it may have a part.
 
+    Fixed in a request are the keys that no job of it or of the sweep varies; below a swept group: the typed keys alone.
+
     Raises:
         ConfigError: the directory holds another sweep; names the differences.
     """
-    before, now = record.fixed, fixed_part(request, record.keys)
+    before, swept = record.fixed, record.keys
+    below = tuple(f"{key}." for key in swept)
+    now = {key: value for key, value in request.fixed.items() if key not in swept and not key.startswith(below)}
+    now |= {key: text for key, text in request.typed.items() if key.startswith(below) and key not in swept}
     choices = _choices(earlier[0]) if earlier else {}
     differences: dict[str, str] = {}
     for key in differing_keys(before, now):
         group = key.partition(".")[0]
         old, new = choices.get(group), request.configs[0].choices.get(group)
-        if group in choices and group not in record.keys and (group in request.keys or old != new):
+        if group in choices and group not in swept and (group in request.keys or old != new):
             differences[group] = f"{group}: {old}, now {'varied' if group in request.keys else new}"
         else:
             old = to_override(before[key]) if key in before else "not set"
             differences[key] = f"{key}: {old}, now {to_override(now[key]) if key in now else 'varied'}"
-    added = [key for key in request.keys if key not in record.keys and key not in before and key not in differences]
+    added = [key for key in request.keys if key not in (*swept, *before, *differences)]
     if differences or added:
         what = first_few(list(differences.values())) or f"{added[0]} did not vary"
         raise ConfigError(f"{sweep.path}: holds another sweep ({what}); type name=... for a new one, or {EXTEND_HINT}")
 
 
-def fixed_part(request: SweepRequest, keys: Iterable[str]) -> dict[str, Any]:
-    """The keys that a request fixes in all jobs of a sweep over `keys`; below a swept group: the typed keys alone."""
-    below = tuple(f"{key}." for key in keys)
-    fixed = {
-        key: value for key, value in as_json(request.fixed).items() if key not in keys and not key.startswith(below)
-    }
-    return {**fixed, **{key: text for key, text in request.typed.items() if key.startswith(below) and key not in keys}}
-
-
 def changed_job_error(sweep: SweepDir, before: Job, now: Config) -> ConfigError:
     """The error for a setting of the sweep that now has another config than its run on disk."""
-    old, new = {}, flatten(now.identity_values())
-    with suppress(ConfigError):
-        old = flatten(Config.load(before.directory.config).identity_values())
+    earlier = before.directory.readable_config()
+    old, new = flatten(earlier.identity_values()) if earlier else {}, flatten(now.identity_values())
     changes = [
         f"{key}: {to_override(old.get(key))}, now {to_override(new.get(key))}" for key in differing_keys(old, new)
     ]
@@ -76,7 +69,7 @@ def merge_settings(
     Returns:
         the request and the earlier jobs, with complete settings.
     """
-    before, now = record.fixed, as_json(request.fixed)
+    before, now = record.fixed, request.fixed
     keys = dict.fromkeys((*record.keys, *request.keys))
     below = tuple(f"{key}." for key in keys)
     keys |= dict.fromkeys(
@@ -100,17 +93,11 @@ def merge_settings(
     return replace(request, keys=tuple(ordered), settings=settings), jobs
 
 
-def _choices(job: Job) -> dict[str, Any]:
-    with suppress(ConfigError):
-        return Config.load(job.directory.config).choices
-    return {}
+def _choices(job: Job) -> Mapping[str, str]:
+    config = job.directory.readable_config()
+    return config.choices if config else {}
 
 
 def differing_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The keys that only one of both has, or that have another value in the other."""
     return [key for key in {**before, **now} if (key in before, before.get(key)) != (key in now, now.get(key))]
-
-
-def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as they are after a JSON file was written and read."""
-    return json.loads(json.dumps(values))

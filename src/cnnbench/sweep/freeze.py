@@ -1,20 +1,17 @@
 """Freezes the jobs of a sweep: prepares each as its run will prepare itself, without training or writing anything.
 
-Runs in a process of the fork server that later starts the jobs: so the launcher imports no torch and initializes no GPU.
+Call it in a process of the fork server that later starts the jobs: so the launcher imports no torch and initializes no GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.config.compose import groups
 from cnnbench.config.schema import OUTSIDE_IDENTITY, Config
 from cnnbench.config.trusted_names import foreign_modules
-from cnnbench.distributed.fork_server import run_in_subprocess
 from cnnbench.runs.environment import code_version
-from cnnbench.sweep.expand import SweepRequest, job_in_errors, setting_label
+from cnnbench.sweep.expand import Progress, SweepRequest, job_in_errors, setting_label
 from cnnbench.sweep.slots import Slots, slots_on_this_machine
 from cnnbench.text import canonical_json
 
@@ -42,8 +39,8 @@ class FrozenJob:
     code: str
 
 
-def freeze(request: SweepRequest, progress: Callable[[str], None]) -> tuple[list[FrozenJob], Slots]:
-    """Freezes every job, in their order, and finds the slots that they will run in.
+def freeze(request: SweepRequest, progress: Progress) -> tuple[list[FrozenJob], Slots]:
+    """Freezes every job, in their order, and finds the slots that they will run in. Imports torch, and initializes a GPU.
 
     Args:
         request: the jobs, composed.
@@ -52,14 +49,10 @@ def freeze(request: SweepRequest, progress: Callable[[str], None]) -> tuple[list
     Raises:
         ConfigError: a job cannot run.
     """
-    return run_in_subprocess(_freeze, request, progress=progress)
-
-
-def _freeze(request: SweepRequest, progress: Callable[[str], None]) -> tuple[list[FrozenJob], Slots]:
     from cnnbench.training.validate import DataAndModelCache, prepare
 
-    configs, known = request.configs, groups()
-    slots, cache = slots_on_this_machine(request.policy.slots, configs), DataAndModelCache()
+    configs, cache = request.configs, DataAndModelCache()
+    slots = slots_on_this_machine(request.policy.slots, configs)
     swept = [key for key in request.keys if key in OUTSIDE_IDENTITY]
     decisive = [name for name in Config.model_fields if name not in INDEPENDENT]
     by_key: dict[str, FrozenJob] = {}
@@ -71,7 +64,7 @@ def _freeze(request: SweepRequest, progress: Callable[[str], None]) -> tuple[lis
         key = _key(config, decisive)
         if key not in by_key:
             threads = slots.threads if config.threads == "auto" else config.threads
-            with job_in_errors(setting_label(request.settings[at], known), len(configs)):
+            with job_in_errors(setting_label(request.settings[at], request.groups), len(configs)):
                 by_key[key] = _frozen(prepare(config.model_copy(update={"threads": threads}), cache))
         own = {**{name: getattr(config, name) for name in INDEPENDENT}, "swept": swept}
         frozen[at] = replace(by_key[key], config=by_key[key].config.model_copy(update=own))

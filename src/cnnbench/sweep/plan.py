@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cnnbench.config.compose import groups
 from cnnbench.config.schema import Config
+from cnnbench.distributed.fork_server import run_in_subprocess
 from cnnbench.errors import ConfigError
-from cnnbench.runs.run_dir import RunDir
+from cnnbench.runs.run_dir import RunDir, hashed_runs, numbered_paths, runs_of_identity
 from cnnbench.runs.schema import Status, SweepRecord
 from cnnbench.runs.sweep_dir import Job, SweepDir
 from cnnbench.sweep.check_claims import unmatched_claims
-from cnnbench.sweep.expand import SweepRequest, expand_sweep, setting_label
+from cnnbench.sweep.expand import Progress, SweepRequest, expand_sweep, setting_label
 from cnnbench.sweep.extend import changed_job_error, check_same_sweep, merge_settings
 from cnnbench.sweep.freeze import FrozenJob, freeze
 from cnnbench.sweep.schema import SweepKeys
@@ -79,7 +78,7 @@ class Plan:
 def make_plan(
     overrides: Iterable[str],
     config_dir: Path | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Progress = lambda text: None,
 ) -> Plan:
     """Composes, checks and freezes every job, and finds its run on disk.
 
@@ -92,32 +91,36 @@ def make_plan(
         ConfigError: a job cannot run, or the directory holds another sweep.
     """
     request = expand_sweep(overrides, config_dir, progress)
-    total = len(request.configs)
-    frozen, slots = freeze(request, progress)
+    frozen, slots = run_in_subprocess(freeze, request, progress=progress)
     settings = [{key.lstrip("+"): value for key, value in setting.items()} for setting in request.settings]
     request, sweep = replace(request, settings=settings), SweepDir(request.runs_dir / request.name)
     policy, notes = request.policy, list(request.notes)
     record = sweep.read()
-    earlier = sweep.jobs(record) if record else []
+    earlier = sweep.jobs(record)
     if record:
         if not policy.extend:
             check_same_sweep(sweep, record, request, earlier)
         request, earlier = merge_settings(request, record, earlier)
 
     listed = {job.identity: job for job in earlier}
-    directories, known = RunDirectories(sweep), groups(config_dir)
+    runs = hashed_runs(sweep.path)
     planned: dict[str, PlannedJob] = {}  # by identity
     for setting, made in zip(request.settings, frozen, strict=True):
         identities = made.config.identities()  # today's, and those that earlier versions gave it
         identity = identities[0]
         if identity not in planned:
             before = next((listed.pop(each) for each in identities if each in listed), None)
-            directory = before.directory if before else directories.find(identities)
-            directory = directory or directories.unused(setting_label(setting, known), identity)
+            # of the runs that no sweep.json lists, as single ones: a finished one, else the newest
+            found = [before.directory] if before else runs_of_identity(runs, identities)
+            finished = [run for run in found if run.result.is_file()]
+            directory = next(iter(finished or found), None)
+            label = setting_label(setting, request.groups)
+            directory = directory or unused_directory(sweep.path, label, identity)
             planned[identity] = plan_job(Job(directory, identity, setting, made.facts), made, policy)
     jobs = list(planned.values())
-    if len(jobs) < total:
-        notes.append(f"{total - len(jobs)} of {total} jobs have the same config as another one, and are run once")
+    if len(jobs) < len(frozen):
+        repeated = f"{len(frozen) - len(jobs)} of {len(frozen)} jobs"
+        notes.append(f"{repeated} have the same config as another one, and are run once")
 
     config_of = {canonical_json(each.job.setting): each.config for each in jobs}
     changed = [job for job in listed.values() if canonical_json(job.setting) in config_of]
@@ -125,12 +128,14 @@ def make_plan(
     if changed and not policy.extend:
         raise changed_job_error(sweep, changed[0], config_of[canonical_json(changed[0].setting)])
     if changed:
-        names = first_few([job.name for job in changed])
-        notes.append(f"{len(changed)} earlier jobs have another config now, and are left out of the tables: {names}")
+        notes.append(
+            f"{len(changed)} earlier jobs have another config now, and are left out of the tables: "
+            f"{first_few([job.name for job in changed])}"
+        )
     notes += _notes(jobs, others, policy)
     if not others:  # else the baseline or a claim may mean one of these
         notes += unmatched_claims(policy, [(each.job.setting, each.config) for each in jobs])
-    jobs = [_in_new_directory(each, directories) if each.due and each.stale else each for each in jobs]
+    jobs = [_in_new_directory(each) if each.due and each.stale else each for each in jobs]
     return Plan(request, sweep, jobs, others, _record(record, request), slots, tuple(notes))
 
 
@@ -140,42 +145,22 @@ def plan_job(job: Job, frozen: FrozenJob, policy: SweepKeys) -> PlannedJob:
     Unfinished jobs do, failed and diverged ones with `sweep.retry`, finished ones of another code version with `sweep.stale=rerun`.
     """
     config, status = frozen.config, job.status()
-    if status.state == "done":
-        result = job.result()
-        if result is None:
-            unreadable = {"state": "interrupted", "reason": "its result.json cannot be read"}
-            return PlannedJob(job, config, status.model_copy(update=unreadable), due=True)
+    result = job.result() if status.state == "done" else None
+    if result:
         stale = None if result.code == frozen.code else result.code or "unknown"
         return PlannedJob(job, config, status, due=stale is not None and policy.stale == "rerun", stale=stale)
-    if job.directory.config.is_file():  # the number of threads decides the last bits: the run keeps its own
-        with suppress(ConfigError):  # an unreadable config is written again
-            config = config.model_copy(update={"threads": Config.load(job.directory.config).threads})
+    if status.state == "done":
+        status = status.model_copy(update={"state": "interrupted", "reason": "its result.json cannot be read"})
+    if earlier := job.directory.readable_config():  # the number of threads decides the last bits: the run keeps its own
+        config = config.model_copy(update={"threads": earlier.threads})
     due = status.state not in ("failed", "diverged") or policy.retry in (status.state, "all")
     return PlannedJob(job, config, status, due)
 
 
-class RunDirectories:
-    """The run directories in the folder of a sweep, by the first eight characters of their identity."""
-
-    def __init__(self, sweep: SweepDir) -> None:
-        self.folder, self.by_hash = sweep.path, sweep.runs()
-
-    def find(self, identities: Sequence[str]) -> RunDir | None:
-        """A run with one of these identities that no sweep.json lists, as a single run: a finished one, else the newest."""
-        found = []
-        for run in (run for identity in identities for run in self.by_hash.get(identity[:8], [])):
-            with suppress(ConfigError):
-                if Config.load(run.config).identity() in identities:
-                    found.append(run)
-        finished = [run for run in found if run.result.is_file()]
-        return next(reversed(finished or found), None)
-
-    def unused(self, label: str, identity: str) -> RunDir:
-        """A directory that does not exist yet: `<label>_<hash8>`, or `<label>_<hash8>-2`, `-3`, ..."""
-        name = f"{shorten_label(safe_filename(label))}_{identity[:8]}"
-        used = {run.path.name for run in self.by_hash.get(identity[:8], [])}
-        names = [name, *(f"{name}-{number}" for number in range(2, len(used) + 2))]
-        return RunDir(self.folder / next(name for name in names if name not in used))
+def unused_directory(folder: Path, label: str, identity: str) -> RunDir:
+    """A directory in the folder of a sweep that holds no run yet: `<label>_<hash8>`, or `<label>_<hash8>-2`, `-3`, ..."""
+    name = f"{shorten_label(safe_filename(label))}_{identity[:8]}"
+    return next(run for run in map(RunDir, numbered_paths(folder, name)) if not run.config.is_file())
 
 
 def shorten_label(label: str) -> str:
@@ -186,10 +171,11 @@ def shorten_label(label: str) -> str:
     return f"{head[: max(0, MAX_LABEL - 2 - len(tail))]}-{line}{tail}"[-MAX_LABEL:]
 
 
-def _in_new_directory(planned: PlannedJob, directories: RunDirectories) -> PlannedJob:
+def _in_new_directory(planned: PlannedJob) -> PlannedJob:
     """The job in a new directory: its first directory keeps its result."""
-    directory = directories.unused(planned.job.label, planned.job.identity)
-    return replace(planned, job=replace(planned.job, directory=directory), status=Status(state="pending"))
+    job = planned.job
+    directory = unused_directory(job.directory.path.parent, job.label, job.identity)
+    return replace(planned, job=replace(job, directory=directory), status=Status(state="pending"))
 
 
 def _notes(jobs: list[PlannedJob], others: list[Job], policy: SweepKeys) -> list[str]:
@@ -206,8 +192,7 @@ def _notes(jobs: list[PlannedJob], others: list[Job], policy: SweepKeys) -> list
         kept = "are run again" if policy.stale == "rerun" else "are kept; sweep.stale=rerun runs them again"
         notes.append(f"{text}, and {kept}: {first_few(stale)}")
     for state in ("failed", "diverged"):
-        left = [planned.job.name for planned in jobs if planned.status.state == state and not planned.due]
-        if left:
+        if left := [planned.job.name for planned in jobs if planned.status.state == state and not planned.due]:
             notes.append(f"{len(left)} {state} before; sweep.retry={state} runs them again: {first_few(left)}")
     if others:
         notes.append(f"{len(others)} other jobs of this sweep are not requested now")
@@ -220,9 +205,7 @@ def _record(before: SweepRecord | None, request: SweepRequest) -> SweepRecord:
     stated = policy.model_dump(include={"question", "cost", "baseline"})
     stated["claims"] = [claim.model_dump(exclude_none=True) for claim in policy.claims]
     if before:
-        former = before.model_dump(exclude_unset=True)
-        stated = {name: value or former.get(name) for name, value in stated.items()}
+        stated = {name: value or getattr(before, name) for name, value in stated.items()}
         keys = [key for key in before.keys if key not in keys and key != "seed"] + keys
         fixed = {key: value for key, value in fixed.items() if before.fixed.get(key) == value}
-    values = {"schema": 1, "name": request.name, **stated, "keys": keys, "fixed": fixed, "jobs": []}
-    return SweepRecord.model_validate(values)
+    return SweepRecord(schema=1, name=request.name, keys=keys, fixed=fixed, jobs=[], **stated)

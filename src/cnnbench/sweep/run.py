@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from cnnbench.console import print_plain
-from cnnbench.errors import Interrupted
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
 from cnnbench.sweep.plan import Plan, make_plan
 from cnnbench.sweep.schema import SweepKeys
@@ -29,22 +27,14 @@ def run_sweep(plan: Plan, command: str, console: Console) -> int:
         Interrupted: a signal came.
     """
     with plan.sweep.lock():
-        plan = freeze_to_disk(plan, command)
+        freeze_to_disk(plan, command)
         print_plain(console, f"{plan.sweep.path}: {plan_summary(plan)}", "bold")
         for note in plan.notes:
             print_plain(console, note, "yellow")
-        display = SweepDisplay(plan, console)
-        launcher = Launcher(plan, command, display)
-        try:
-            with display:
-                code = launcher.run()
-        except Interrupted as error:
-            saved = "" if launcher.at_once else "; saved"
-            raise Interrupted(
-                f"{error}{saved}. To resume, type the same command again: {command}", error.signum
-            ) from error
+        launcher = Launcher(plan, command, SweepDisplay(plan, console))
+        code = launcher.run()
     print_results(plan, console)
-    print_unfinished(display.tracker.counts, plan.policy, command, console)
+    print_unfinished(launcher.display.tracker.counts, plan.policy, command, console)
     if launcher.summary.trouble:
         print_plain(console, launcher.summary.trouble, "yellow")
     return code
@@ -52,18 +42,8 @@ def run_sweep(plan: Plan, command: str, console: Console) -> int:
 
 def plan_with_progress(overrides: list[str], config_dir: Path | None, console: Console) -> Plan:
     """Makes the plan, and shows on a terminal how many jobs are composed and checked."""
-    with progress_line(console, "importing torch and Lightning") as show_text:
-        return make_plan(overrides, config_dir, show_text)
-
-
-@contextmanager
-def progress_line(console: Console, text: str) -> Iterator[Callable[[str], None]]:
-    """Shows a text on a terminal while the context lasts; yields a function that replaces it."""
-    if not console.is_terminal:
-        yield lambda text: None
-        return
-    with console.status(text) as status:
-        yield status.update
+    with console.status("importing torch and Lightning") as status:  # shows nothing in a file or a pipe
+        return make_plan(overrides, config_dir, status.update)
 
 
 def plan_summary(plan: Plan) -> str:
@@ -74,16 +54,20 @@ def plan_summary(plan: Plan) -> str:
     where = f"{' or '.join(map(str, threads))} thread{'s' * (threads != [1])} each"
     if gpus := list(dict.fromkeys(slots.gpus)):
         where = f"on GPU{'s' * (len(gpus) > 1)} {', '.join(gpus)}"
-    parts = [f"{len(plan.jobs)} job{'s' * (len(plan.jobs) > 1)}"]
-    parts += [f"{done} done already"] * bool(done) + [f"{len(plan.due)} to run" if plan.due else "nothing to run"]
-    parts += [f"{resumed} of them resumed"] * bool(resumed) + [f"{slots.count} at a time, {where}"] * bool(plan.due)
-    return ", ".join(parts)
+    parts = [
+        f"{len(plan.jobs)} job{'s' * (len(plan.jobs) > 1)}",
+        f"{done} done already" * bool(done),
+        f"{len(plan.due)} to run" if plan.due else "nothing to run",
+        f"{resumed} of them resumed" * bool(resumed),
+        f"{slots.count} at a time, {where}" * bool(plan.due),
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def print_results(plan: Plan, console: Console) -> None:
     """Prints the table of cells, and the commands that show more."""
     table = cell_table([planned.job for planned in plan.jobs], plan.record.keys)
-    if table is not None:
+    if table:
         console.print()
         console.print(table)
         console.print()
@@ -106,8 +90,11 @@ def print_unfinished(counts: Mapping[str, int], policy: SweepKeys, command: str,
         command: what the user typed.
         console: to print to.
     """
-    states = [state for state in ("failed", "diverged", "interrupted", "pending") if counts.get(state)]
-    unfinished = [f"{counts[state]} {'not started' if state == 'pending' else state}" for state in states]
+    unfinished = [
+        f"{counts[state]} {'not started' if state == 'pending' else state}"
+        for state in ("failed", "diverged", "interrupted", "pending")
+        if counts.get(state)
+    ]
     if not unfinished:
         return
     limit = "on_failure=stop" if policy.on_failure == "stop" else f"max_failures={policy.max_failures}"

@@ -4,34 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from cnnbench.config.schema import Count, Keys, key
+from cnnbench.config.schema import Count, Keys, Positive, SeedNumber, key
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.metric_names import FINAL, FINAL_EMA
-from cnnbench.text import to_override
+from cnnbench.runs.schema import ClaimRecord
+from cnnbench.runs.sweep_dir import METRICS
+from cnnbench.text import Values, to_override
 
-Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
-Setting = dict[str, Any]  # key -> value
+Seed = Annotated[SeedNumber, Field(strict=True)]
+Setting = Values  # key -> value
 
 
-class Claim(Keys):
-    """A claim of a paper: a bound on the mean of a metric in a setting, or on its difference from the mean in another setting.
+class Claim(ClaimRecord, Keys):
+    """A claim of a paper, as an experiment's YAML states it: with a metric of every run, and at least one bound."""
 
-    Attributes:
-        says: the claim in words.
-        of: a setting.
-        over: the setting whose mean is subtracted; None: none is.
-        metric: name of a metric.
-        above, below: bounds, at least one of them.
-    """
-
-    says: str
-    of: Setting
-    over: Setting | None = None
-    metric: Literal[FINAL + FINAL_EMA] = "test/acc"  # type: ignore[valid-type]
-    above: float | None = None
-    below: float | None = None
+    metric: Literal[METRICS] = "test/acc"  # type: ignore[valid-type]
 
     @model_validator(mode="after")
     def _has_a_bound(self) -> Claim:
@@ -45,6 +33,7 @@ class Claim(Keys):
 class SweepKeys(Keys):
     """The keys under `sweep:` in an experiment's YAML; on the command line `sweep.key=value`."""
 
+    group = "sweep"
     question: str | None = key("a sentence, or null", "null", default=None)
     cost: str | None = key("a sentence, or null", "null", default=None)
     baseline: Setting = key("the setting that others are compared with", "{model:plain18}", default_factory=dict)
@@ -67,9 +56,7 @@ class SweepKeys(Keys):
     )
 
     slots: Literal["auto"] | Count = key("auto or an integer above 0", 2, default="auto")
-    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = key(
-        "seconds, a number above 0, or null", 3600, default=None
-    )
+    timeout: Positive | None = key("seconds, a number above 0, or null", 3600, default=None)
     on_failure: Literal["continue", "stop"] = key("continue or stop", "stop", default="continue")
     max_failures: Count | None = key("an integer above 0, or null", 3, default=None)
     retry: Literal["none", "failed", "diverged", "all"] = key("none, failed, diverged or all", "failed", default="none")
@@ -77,38 +64,27 @@ class SweepKeys(Keys):
     extend: bool = key("true or false", "true", default=False)
 
     @classmethod
-    def from_values(cls, values: dict[str, Any]) -> SweepKeys:
+    def from_values(cls, values: Values) -> SweepKeys:
         """Checks composed values and returns their typed form.
 
         Raises:
             ConfigError: a key does not exist, or has a wrong value.
         """
-        known = cls.model_fields
+        known, factors, blocks = cls.model_fields, values.get("factors"), values.get("zip")
         for name in values:
             if name not in known:
                 raise ConfigError(
                     f"sweep.{name}: no such key{did_you_mean(name, known) or ';'} keys: {', '.join(known)}"
                 )
-        if not isinstance(values.get("zip"), list):  # a single block needs no list
-            values = {**values, "zip": [values["zip"]] if values.get("zip") else []}
-        try:
-            keys = cls.model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(_message(error, values)) from error
+        for name, listed in factors.items() if isinstance(factors, dict) else ():
+            if not isinstance(listed, list):
+                came = to_override(listed)
+                raise ConfigError(f"sweep.factors.{name}={came}: expected a list; for instance {name}: [{came}]")
+        if not isinstance(blocks, list):  # a single block needs no list
+            values = {**values, "zip": [blocks] if blocks else []}
+        keys = super().from_values(values)
         for block in keys.zip:
             if len(set(map(len, block.values()))) > 1:
                 lengths = ", ".join(f"{name} {len(listed)}" for name, listed in block.items())
                 raise ConfigError(f"sweep.zip: expected lists of equal length, got {lengths}")
         return keys
-
-
-def _message(error: ValidationError, values: dict[str, Any]) -> str:
-    """The first error in one line: the key, its value, what was expected, an example."""
-    where = [str(part) for part in error.errors()[0]["loc"]]
-    name, value = where[0], values.get(where[0])
-    if name == "factors" and isinstance(value, dict) and len(where) > 1:
-        factor, listed = where[1], to_override(value[where[1]])
-        return f"sweep.factors.{factor}={listed}: expected a list; for instance {factor}: [{listed}]"
-    field = SweepKeys.model_fields[name]
-    example = f"; for instance sweep.{name}={field.examples[0]}" if field.examples else ""
-    return f"sweep.{name}={to_override(value)}: expected {field.description}{example}"

@@ -66,11 +66,8 @@ def allocate_slots(
         gpus: names of the GPUs.
         devices: devices of all jobs together.
     """
-    if requested == "auto":
-        possible = len(gpus) or min(cores, int(memory // JOB_MEMORY))
-        count = max(1, min(possible, devices))
-    else:
-        count = requested
+    possible = len(gpus) or min(cores, int(memory // JOB_MEMORY))
+    count = max(1, min(possible, devices)) if requested == "auto" else requested
     gpu_of_slot = tuple(gpus[slot % len(gpus)] for slot in range(count)) if gpus else ()
     return Slots(count, max(1, cores // count), gpu_of_slot, tuple(gpus[count:]))
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from cnnbench.console import print_plain
 from cnnbench.runs.schema import Status
 from cnnbench.runs.sweep_dir import Job, group_by_cell
-from cnnbench.sweep.progress import ProgressTracker, SweepProgress
+from cnnbench.sweep.progress import ProgressTracker
 from cnnbench.text import duration, to_override
 
 if TYPE_CHECKING:
@@ -32,24 +32,16 @@ class SweepDisplay:
     """Shows a running sweep: on a terminal a table that is kept up to date, else a line per started or finished job.
 
     Writes the same lines to sweep.log.
+
+    Attributes:
+        tracker: counts the jobs by state.
+        live: the table on a terminal, a context in which it is shown; None elsewhere.
     """
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self.sweep, self.console = plan.sweep, console
-        states = {planned.job.name: planned.status for planned in plan.jobs}
-        self.tracker = ProgressTracker((planned.job for planned in plan.jobs), states, plan.slots.count)
-        self._live: Live | None = None
-
-    def __enter__(self) -> SweepDisplay:
-        if self.console.is_terminal:
-            self._live = Live(console=self.console, auto_refresh=False, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self.tracker = ProgressTracker(((planned.job, planned.status) for planned in plan.jobs), plan.slots.count)
+        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def job_changed(self, job: Job, status: Status, took: float | None) -> None:
         """Writes the line of a job that has started or ended; on a terminal prints failures only."""
@@ -59,43 +51,43 @@ class SweepDisplay:
         with suppress(OSError), self.sweep.log.open("a", encoding="utf-8") as log:
             log.write(text + "\n")
         failed = status.state in ("failed", "diverged")
-        if failed or self._live is None:
+        if failed or not self.live:
             print_plain(self.console, text, "red" if failed else None)
-        if failed and self._live is None:
+        if failed and not self.live:
             print_plain(self.console, f"  its log: {job.directory.log}")
 
     def refresh(self) -> None:
         """Updates the table on a terminal."""
-        if self._live is not None:
-            self._live.update(status_view(self.tracker.snapshot(), str(self.sweep.path)), refresh=True)
+        if self.live:
+            self.live.update(status_view(self.tracker, str(self.sweep.path)), refresh=True)
 
 
-def status_view(progress: SweepProgress, name: str, launcher: str | None = None) -> Group:
+def status_view(progress: ProgressTracker, name: str, launcher: str | None = None) -> Group:
     """The counts, a row per running job, and the latest failures.
 
     Args:
-        progress: the state of the sweep.
+        progress: of the sweep.
         name: shown first.
         launcher: the process that runs the sweep; None: no process runs it.
     """
-    counts = progress.counts
-    counted = [Text(f"{counts[state]} {state}", style) for state, style in STATE_COLORS.items() if counts.get(state)]
+    counts, running, failures = progress.counts, progress.running, progress.failures
+    counted = [Text(f"{counts[state]} {state}", style) for state, style in STATE_COLORS.items() if counts[state]]
     head = Text.assemble((name, "bold"), "  ", Text(", ").join(counted), f" of {progress.total}")
-    if progress.left_s is not None and (progress.running or launcher):
-        head.append(f"   {duration(progress.left_s)} left")
+    if (running or launcher) and (left_s := progress.left_s) is not None:
+        head.append(f"   {duration(left_s)} left")
     if launcher:
         head.append(f"   ({launcher})", "dim")
     parts: list[Any] = [head]
-    if progress.running:
+    if running:
         table = make_table(["job"], ["epoch", "loss", "val acc", "left"])
-        for job, status in progress.running:
+        for job, status in running:
             table.add_row(Text(job.name), *progress_columns(status))
         parts.append(table)
-    for job, status in progress.failures[-MAX_FAILURES:]:
+    for job, status in failures[-MAX_FAILURES:]:
         text = f"{status.state}: {job.name}: {status.reason}"
         parts.append(Text(text, "red", overflow="ellipsis", no_wrap=True))
-    if len(progress.failures) > MAX_FAILURES:
-        parts.append(Text(f"and {len(progress.failures) - MAX_FAILURES} earlier failures", "red"))
+    if len(failures) > MAX_FAILURES:
+        parts.append(Text(f"and {len(failures) - MAX_FAILURES} earlier failures", "red"))
     return Group(*parts)
 
 
@@ -144,23 +136,22 @@ def cell_table(jobs: Iterable[Job], keys: Iterable[str]) -> Table | None:
     columns = [key for key in keys if key != "seed"]
     names = [column.rpartition(".")[2] for column in columns]
     table = make_table(names, ["n", "test acc", "sd", "val acc", "sd", "parameters", "time"])
-    any_done = False
+    finished = 0
     for members in group_by_cell(jobs, lambda job: job):
-        results = [result for result in (job.result() for job in members) if result]
-        any_done = any_done or bool(results)
-        test, val = (_known(result.metric(name) for result in results) for name in ("test/acc", "best/val/acc"))
-        seconds = _known(result.fit_s for result in results)
+        results = [result for job in members if (result := job.result())]
+        finished += len(results)
+        seconds = [result.fit_s for result in results if result.fit_s is not None]
         first, complete = members[0], len(results) == len(members)
         table.add_row(
             *(escape(to_override(first.setting[key])) if key in first.setting else "" for key in columns),
             f"{len(results)}" if complete else f"{len(results)}/{len(members)}",
-            *_mean_and_sd(test),
-            *_mean_and_sd(val),
+            *_mean_and_sd(result.metric("test/acc") for result in results),
+            *_mean_and_sd(result.metric("best/val/acc") for result in results),
             f"{first.facts['params']:,}" if "params" in first.facts else "",
             duration(statistics.mean(seconds)) if seconds else "",
             style=None if complete else "yellow",
         )
-    return table if any_done else None
+    return table if finished else None
 
 
 def make_table(text: Iterable[str], numbers: Iterable[str]) -> Table:
@@ -178,10 +169,8 @@ def make_table(text: Iterable[str], numbers: Iterable[str]) -> Table:
     return table
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
-
-
-def _mean_and_sd(values: list[float]) -> tuple[str, str]:
-    mean = f"{statistics.mean(values):.4f}" if values else ""
-    return mean, f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
+def _mean_and_sd(values: Iterable[float | None]) -> tuple[str, str]:
+    """The mean and the standard deviation of the known values; empty where there are too few of them."""
+    known = [value for value in values if value is not None]
+    mean = f"{statistics.mean(known):.4f}" if known else ""
+    return mean, f"{statistics.stdev(known):.4f}" if len(known) > 1 else ""

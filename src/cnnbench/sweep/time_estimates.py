@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from cnnbench.distributed.fork_server import run_in_subprocess
 from cnnbench.errors import ConfigError
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Result
+from cnnbench.sweep.expand import Progress
 from cnnbench.sweep.plan import PlannedJob
 from cnnbench.text import canonical_json
 
@@ -112,7 +113,7 @@ def makespan(jobs: Iterable[tuple[int, float]], slots: int) -> float:
     return max(free_at)
 
 
-def measure_each(configs: Sequence[Config], progress: Callable[[str], None]) -> list[Estimate]:
+def measure_each(configs: Sequence[Config], progress: Progress) -> list[Estimate]:
     """Times a few real steps of each config, one config after another, each in its own process.
 
     Args:

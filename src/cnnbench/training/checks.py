@@ -15,42 +15,17 @@ from cnnbench.config.instantiate import accepts, locate
 from cnnbench.config.schema import Config
 from cnnbench.data.datamodule import ImageData
 from cnnbench.errors import ConfigError
-from cnnbench.text import to_override
-
-
-def check_hardware(config: Config, accelerator: str) -> None:
-    """Checks that this machine has the devices of a config, and that its keys suit the resolved accelerator."""
-    if accelerator == "gpu":
-        seen, devices = torch.cuda.device_count(), config.trainer.devices
-        if not torch.cuda.is_available():
-            raise ConfigError(f"trainer.accelerator=gpu: PyTorch {torch.__version__} sees no GPU; type trainer=cpu")
-        if devices > seen:
-            gpus = "1 GPU" if seen == 1 else f"{seen} GPUs"
-            typed = f"trainer.devices={seen}, or trainer=cpu"
-            raise ConfigError(f"trainer.devices={devices}: PyTorch sees {gpus} here; type {typed}")
-        return
-    if config.trainer.sync_batchnorm:
-        raise ConfigError("trainer.sync_batchnorm=true: PyTorch has it for GPUs only, this run uses a CPU; type false")
-    if config.precision == "16":
-        raise ConfigError("precision=16: half precision needs a GPU; on a CPU type precision=bf16 or precision=32")
-
-
-def check_pipeline(config: Config, accelerator: str) -> None:
-    """Checks that there is a GPU to keep the images on, if `data.pipeline` asks for that."""
-    if config.data.pipeline == "device" and accelerator == "cpu":
-        raise ConfigError(
-            "data.pipeline=device: keeps the images on a GPU, this run uses a CPU; type data.pipeline=memory"
-        )
+from cnnbench.text import one_line, to_override
 
 
 def check_image_size(data: ImageData, model: str, smallest: int, largest: int | None) -> None:
     """Checks that a model takes images of the data's size; the bounds are pixels a side."""
     side = data.image_size
-    if side < smallest or (largest is not None and side > largest):
-        bounds = f"{smallest}×{smallest} pixels"
-        bounds = bounds if smallest == largest else f"at least {bounds}"
+    if not smallest <= side <= (largest or side):
+        least = "" if smallest == largest else "at least "
         raise ConfigError(
-            f"data.image_size={side}: {model} takes images of {bounds}; type data.image_size={smallest}, or leave it auto"
+            f"data.image_size={side}: {model} takes images of {least}{smallest}×{smallest} pixels; "
+            f"type data.image_size={smallest}, or leave it auto"
         )
 
 
@@ -65,7 +40,7 @@ def check_augment(data: ImageData) -> None:
         try:
             images = Augment({name: step})(images, 0, 0, 0, slice(0, 2), 2)
         except Exception as error:  # a user's step may raise anything
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             if not isinstance(error, ValueError):
                 reason = f"fails on an image of {_size(images.shape[1:])} ({type(error).__name__}: {reason})"
             raise ConfigError(f"augment.{name}: {reason}") from error
@@ -82,10 +57,10 @@ def check_augment(data: ImageData) -> None:
 
 def check_batch_parts(config: Config, data: ImageData) -> None:
     """Checks that every part of a batch can have an image."""
-    images, parts = len(data.images["train"]), config.batch_parts
-    if images < parts:
+    images = len(data.images["train"])
+    if images < config.batch_parts:
         raise ConfigError(
-            f"{config.batch_divisors}: {images} train images cannot be cut into {parts} parts; "
+            f"{config.batch_divisors}: {images} train images cannot be cut into {config.batch_parts} parts; "
             "type smaller numbers, or take more images"
         )
 
@@ -98,14 +73,15 @@ def check_net(net: nn.Module, shape: Sequence[int | str], data: ImageData) -> No
         shape: of its output; the name of its type if that is no tensor.
         data: the net's data.
     """
-    name, expected = type(net).__name__, (2, data.num_classes)
-    if shape != expected:
+    if shape != (2, data.num_classes):
         raise ConfigError(
-            f"model: {name} gives {shape} for a batch of 2, expected logits of shape {expected}; "
+            f"model: {type(net).__name__} gives {shape} for a batch of 2, expected logits of shape {(2, data.num_classes)}; "
             f"end it with nn.Linear(..., {data.num_classes}), or take num_classes in its constructor"
         )
     if not any(parameter.requires_grad for parameter in net.parameters()):
-        raise ConfigError(f"model: {name} has no trainable parameters; expected at least one, as of nn.Linear")
+        raise ConfigError(
+            f"model: {type(net).__name__} has no trainable parameters; expected at least one, as of nn.Linear"
+        )
 
 
 @contextmanager
@@ -118,9 +94,9 @@ def recipe_hint(config: Config, group: str) -> Iterator[None]:
         yield
     except ConfigError as error:
         recipe, node = config.choices.get("recipe", ""), getattr(config, group)
-        file = groups().get("recipe", {}).get(recipe)
+        file = groups()["recipe"].get(recipe)
         keys = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get(group, {}) if file else {}
-        keys = {key: value for key, value in keys.items() if key in node.arguments and node.arguments[key] == value}
+        keys = {key: value for key, value in keys.items() if (key, value) in node.arguments.items()}
         refused = [f"~{group}.{key}" for key in keys if not accepts(locate(node, group), key)]
         named = [f"{group}.{key}={to_override(value)}" for key, value in keys.items() if f"{key}=" in str(error)]
         hint = f"; recipe={recipe} sets {', '.join(named)}" if named else ""

@@ -15,8 +15,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cnnbench.data.loader import Batch, Loader
+from cnnbench.data.loader import Batch
 from cnnbench.distributed.ranks import all_gather
+from cnnbench.text import Values
 from cnnbench.training.cuda_graph import GraphedStep
 from cnnbench.training.metrics import Score
 
@@ -60,7 +61,7 @@ class Classifier(LightningModule):
         averaged: the net with averaged weights, or None.
         scores: the last validation's or test's `n loss acc per_class confusion ece` over all ranks, as plain numbers and lists.
         ema_scores: the same for `averaged`; empty without.
-        outputs: the last test's logits (N, num_classes) and labels (N,), from all ranks, in the stored order, on the CPU.
+        outputs: once tested: the last test's logits (N, num_classes) and labels (N,), from all ranks, in the stored order, on the CPU.
     """
 
     def __init__(
@@ -84,13 +85,11 @@ class Classifier(LightningModule):
             self.averaged.requires_grad_(False)
         self.score, self.ema_score = Score(num_classes), Score(num_classes)
         self.train_sums, self.train_images = torch.zeros(2), 0
-        self.scores: dict[str, Any] = {}
-        self.ema_scores: dict[str, Any] = {}
-        self.outputs: tuple[Tensor, Tensor] | None = None
+        self.scores: Values = {}
+        self.outputs: tuple[Tensor, Tensor]
         self.graphed_step: GraphedStep | None = None
         self._test_outputs: list[tuple[Tensor, Tensor]] = []
         self._part_weight: Callable[[int], float] = lambda number: 1.0
-        self._has_gradients = False  # of this step, from the CUDA graph
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the logits (N, num_classes) of normalized images (N, C, H, W)."""
@@ -100,19 +99,18 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self):  # type: ignore[no-untyped-def]
         """Returns the net's optimizer and its learning-rate schedule, stepped after each batch."""
-        if self.make_optimizer is None or self.make_scheduler is None:
-            raise RuntimeError("this Classifier was made for evaluation: it has no optimizer and scheduler")
+        assert self.make_optimizer is not None
+        assert self.make_scheduler is not None
         optimizer = self.make_optimizer(self.net)
-        schedule = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        scheduler = self.make_scheduler(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
         """Gets the weights of a batch's parts from the loader, and its batch size for the CUDA graph."""
-        loader = self.trainer.train_dataloader
-        if isinstance(loader, Loader):
-            self._part_weight = loader.weight
-            if self.cuda_graph:
-                self.graphed_step = GraphedStep(self._loss, self.net, loader.plan.size)
+        loader: Any = self.trainer.train_dataloader
+        self._part_weight = loader.weight
+        if self.cuda_graph:
+            self.graphed_step = GraphedStep(self._loss, self.net, loader.plan.size)
 
     def on_train_epoch_start(self) -> None:
         """Sets the sums to zero in place: a CUDA graph adds to them at their address."""
@@ -123,7 +121,7 @@ class Classifier(LightningModule):
         x, y = batch
         self.train_images += len(y)
         loss = self.graphed_step(x, y) if self.graphed_step else None
-        self._has_gradients = loss is not None
+        self._has_gradients = loss is not None  # of this step, from the CUDA graph
         if loss is not None:
             return loss
         loss, weight = self._loss(x, y), self._part_weight(batch_idx)
@@ -160,7 +158,7 @@ class Classifier(LightningModule):
 
     def on_validation_start(self) -> None:
         """Copies batch norm's statistics from the first rank to all."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if self.trainer.world_size > 1:
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
@@ -202,8 +200,7 @@ class Classifier(LightningModule):
         is_first = not self.scores
         self.scores = self.score.compute_and_reset()
         self.ema_scores = {} if self.averaged is None else self.ema_score.compute_and_reset()
-        images = self.scores["n"]
-        expected = len(loader.images) if isinstance(loader, Loader) else images
+        images, expected = self.scores["n"], len(loader.images)
         if images != expected:
             raise RuntimeError(f"{stage}: {images:,} images were scored, expected {expected:,}")
         if stage == "test" or is_first:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from cnnbench.config.schema import Config
+from cnnbench.config.schema import Config
+from cnnbench.text import one_line
 
 log = logging.getLogger("cnnbench.run")
 WARM_UP = 3  # steps before the recorded one: libraries choose their kernels and allocate their workspaces in them
@@ -22,10 +21,9 @@ def can_use_cuda_graph(config: Config) -> bool:
     Excluded are a net from outside cnnbench, which may branch in Python; parts of a batch, which accumulate gradients;
     several GPUs, which share them; half precision, whose loss scale changes; `compile`; and `log=full`, which adds hooks.
     """
-    trainer = config.trainer
-    one_gpu = trainer.accelerator == "gpu" and trainer.devices * trainer.num_nodes * config.accumulate == 1
+    one_gpu = config.trainer.accelerator == "gpu" and config.batch_parts == 1
     plain = config.precision != "16" and not config.compile and config.log != "full"
-    return trainer.cuda_graph and one_gpu and plain and config.model.target.startswith("cnnbench.")
+    return config.trainer.cuda_graph and one_gpu and plain and config.model.target.startswith("cnnbench.")
 
 
 class GraphedStep:
@@ -70,7 +68,7 @@ class GraphedStep:
                 with torch.autocast("cuda", enabled=False):
                     loss.backward()
         except RuntimeError as error:
-            log.info("trainer.cuda_graph: continues without a graph, %s", " ".join(str(error).split()))
+            log.info("trainer.cuda_graph: continues without a graph, %s", one_line(error))
             self.batch_size = 0
             return False
         self._loss = loss.detach()

@@ -6,8 +6,6 @@ metrics.csv, last.ckpt, best.ckpt and TensorBoard use these column names.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cnnbench.files import write_atomic
+from cnnbench.text import Values, csv_table
 
 R = TypeVar("R", bound="Record")
 
@@ -22,7 +21,7 @@ R = TypeVar("R", bound="Record")
 class Record:
     """A dataclass that converts to a row of columns and back."""
 
-    def as_row(self) -> dict[str, Any]:
+    def as_row(self) -> Values:
         """Returns column -> value, in the order of the fields."""
         return {column: getattr(self, name) for name, column in columns(type(self)).items()}
 
@@ -85,8 +84,4 @@ def columns(record: type[Record]) -> dict[str, str]:
 
 def write_metrics_csv(path: Path, epochs: Iterable[EpochRecord]) -> None:
     """Writes all epochs to `path`, replacing an earlier file in one rename."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(columns(EpochRecord).values()), lineterminator="\n")
-    table.writeheader()
-    table.writerows(epoch.as_row() for epoch in epochs)
-    write_atomic(path, text.getvalue())
+    write_atomic(path, csv_table(columns(EpochRecord).values(), (epoch.as_row() for epoch in epochs)))

@@ -7,7 +7,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -15,21 +15,16 @@ from torch import nn
 from cnnbench.augment.test_time import TestTimeEnsemble, TestTimeViews
 from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
+from cnnbench.data.datamodule import ImageData
 from cnnbench.errors import ConfigError
 from cnnbench.runs.load_net import load_net
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.trust import require_trusted_parts
 from cnnbench.stats import wilson
-from cnnbench.text import to_override
+from cnnbench.text import Values, one_line, to_override
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.factories import build_data
-from cnnbench.training.hardware import resolve_hardware
 from cnnbench.training.run import make_trainer
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cnnbench.data.datamodule import ImageData
 
 SPLIT_KEYS = {  # the keys that decide which images a split has
     "train": (),
@@ -99,58 +94,61 @@ def evaluate(
     warnings.simplefilter("ignore")  # libraries warn about each other
     net, facts = load_net(directory.path, trust, ema)
     data = build_data(config.model_copy(update={"augment": {}}))
-    require_shape(data, facts)
-    config = on_one_device(config, trained.trainer.accelerator)
-    torch.set_num_threads(int(resolve_hardware(config)["threads"]))
+    config = on_one_device(config)
+    torch.set_num_threads(int(config.threads))
     if tta:
         views = TestTimeViews.parse(tta)
         net = TestTimeEnsemble(net, views, data.image_size)
         data.scoring_side = views.source_side(data.native, data.image_size)
-    require_size(net, data)
+    require_fitting_images(net, data, facts)
     data.prepare_data()
     require_unseen(data, config, facts["classes"], trained, split)
     data.setup("test" if split == "test" else "fit")
     classifier = Classifier(net, data.num_classes)
     make_trainer(config, directory, []).test(classifier, dataloaders=data.loader(split), verbose=False)  # type: ignore[arg-type]
     if split == "test" and config.data.target == trained.data.target:
-        count_test_read(directory)
-    confusion = classifier.scores["confusion"]
-    n = sum(map(sum, confusion))
-    acc, interval = wilson(sum(row[label] for label, row in enumerate(confusion)), n)
+        with suppress(OSError), directory.test_reads.open("a", encoding="utf-8") as file:  # one more test read
+            file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} evaluate\n")
+    scores = classifier.scores
+    n, confusion = scores["n"], scores["confusion"]
+    acc, interval = wilson(round(scores["acc"] * n), n)
     per_class = [row[label] / sum(row) if sum(row) else None for label, row in enumerate(confusion)]
     return Evaluation(
-        1, str(directory.path), data.name, split, tta, ema, n, acc, list(interval), classifier.scores["loss"],
-        classifier.scores["ece"], list(data.classes), per_class, confusion,
+        1, str(directory.path), data.name, split, tta, ema, n, acc, list(interval), scores["loss"], scores["ece"],
+        list(data.classes), per_class, confusion,
     )  # fmt: skip
 
 
-def on_one_device(config: Config, trained_on: str) -> Config:
+def on_one_device(config: Config) -> Config:
     """The config for one process: on a GPU if the run was trained on one and there is one here, else on the CPU."""
-    accelerator = trained_on if trained_on == "gpu" and torch.cuda.is_available() else "cpu"
-    trainer = config.trainer.model_copy(
-        update={"accelerator": accelerator, "devices": 1, "num_nodes": 1, "sync_batchnorm": False}
-    )
-    precision = config.precision if accelerator == trained_on else "32"
-    return config.model_copy(update={"trainer": trainer, "precision": precision})
+    accelerator, precision = config.trainer.accelerator, config.precision
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        accelerator, precision = "cpu", "32"
+    one = {"accelerator": accelerator, "devices": 1, "num_nodes": 1, "sync_batchnorm": False}
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update=one), "precision": precision})
 
 
-def require_shape(data: ImageData, facts: dict[str, Any]) -> None:
-    """Raises `ConfigError` unless the data set has the net's channels and number of classes."""
+def require_fitting_images(net: nn.Module, data: ImageData, facts: Values) -> None:
+    """Checks that a net takes the images that it will be given, and that it knows the classes.
+
+    Args:
+        net: in evaluation mode, perhaps with its test-time views.
+        data: the images, of `scoring_side` pixels a side.
+        facts: of the data that the net was trained on: `channels` and `classes`.
+
+    Raises:
+        ConfigError: the data set has other channels or another number of classes, or the net does not take the size.
+    """
     if (data.channels, data.num_classes) != (facts["channels"], len(facts["classes"])):
         raise ConfigError(
             f"data={data.name}: has {data.channels} channels and {data.num_classes} classes, this net takes "
             f"{facts['channels']} and {len(facts['classes'])}"
         )
-
-
-def require_size(net: nn.Module, data: ImageData) -> None:
-    """Raises `ConfigError` unless the net takes images of the size that it will be given."""
     try:
         net(torch.zeros(1, data.channels, data.scoring_side, data.scoring_side))
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"data.image_size={data.image_size}: this net does not take such images ({reason})"
+            f"data.image_size={data.image_size}: this net does not take such images ({one_line(error)})"
         ) from error
 
 
@@ -177,31 +175,23 @@ def require_unseen(data: ImageData, config: Config, classes: list[str], trained:
         )
 
 
-def count_test_read(directory: RunDir) -> None:
-    """Adds a line to test_reads.txt: the test split was scored once more. A file that cannot be written is ignored."""
-    with suppress(OSError), directory.test_reads.open("a", encoding="utf-8") as file:
-        file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} evaluate\n")
-
-
 def with_data_overrides(frozen: Config, overrides: list[str], config_dir: Path | None = None) -> Config:
     """A run's config with another data set: `data=NAME` and `data.key=value`. Size and normalisation stay the run's.
 
     Raises:
         ConfigError: an override is about something other than the data.
     """
-    other = next((o for o in overrides if not o.startswith(("data=", "data."))), None)
-    if other:
+    if other := next((o for o in overrides if not o.startswith(("data=", "data."))), None):
         raise ConfigError(f"{other}: evaluate takes data=NAME and data.key=value; every other key is the run's")
     if not overrides:
         return frozen
-    kept = frozen.data.model_dump(by_alias=True, include={"image_size", "mean", "std"})
+    kept = frozen.data.model_dump(include={"image_size", "mean", "std"})
     if not any(o.startswith("data=") for o in overrides):  # the run's own data set, with some keys changed
         kept = frozen.data.model_dump(exclude={"fingerprint"})  # with its class: its label may name another one now
         overrides = [f"data={frozen.choices['data']}", *overrides]
     given = {o.partition("=")[0].removeprefix("data.").replace("_target_", "target") for o in overrides}
     composed = compose(overrides, config_dir)
     if composed.data.target == frozen.data.target:  # other pictures are made square and grey as the run's were
-        own = frozen.data.arguments
-        kept |= {key: own[key] for key in ("fit", "channels") if key in own}
+        kept |= frozen.data.model_dump(include={"fit", "channels"})
     data = composed.data.model_copy(update={key: value for key, value in kept.items() if key not in given})
     return frozen.model_copy(update={"data": data})

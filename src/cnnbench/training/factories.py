@@ -39,21 +39,24 @@ def data_for_net(config: Config) -> ImageData:
 
 def build_data(config: Config, smallest: int = 1, largest: int | None = None) -> ImageData:
     """Returns the data set of a config; `image_size=auto` is the set's size, raised to `smallest` or cut to `largest` pixels."""
-    data = construct_data(config.data)
+    target = locate(config.data, "data")
+    if not (isinstance(target, type) and issubclass(target, ImageData)):
+        raise ConfigError(
+            f"data._target_={config.data.target}: expected a subclass of cnnbench.data.datamodule.ImageData"
+        )
+    data = construct(config.data, "data")
     if config.data.image_size == "auto":
-        side = max(data.size, smallest)
-        side = min(side, largest or side)
-        data = construct_data(config.data.model_copy(update={"image_size": side}))
+        side = min(max(data.size, smallest), largest or math.inf)
+        data = construct(config.data.model_copy(update={"image_size": side}), "data")
     return configure_batches(data, config)
 
 
 def configure_batches(data: ImageData, config: Config) -> ImageData:
     """Sets the batch size, order, mixing and augmentation of a config, and returns the data."""
-    mixed = config.mixup or config.cutmix
     data.batches = TrainingBatches(
         BatchPlan(config.batch_size, config.accumulate, seed=config.seed),
         partial(build_augment, config),
-        MixUpCutMix(config.mixup, config.cutmix, data.num_classes) if mixed else None,
+        MixUpCutMix(config.mixup, config.cutmix, data.num_classes) if config.mixup or config.cutmix else None,
     )
     return data
 
@@ -73,18 +76,17 @@ def build_augment(config: Config, image_size: int, mean: list[float]) -> Augment
     return Augment(steps) if steps else None
 
 
-def construct_data(keys: Any) -> ImageData:
-    """Builds the DataModule of a config's `data` keys."""
-    target = locate(keys, "data")
-    if not (isinstance(target, type) and issubclass(target, ImageData)):
-        raise ConfigError(f"data._target_={keys.target}: expected a subclass of cnnbench.data.datamodule.ImageData")
-    return construct(keys, "data")
-
-
 def build_net(config: Config, data: ImageData) -> nn.Module:
     """Builds the net of a config for the images of `data`, on torch's default device, and initializes its weights."""
-    facts = {name: getattr(data, name) for name in ("num_classes", "image_size")}
-    net = _construct(nn.Module, "torch.nn.Module", config.model, "model", in_channels=data.channels, **facts)
+    net = _construct(
+        nn.Module,
+        "torch.nn.Module",
+        config.model,
+        "model",
+        in_channels=data.channels,
+        num_classes=data.num_classes,
+        image_size=data.image_size,
+    )
     initialize(net, config.init, config.init_std)
     return net
 
@@ -92,32 +94,28 @@ def build_net(config: Config, data: ImageData) -> nn.Module:
 def build_optimizer(config: Config, net: nn.Module) -> Optimizer:
     """Builds the optimizer of a net.
 
-    An optimizer without a parameter `weight_decay` does not get `weight_decay=0`.
+    An optimizer without a parameter `weight_decay` does not get `weight_decay=0`. Where PyTorch has a fused step, one kernel that
+    reads the weights once, the optimizer takes it unless the config chooses another.
 
     Raises:
         ConfigError: the optimizer refuses its arguments, or cannot be used.
     """
-    keys = config.optimizer
-    node: Node = keys
+    node: Node = config.optimizer
     target = locate(node, "optimizer")
     if isinstance(target, type) and issubclass(target, LBFGS):
         raise ConfigError(
             f"optimizer._target_={node.target}: computes the loss several times a step, expected once; choose another, as optimizer=adam"
         )
-    if not keys.weight_decay and not accepts(target, "weight_decay"):
+    if not config.optimizer.weight_decay and not accepts(target, "weight_decay"):
         kept = {key: value for key, value in node.arguments.items() if key != "weight_decay"}
-        node = Node.model_validate({"_target_": node.target, **kept})
+        node = Node(_target_=node.target, **kept)
     # Lightning refuses a fused step with gradients that it must unscale or clip
     clips = config.precision == "16" or (config.precision == "bf16" and config.clip_grad)
-    fused = {"fused": True} if has_fused_step(target, node, net) and not clips else {}
-    groups = parameter_groups(net, keys.decay)
-    return _construct(Optimizer, "torch.optim.Optimizer", node, "optimizer", groups, **fused)
-
-
-def has_fused_step(target: Any, node: Node, net: nn.Module) -> bool:
-    """Returns whether PyTorch has a fused step, one kernel that reads the weights once, and the config does not choose another."""
-    known = target in (Adam, AdamW, SGD) and not {"fused", "foreach", "differentiable"} & set(node.arguments)
-    return known and all(parameter.is_floating_point() for parameter in net.parameters())
+    has_fused_step = target in (Adam, AdamW, SGD) and {"fused", "foreach", "differentiable"}.isdisjoint(node.arguments)
+    fused = has_fused_step and not clips and all(parameter.is_floating_point() for parameter in net.parameters())
+    facts = {"fused": True} if fused else {}
+    groups = parameter_groups(net, config.optimizer.decay)
+    return _construct(Optimizer, "torch.optim.Optimizer", node, "optimizer", groups, **facts)
 
 
 def build_scheduler(config: Config, data: ImageData, optimizer: Optimizer) -> LRScheduler:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from pytorch_lightning import Trainer
 from torch import Tensor
 
+from cnnbench.text import Values
 
-def dump_checkpoint(trainer: Trainer) -> dict[str, Any]:
+
+def dump_checkpoint(trainer: Trainer) -> Values:
     """Returns the content of a full checkpoint; every rank must call this, each contributes its part.
 
     Lightning's public `save_checkpoint` also writes the file, which we write aside and rename.
@@ -47,15 +48,14 @@ def validation_follows(trainer: Trainer) -> bool:
 def batch_not_counted(trainer: Trainer) -> Iterator[None]:
     """Undoes, while the context lasts, that Lightning counts a batch before its first hook: a checkpoint repeats the batch."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
-    is_last, progress.is_last_batch = progress.is_last_batch, False
+    counted = progress.state_dict()
+    progress.is_last_batch = False
     progress.total.ready -= 1
     progress.current.ready -= 1
     try:
         yield
     finally:
-        progress.total.ready += 1
-        progress.current.ready += 1
-        progress.is_last_batch = is_last
+        progress.load_state_dict(counted)
 
 
 def loss_scale(trainer: Trainer) -> Tensor:

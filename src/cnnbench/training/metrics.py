@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
+
+from cnnbench.text import Values
 
 
 class Score(nn.Module):
@@ -39,9 +39,9 @@ class Score(nn.Module):
         for name, metric in self.metrics.items():
             metric.update(logits.softmax(1) if name == "ece" else logits, y)
 
-    def compute_and_reset(self) -> dict[str, Any]:
+    def compute_and_reset(self) -> Values:
         """Returns the scores of all ranks' images since the last call, and starts anew."""
-        scores: dict[str, Any] = {name: value.tolist() for name, value in self.metrics.compute().items()}
+        scores: Values = {name: value.tolist() for name, value in self.metrics.compute().items()}
         scores["n"] = n = sum(map(sum, scores["confusion"]))
         scores["acc"] = round(scores["acc"] * n) / n  # exactly k / n
         scores["loss"] = self.loss.compute().item()

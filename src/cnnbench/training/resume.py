@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from torch import nn
@@ -16,8 +15,9 @@ from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError, RunFailed
 from cnnbench.runs.environment import bit_determining_environment
 from cnnbench.runs.load_net import load_checkpoint
-from cnnbench.runs.run_dir import LIVE, RunDir, runs_of_identity
+from cnnbench.runs.run_dir import LIVE, RunDir, hashed_runs, runs_of_identity
 from cnnbench.runs.status_and_log import print_and_log_warning
+from cnnbench.text import Values
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.validate import Prepared
@@ -41,7 +41,7 @@ def find_directory(config: Config, locks: ExitStack) -> RunDir:
     folder, identity = Path(config.runs_dir) / config.name, config.identity()
     earlier = None
     if config.resume == "auto":
-        earlier = next(runs_of_identity(folder, config.identities()), None)
+        earlier = next(iter(runs_of_identity(hashed_runs(folder), config.identities())), None)
     elif config.resume != "never":
         earlier = RunDir.open(Path(config.resume))
         if not earlier.result.is_file() and Config.load(earlier.config).identity() != identity:
@@ -49,32 +49,25 @@ def find_directory(config: Config, locks: ExitStack) -> RunDir:
                 f"resume={config.resume}: this run was started with other data or on another machine; "
                 "resume it there, or start a new one"
             )
-    if earlier is None:
-        directory = RunDir.create(folder, f"seed{config.seed}_{identity[:8]}")
+    directory = earlier or RunDir.create(folder, f"seed{config.seed}_{identity[:8]}")
+    if not directory.result.is_file():
         locks.enter_context(directory.lock())
-        return directory
-    if not earlier.result.is_file():
-        locks.enter_context(earlier.lock())
-    owner = earlier.owner()
-    if owner:
-        raise ConfigError(f"{earlier.path}: {LIVE.format(owner)}")
-    earlier.repair()
-    if not earlier.result.is_file():
-        earlier.last.parent.mkdir(exist_ok=True)
-    return earlier
+        directory.last.parent.mkdir(exist_ok=True)
+    if owner := directory.owner():
+        raise ConfigError(f"{directory.path}: {LIVE.format(owner)}")
+    directory.repair()
+    return directory
 
 
 def with_original_memory_format(prepared: Prepared, directory: RunDir) -> Prepared:
     """Returns a resumed run with the memory format that it was started with, which decides the last bits."""
-    if not directory.config.is_file():
-        return prepared
-    original = prepared.config.channels_last and Config.load(directory.config).channels_last
-    return replace(prepared, config=prepared.config.model_copy(update={"channels_last": original}))
+    config = prepared.config
+    if config.channels_last and directory.config.is_file():
+        config = config.model_copy(update={"channels_last": Config.load(directory.config).channels_last})
+    return replace(prepared, config=config)
 
 
-def find_resumable_checkpoint(
-    directory: RunDir, console: Console, why_not: Callable[[dict[str, Any]], str] = lambda content: ""
-) -> Path | None:
+def find_resumable_checkpoint(directory: RunDir, console: Console, why_not: Callable[[Values], str]) -> Path | None:
     """Returns the newest checkpoint that a run can resume from, or None; prints why another was not used.
 
     Args:
@@ -88,9 +81,10 @@ def find_resumable_checkpoint(
     existing = [path for path in (directory.last, directory.previous) if path.is_file()]
     for path in existing:
         content = load_if_intact(path)
-        reason = "damaged" if content is None else why_not(content)
-        if not reason:
-            if content and (changed := environment_changes(content)):
+        if content is None:
+            reason = "damaged"
+        elif not (reason := why_not(content)):
+            if changed := environment_changes(content):
                 print_and_log_warning(console, f"{path}: {changed}; the last bits of the results may differ")
             return path
         print_and_log_warning(console, f"{path}: {reason}, not used")
@@ -99,20 +93,17 @@ def find_resumable_checkpoint(
     return None
 
 
-def environment_changes(content: dict[str, Any]) -> str:
+def environment_changes(content: Values) -> str:
     """Returns what has changed, of all that decides the last bits of results, since a last.ckpt was saved; or an empty string."""
-    callbacks = content.get("callbacks")
-    state = callbacks.get("Checkpoints", {}) if isinstance(callbacks, dict) else {}
-    if "environment" not in state:
+    saved = content["callbacks"]["Checkpoints"].get("environment")
+    if saved is None:
         return "saved by an earlier version of cnnbench, which did not record packages and processor"
     now = bit_determining_environment()
-    changes = [
-        f"{name} {was}, now {now.get(name)}" for name, was in state["environment"].items() if was != now.get(name)
-    ]
+    changes = [f"{name} {was}, now {now.get(name)}" for name, was in saved.items() if was != now.get(name)]
     return f"saved with {', '.join(changes)}" if changes else ""
 
 
-def load_if_intact(path: Path) -> dict[str, Any] | None:
+def load_if_intact(path: Path) -> Values | None:
     """Returns the content of a checkpoint, or None if the file is absent or damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -126,54 +117,41 @@ def load_if_intact(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def why_not_resumable(
-    content: dict[str, Any], directory: RunDir, classifier: Classifier, identities: Sequence[str]
-) -> str:
+def why_not_resumable(directory: RunDir, classifier: Classifier, identities: Sequence[str], content: Values) -> str:
     """Returns why a run cannot resume from the content of an undamaged checkpoint, or an empty string.
 
     The saved best weights must be those of the checkpoint's best validation, or of a validation after the checkpoint, which
     the resumed run repeats.
 
     Args:
-        content: of last.ckpt or previous.ckpt.
         directory: of the run.
         classifier: of the run, as the resumed fit would begin.
         identities: of the run's config, the current one first.
+        content: of last.ckpt or previous.ckpt.
     """
+    reason = "belongs to another run"
     try:
         history, own = (content["callbacks"][name] for name in ("History", "Checkpoints"))
         bests = [None if at is None else history["validations"][at] for at in history["best"]]
         ours = content.keys() >= PARTS and own.get("identity", identities[0]) in identities
-        ours &= has_shapes_of(content["state_dict"], classifier)
-    except (LookupError, TypeError, AttributeError):
-        ours = False
-    if not ours:
-        return "belongs to another run"
-    for path, best in zip((directory.best, directory.best_ema), bests, strict=True):
-        if best is None:
-            continue
-        saved = load_if_intact(path) or {}
-        newer = saved.get("step", 0) > content["global_step"]
-        if not belongs_to_run(saved, classifier, identities) or not (newer or matches_record(saved, best)):
-            return f"does not match {path.name}"
+        if not ours or not has_shapes_of(content["state_dict"], classifier):
+            return reason
+        for path, best in zip((directory.best, directory.best_ema), bests, strict=True):
+            if best is None:
+                continue
+            reason = f"does not match {path.name}"
+            saved = load_if_intact(path) or {}
+            same_net = has_shapes_of(saved["state_dict"], classifier.net)
+            same_run = Config.from_saved(saved["config"]).identity() in identities
+            newer = saved["step"] > content["global_step"]
+            if not (same_net and same_run and (newer or best.items() <= saved.items())):
+                return reason
+    except (LookupError, TypeError, AttributeError, ConfigError):
+        return reason
     return ""
 
 
-def belongs_to_run(saved: dict[str, Any], classifier: Classifier, identities: Sequence[str]) -> bool:
-    """Returns whether saved best weights are those of a net and a config."""
-    try:
-        fits = has_shapes_of(saved["state_dict"], classifier.net)
-        return fits and Config.from_saved(saved["config"]).identity() in identities
-    except (LookupError, TypeError, AttributeError, ConfigError):
-        return False
-
-
-def matches_record(saved: dict[str, Any], record: dict[str, Any]) -> bool:
-    """Returns whether saved weights are those of a validation: all columns of its row are equal."""
-    return bool(record) and all(saved.get(name) == value for name, value in record.items())
-
-
-def has_shapes_of(weights: dict[str, Any], net: nn.Module) -> bool:
+def has_shapes_of(weights: Values, net: nn.Module) -> bool:
     """Returns whether weights have the names and shapes of a net's."""
     shapes = [{name: getattr(each, "shape", None) for name, each in w.items()} for w in (weights, net.state_dict())]
     return shapes[0] == shapes[1]
@@ -185,12 +163,12 @@ def load_best_weights(classifier: Classifier, directory: RunDir, history: Histor
     Raises:
         RunFailed: a file holds other weights than the best validation's.
     """
-    averaged = None if classifier.averaged is None else classifier.averaged.module
-    files = ((classifier.net, directory.best, history.best), (averaged, directory.best_ema, history.best_ema))
+    files = [(classifier.net, directory.best, history.best)]
+    if classifier.averaged is not None:
+        files.append((classifier.averaged.module, directory.best_ema, history.best_ema))
     for net, path, best in files:
-        if net is None or best is None:
-            continue
-        saved = load_if_intact(path)
-        if saved is None or not matches_record(saved, best.as_row()):
+        assert best is not None  # a fit ends with a validation
+        saved = load_if_intact(path) or {}
+        if not best.as_row().items() <= saved.items():  # all columns of the validation's row are equal
             raise RunFailed(f"{path.name} does not hold the weights of the best validation, after step {best.step}")
         net.load_state_dict(saved["state_dict"])

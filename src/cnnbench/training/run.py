@@ -10,12 +10,13 @@ from functools import partial
 import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from rich.console import Console
 
 from cnnbench.complexity.channels_last import to_memory_format
 from cnnbench.config.schema import Config
 from cnnbench.console import print_plain
-from cnnbench.distributed.ranks import lightning_environment, process_group
+from cnnbench.distributed.ranks import process_group
 from cnnbench.files import write_atomic
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Result
@@ -33,8 +34,9 @@ from cnnbench.training.classifier import Classifier
 from cnnbench.training.cuda_graph import can_use_cuda_graph
 from cnnbench.training.determinism import apply_numeric_settings, compile_net, tune_malloc
 from cnnbench.training.factories import build_net, build_optimizer, build_scheduler
+from cnnbench.training.lightning_internals import disable_signal_handlers
 from cnnbench.training.misclassified import save_misclassified
-from cnnbench.training.result import make_result, rebuild_facts, save_predictions
+from cnnbench.training.result import make_result, save_predictions
 from cnnbench.training.resume import (
     find_directory,
     find_resumable_checkpoint,
@@ -45,8 +47,6 @@ from cnnbench.training.resume import (
 from cnnbench.training.run_context import RunContext
 from cnnbench.training.tensorboard_images import result_images
 from cnnbench.training.validate import Prepared, prepare
-
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,13 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
 
 def fit_and_test(prepared: Prepared, context: RunContext) -> Result:
     """Trains and tests; writes all files of the run directory but config.yaml, result.json and status.json."""
-    config, data, directory, console = context.config, prepared.data, context.directory, context.console
-    ranks = context.ranks
+    config, data, directory, ranks = context.config, prepared.data, context.directory, context.ranks
     tune_malloc()
     seed_everything(config.seed)
     net = to_memory_format(build_net(config, data), config)
     if not ranks.first:
-        seed_everything(config.seed, ranks.rank)  # so that dropout differs between ranks
+        own_seed = np.random.SeedSequence([config.seed, ranks.rank]).generate_state(1)[0]  # for other dropout
+        seed_everything(int(own_seed))
     classifier = Classifier(
         net,
         data.num_classes,
@@ -111,23 +111,23 @@ def fit_and_test(prepared: Prepared, context: RunContext) -> Result:
         ema=config.ema,
         cuda_graph=can_use_cuda_graph(config),
     )
-    device = "cuda" if config.trainer.accelerator == "gpu" else "cpu"
-    compiled = config.compile and compile_net(net, device, partial(print_and_log_warning, console))
+    compiled = config.compile and compile_net(net, config, partial(print_and_log_warning, context.console))
 
-    divergence, history = Divergence(), History(context)
+    history = History(context)
     early_stopping = EarlyStopping(history, config.early_stopping)
-    checkpoints = Checkpoints(context, history, divergence, rebuild_facts(config, data))
-    callbacks: list[Callback] = [divergence, history, early_stopping]  # the order of their hooks
+    checkpoints = Checkpoints(context, history, data)
+    callbacks: list[Callback] = [Divergence(), history, early_stopping]  # the order of their hooks
     if ranks.first:
         norms = NormRecorder(activations=not compiled) if config.log == "full" else None
         tensorboard, curves = TensorBoardWriter(context, history, norms), Curves(context, history)
-        progress = RunProgress(console, history, early_stopping)
-        callbacks += [*([norms] if norms else []), tensorboard, curves, progress]
+        callbacks += [norms] if norms else []
+        callbacks += [tensorboard, curves, RunProgress(context, history, early_stopping)]
     callbacks += [checkpoints, GracefulStop(context, checkpoints)]
 
     trainer = make_trainer(config, directory, callbacks)
-    why_not = partial(why_not_resumable, directory=directory, classifier=classifier, identities=config.identities())
-    checkpoint = ranks.run_on_rank_zero(lambda: find_resumable_checkpoint(directory, console, why_not))
+    disable_signal_handlers(trainer)
+    why_not = partial(why_not_resumable, directory, classifier, config.identities())
+    checkpoint = ranks.run_on_rank_zero(lambda: find_resumable_checkpoint(directory, context.console, why_not))
     trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     load_best_weights(classifier, directory, history)
     trainer.test(classifier, datamodule=data, verbose=False)
@@ -144,35 +144,31 @@ def fit_and_test(prepared: Prepared, context: RunContext) -> Result:
 def make_trainer(config: Config, directory: RunDir, callbacks: list[Callback]) -> Trainer:
     """Returns Lightning's Trainer for a frozen config; loggers, checkpoints, bars and samplers are ours."""
     apply_numeric_settings(config)
-    every = config.trainer.val_every_steps
+    every, several = config.trainer.val_every_steps, config.world_size > 1
     return Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
         num_nodes=config.trainer.num_nodes,
-        strategy="ddp" if config.trainer.devices * config.trainer.num_nodes > 1 else "auto",
-        plugins=[lightning_environment()],
+        strategy="ddp" if several else "auto",
+        # by default Lightning takes every Slurm allocation for a run of several processes
+        plugins=[TorchElasticEnvironment() if several else LightningEnvironment()],
         sync_batchnorm=config.trainer.sync_batchnorm,
-        precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
+        precision="32-true" if config.precision == "32" else f"{config.precision}-mixed",  # type: ignore[arg-type]
         max_epochs=config.epochs,
         max_steps=config.trainer.max_steps or -1,
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.clip_grad,
         val_check_interval=every * config.accumulate if every else 1.0,
         check_val_every_n_epoch=None if every else 1,
-        num_sanity_val_steps=0,
         callbacks=callbacks,
         default_root_dir=directory.path,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        barebones=True,  # no logger, checkpoints, bar, summary and sanity check of Lightning's
         use_distributed_sampler=False,
     )
 
 
-def seed_everything(*seed: int) -> None:
-    """Seeds the global generators of Python, NumPy and PyTorch with one number, or with a hash of several."""
-    one = seed[0] if len(seed) == 1 else int(np.random.SeedSequence(seed).generate_state(1)[0])
-    random.seed(one)
-    np.random.seed(one)
-    torch.manual_seed(one)
+def seed_everything(seed: int) -> None:
+    """Seeds the global generators of Python, NumPy and PyTorch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

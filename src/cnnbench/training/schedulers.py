@@ -167,7 +167,7 @@ def _ramp(step: int, warm: int) -> float:
     return min(1.0, (step + 1) / (warm + 1))
 
 
-def _warmup(epochs: Any, steps_per_epoch: int, total_steps: float = math.inf) -> int:
+def _warmup(epochs: Any, steps_per_epoch: int, total_steps: float) -> int:
     """Returns the steps of a warm-up; it must be shorter than the run."""
     require_number("warmup_epochs", epochs, at_least=0)
     warm = round(epochs * steps_per_epoch)

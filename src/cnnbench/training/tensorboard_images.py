@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -17,11 +17,9 @@ from torch import Tensor, nn
 
 from cnnbench.data.datamodule import ImageData
 from cnnbench.data.image_files import printable
+from cnnbench.text import one_line
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.misclassified import misclassified_indices, stored_pixels
-
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
 
 PAPER, INK, WRONG, FRAME = (255, 255, 255), (30, 30, 30), (190, 75, 0), (190, 190, 190)
 DARKEST = (0, 68, 120)  # cell of the confusion matrix
@@ -34,7 +32,6 @@ MAX_FILTERS = 64  # filters, and channels of a filter
 
 def result_images(classifier: Classifier, data: ImageData) -> dict[str, Image.Image]:
     """Returns the images after a test by tag; without misclassified images or a first convolution theirs are absent."""
-    assert classifier.outputs is not None
     logits, targets = classifier.outputs
     images = {"test/confusion_matrix": confusion_matrix_image(classifier.scores["confusion"], data.classes)}
     confidence, predictions = logits.softmax(1).max(1)
@@ -44,10 +41,10 @@ def result_images(classifier: Classifier, data: ImageData) -> dict[str, Image.Im
         true, predicted = (
             [data.classes[label] for label in labels[wrong].tolist()] for labels in (targets, predictions)
         )
-        pixels = stored_pixels(data.images["test"], wrong)
-        images["test/mistakes"] = misclassified_grid(pixels, true, predicted, confidence[wrong].tolist())
-    first = first_layer_kernels(classifier.net)
-    if first is not None:
+        images["test/mistakes"] = misclassified_grid(
+            stored_pixels(data.images["test"], wrong), true, predicted, confidence[wrong].tolist()
+        )
+    if first := first_layer_kernels(classifier.net):
         images[f"filters/{first[0]}"] = filter_grid(first[1])
     return images
 
@@ -60,26 +57,24 @@ def confusion_matrix_image(counts: Sequence[Sequence[int]], names: Sequence[str]
         names: of the classes; up to 20 classes also have their counts in the cells.
     """
     table = np.asarray(counts)
-    n, counted = len(table), len(table) <= MAX_COUNTED
-    cell = max(32, 8 * len(str(table.max())) + 4) if counted else max(1, 1000 // n)
+    counted = len(table) <= MAX_COUNTED
+    cell = max(32, 8 * len(str(table.max())) + 4) if counted else max(1, 1000 // len(table))
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     colours = np.array(PAPER) + np.sqrt(share)[..., None] * (np.array(DARKEST) - PAPER)
-    body = Image.fromarray(colours.astype(np.uint8)).resize((n * cell, n * cell), Image.Resampling.NEAREST)
+    body = _enlarged(colours.astype(np.uint8), cell)
+    rows, columns = _labels(names, cell), _labels(names, cell, anchor="lm").transpose(Image.Transpose.ROTATE_90)
+    left, top = rows.width, TITLE_HEIGHT + columns.height
+    image = Image.new("RGB", (max(TITLE_WIDTH, left + body.width + 8), top + body.height + 8), PAPER)
+    for part, place in ((body, (left, top)), (rows, (0, top)), (columns, (left, TITLE_HEIGHT))):
+        image.paste(part, place)
+    draw, font = ImageDraw.Draw(image), _font(11)
+    draw.text((6, 6), TITLE, INK, font)
+    draw.rectangle((left - 1, top - 1, left + body.width, top + body.height), outline=FRAME)
     if counted:
-        draw, font = ImageDraw.Draw(body), _font(11)
         for row, column in zip(*table.nonzero(), strict=True):
-            middle = (column * cell + cell / 2, row * cell + cell / 2)
+            middle = (left + (column + 0.5) * cell, top + (row + 0.5) * cell)
             ink = PAPER if share[row, column] > 0.25 else INK
             draw.text(middle, str(table[row, column]), ink, font, anchor="mm")
-    row_labels = _labels(names, cell)
-    column_labels = _labels(names, cell, anchor="lm").transpose(Image.Transpose.ROTATE_90)
-    left, top = row_labels.width, TITLE_HEIGHT + column_labels.height
-    image = Image.new("RGB", (max(TITLE_WIDTH, left + body.width + 8), top + body.height + 8), PAPER)
-    for part, place in ((body, (left, top)), (row_labels, (0, top)), (column_labels, (left, TITLE_HEIGHT))):
-        image.paste(part, place)
-    draw = ImageDraw.Draw(image)
-    draw.text((6, 6), TITLE, INK, _font(11))
-    draw.rectangle((left - 1, top - 1, left + body.width, top + body.height), outline=FRAME)
     return image
 
 
@@ -90,36 +85,35 @@ def misclassified_grid(
     width, side, tiles = 86, 64, []
     for image, right, wrong, probability in zip(pixels, true, predicted, confidence, strict=True):
         tile = Image.new("RGB", (width, side + 48), PAPER)
-        scale = max(1, side // len(image))
-        shown = _to_image(image.repeat(scale, 0).repeat(scale, 1))
+        shown = _enlarged(image, max(1, side // len(image)))
         tile.paste(shown, ((width - shown.width) // 2, 4 + (side - shown.height) // 2))
         lines = ((f"true {right}", INK), (f"pred. {wrong}", WRONG), (f"{100 * probability:.0f} %", WRONG))
         for line, (text, colour) in enumerate(lines):
-            place = (width / 2, side + 11 + 12 * line)
-            ImageDraw.Draw(tile).text(place, _short(text, 14), colour, _font(10), anchor="mm")
+            ImageDraw.Draw(tile).text(
+                (width / 2, side + 11 + 12 * line), _short(text, 14), colour, _font(10), anchor="mm"
+            )
         tiles.append(tile)
     return _grid(tiles, PER_ROW)
 
 
 def first_layer_kernels(net: nn.Module) -> tuple[str, Tensor] | None:
     """Returns name and kernels (K, C, F, F) of the first weight of more than one dimension, if it is a convolution's."""
-    name, kernels = next(((name, p.detach()) for name, p in net.named_parameters() if p.ndim > 1), ("", None))
-    return (name, kernels) if kernels is not None and kernels.ndim == 4 else None
+    for name, weight in net.named_parameters():
+        if weight.ndim > 1:
+            return (name, weight.detach()) if weight.ndim == 4 else None
+    return None
 
 
 def filter_grid(kernels: Tensor) -> Image.Image:
     """Draws kernels (K, C, F, F): with 1 or 3 channels as one image each, else as a row of C grey images; grey is 0."""
-    values = kernels[:MAX_FILTERS].float().cpu()
+    values = kernels[:MAX_FILTERS, :MAX_FILTERS].float().cpu()
     per_row = math.ceil(math.sqrt(len(values)))
     if values.shape[1] not in (1, 3):
-        values = values[:, :MAX_FILTERS]
-        per_row = values.shape[1]
-        values = values.flatten(0, 1)[:, None]
+        values, per_row = values.flatten(0, 1)[:, None], values.shape[1]
     largest = values.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
     images = ((values / largest + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     scale = max(1, 48 // max(images.shape[1:3]))
-    images = images.repeat(scale, 1).repeat(scale, 2)
-    return _grid([_to_image(image) for image in images], per_row, gap=4)
+    return _grid([_enlarged(image, scale) for image in images], per_row, gap=4)
 
 
 def _grid(tiles: Sequence[Image.Image], per_row: int, gap: int = 0) -> Image.Image:
@@ -145,19 +139,20 @@ def _labels(names: Sequence[str], cell: int, anchor: Any = "rm") -> Image.Image:
     return strip
 
 
-def _to_image(pixels: np.ndarray) -> Image.Image:
-    """Converts (H, W, C) uint8; with other than 3 channels the first one."""
+def _enlarged(pixels: np.ndarray, scale: int) -> Image.Image:
+    """Converts (H, W, C) uint8, each pixel to a square of `scale` pixels a side; with other than 3 channels the first one."""
+    pixels = pixels.repeat(scale, 0).repeat(scale, 1)
     return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
 
 
 def _short(name: str, longest: int) -> str:
     """Returns a name in one line of at most `longest` characters."""
-    text = " ".join(printable(name).split())
+    text = one_line(printable(name))
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 @cache
-def _font(size: int) -> FreeTypeFont:
+def _font(size: int) -> ImageFont.FreeTypeFont:
     from matplotlib.font_manager import findfont
 
     return ImageFont.truetype(findfont("DejaVu Sans"), size)

@@ -11,27 +11,8 @@ import pytest
 
 from cnnbench.data.download.mirrors import Remote
 from cnnbench.errors import DataError
-from fetching import (  # noqa: F401
-    PACKED,
-    PART,
-    PIECE,
-    PLAIN,
-    bring,
-    dead,
-    digits,
-    failed,
-    impatient,
-    mirror,
-    names,
-    published,
-    server,
-    tarred,
-)
-from webserver import (
-    PAGE,
-    Server,
-    good,
-)
+from fetching import PACKED, PART, PIECE, PLAIN, bring, failed, mirror, names, published, tarred
+from webserver import PAGE, Server, good
 
 
 def link(kind: bytes, to: str = "") -> tarfile.TarInfo:

@@ -17,27 +17,8 @@ import pytest
 from filelock import FileLock
 
 from cnnbench.data.download import mirrors
-from fetching import (  # noqa: F401
-    PACKED,
-    PART,
-    PLAIN,
-    bring,
-    dead,
-    digits,
-    failed,
-    impatient,
-    mirror,
-    names,
-    published,
-    server,
-    started,
-    tarred,
-    wait_until,
-)
-from webserver import (
-    good,
-    slow,
-)
+from fetching import PACKED, PART, PLAIN, bring, failed, mirror, names, published, started, tarred, wait_until
+from webserver import good, slow
 
 
 def test_nothing_is_requested_if_all_files_exist(tmp_path, server):

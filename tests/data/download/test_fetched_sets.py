@@ -21,15 +21,7 @@ from cnnbench.data.sets.mnist import MNIST
 from cnnbench.errors import DataError
 from cnnbench.training.factories import build_data
 from datafiles import equal, ready, refused, write_idx
-from fetching import (  # noqa: F401
-    digits,
-    flip,
-    impatient,
-    names,
-    no_network,
-    photographs,
-    server,
-)
+from fetching import flip, names
 
 
 class Own(MNIST):

@@ -11,23 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from cnnbench.data.download import mirrors
-from fetching import (  # noqa: F401
-    PACKED,
-    PART,
-    PIECE,
-    PLAIN,
-    bring,
-    dead,
-    digits,
-    failed,
-    impatient,
-    mirror,
-    names,
-    no_network,
-    piece,
-    published,
-    server,
-)
+from fetching import PACKED, PART, PIECE, PLAIN, bring, failed, mirror, names, piece, published
 from webserver import (
     PAGE,
     Behaviour,

@@ -76,14 +76,14 @@ def test_a_cell_without_swept_keys_is_called_the_run():
 
 
 def test_two_cells_are_compared_by_the_seeds_that_they_share():
-    difference, paired = difference_by_seed({0: 0.9, 1: 0.8, 2: 0.1}, {0: 0.7, 1: 0.7, 5: 0.9})
-    assert (difference.point, difference.n, paired) == (pytest.approx(0.15), 2, True)
+    difference = difference_by_seed({0: 0.9, 1: 0.8, 2: 0.1}, {0: 0.7, 1: 0.7, 5: 0.9})
+    assert (difference.point, difference.n, difference.paired) == (pytest.approx(0.15), 2, True)
 
 
 def test_two_cells_without_shared_seeds_are_compared_unpaired():
-    difference, paired = difference_by_seed({0: 0.9, 1: 0.8}, {2: 0.7, 3: 0.7})
-    assert (difference.point, difference.n, paired) == (pytest.approx(0.15), 2, False)
+    difference = difference_by_seed({0: 0.9, 1: 0.8}, {2: 0.7, 3: 0.7})
+    assert (difference.point, difference.n, difference.paired) == (pytest.approx(0.15), 2, False)
 
 
 def test_single_seeds_that_are_not_shared_are_not_compared():
-    assert difference_by_seed({0: 0.9}, {1: 0.8}) == (None, True)
+    assert difference_by_seed({0: 0.9}, {1: 0.8}) is None

@@ -34,7 +34,7 @@ def test_the_difference_from_the_baseline_uses_the_shared_seeds():
     cells = [(A, {0: 0.5, 1: 0.6, 2: 0.7, 3: 0.1}), (B, {1: 0.65, 2: 0.72, 0: 0.59, 9: 0.99})]
     cell = review_of(cells).cells[1]
     theirs = stats.ttest_rel([0.59, 0.65, 0.72], [0.5, 0.6, 0.7])
-    assert (cell.difference.n, cell.paired) == (3, True)
+    assert (cell.difference.n, cell.difference.paired) == (3, True)
     assert cell.difference.p == pytest.approx(theirs.pvalue)
 
 
@@ -42,7 +42,7 @@ def test_cells_without_shared_seeds_are_compared_by_welch():
     ours, theirs = [0.9, 0.92, 0.85], [0.8, 0.7]
     cell = review_of([(A, dict(enumerate(theirs))), (B, dict(enumerate(ours, 10)))]).cells[1]
     expected = stats.ttest_ind(ours, theirs, equal_var=False)
-    assert not cell.paired
+    assert not cell.difference.paired
     assert cell.difference.p == pytest.approx(expected.pvalue)
     assert cell.difference.interval == pytest.approx(tuple(expected.confidence_interval()))
 
@@ -94,7 +94,7 @@ def test_the_difference_is_that_of_pandas(data):
     shared = pandas.DataFrame(values).dropna()
     expected = (
         (shared["b"] - shared["a"]).mean()
-        if cell.paired
+        if cell.difference is None or cell.difference.paired
         else pandas.Series(values["b"]).mean() - pandas.Series(values["a"]).mean()
     )
     if cell.difference is None:

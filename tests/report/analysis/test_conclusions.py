@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import made_sweeps as made
 from cnnbench.report.analysis.comparisons import review
-from cnnbench.report.analysis.conclusions import answer, differences_by_seed, more_seeds
+from cnnbench.report.analysis.conclusions import answer, more_seeds
 from cnnbench.report.analysis.limitations import limitations
 from cnnbench.report.load.sweep import read_runs
 from made_reviews import review_of
@@ -145,7 +145,7 @@ def test_the_seeds_needed_for_several_comparisons_are_those_of_the_widest():
     wide = (0.70, 0.95, 0.75, 0.90, 0.85)
     cells = [(A, BASE), (B, SAME), (C, SAME), (D, wide)]
     found = review_of(cells)
-    low, high = found.seeds_needed(differences_by_seed(found.cells[3], found.cells[0]), 0.01)
+    low, high = found.seeds_needed(found.cells[3].difference.by_seed, 0.01)
     assert f"between {low:,} and {high:,} more seeds" in answer(found)[0]
 
 

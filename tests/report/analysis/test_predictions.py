@@ -192,9 +192,8 @@ def test_images_that_most_runs_get_wrong_are_selected_if_they_are_saved(tmp_path
     }
     found, _ = predictions_of(tmp_path, outcomes)
     wrong = predictions.most_misclassified([found], {0: None, 1: None, 2: None})
-    assert [(image.index, image.predicted) for image in wrong] == [
-        (1, [(1, 0.0)])
-    ]  # half of the runs get the first wrong
+    # half of the runs get the first wrong
+    assert [(image.index, image.predicted) for image in wrong] == [(1, [(1, 0.0)])]
 
 
 def test_images_that_only_one_cell_gets_right_are_selected(tmp_path):

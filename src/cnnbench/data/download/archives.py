@@ -13,7 +13,7 @@ from typing import Any
 
 from cnnbench.data.download.mirrors import Remote, file_checksum, has_checksum
 from cnnbench.errors import DataError
-from cnnbench.files import write_atomic
+from cnnbench.files import open_atomic, write_atomic
 
 
 def unpack(remote: Remote, archive: Path, folder: Path, sums: Mapping[str, str]) -> None:
@@ -33,12 +33,9 @@ def unpack(remote: Remote, archive: Path, folder: Path, sums: Mapping[str, str])
     shutil.rmtree(aside, ignore_errors=True)
     try:
         for member, content in _members(remote, archive):
-            target = aside / member
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
+            (aside / member).parent.mkdir(parents=True, exist_ok=True)
+            with open_atomic(aside / member) as file:  # which waits until the disk has stored it
                 shutil.copyfileobj(content, file, 1 << 20)
-                file.flush()
-                os.fsync(file.fileno())
         for member in remote.members:
             if not (aside / member).is_file():
                 raise DataError(f"{archive}: corrupt, it does not hold {member}; delete it")
@@ -77,6 +74,5 @@ def _members(remote: Remote, archive: Path) -> Iterator[tuple[str, Any]]:
             path = PurePosixPath(entry.name)
             if path.is_absolute() or ".." in path.parts:
                 raise DataError(f"{archive}: not unpacked, its member {entry.name} would leave the folder; delete it")
-            content = packed.extractfile(entry) if entry.isreg() and str(path) in remote.members else None
-            if content is not None:
-                yield str(path), content
+            if entry.isreg() and str(path) in remote.members:
+                yield str(path), packed.extractfile(entry)

@@ -10,13 +10,13 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from cnnbench.data.download.archives import unpack
-from cnnbench.data.download.http import MirrorError
-from cnnbench.data.download.mirrors import Remote, download, has_checksum
+from cnnbench.data.download.mirrors import Remote, download
 from cnnbench.errors import DataError
 
 
@@ -44,7 +44,7 @@ def fetch(
     remotes: tuple[Remote, ...],
     folder: Path,
     sums: Mapping[str, str],
-    corrupt: Callable[[], Path | None] = lambda: None,
+    corrupt: Path | None = None,
 ) -> None:
     """Downloads and unpacks the members of `remotes` that `folder` lacks; writes nothing if it lacks none.
 
@@ -56,88 +56,64 @@ def fetch(
         remotes: the set's published files.
         folder: where their members belong.
         sums: published checksums of members, where there are any.
-        corrupt: returns a member to replace although it is there, or None.
+        corrupt: a member to replace although it is there.
 
     Raises:
         DataError: a file cannot be downloaded or written; names each missing file, its checksum, and where to put it.
     """
 
-    def wanted() -> list[Remote]:
-        bad = corrupt()
-        return [remote for remote in remotes if is_absent(remote, folder) or bad in _paths(remote, folder)]
+    def is_missing(remote: Remote) -> bool:
+        members = [folder / member for member in remote.members]
+        return corrupt in members or not all(map(os.path.isfile, members))
 
-    failed: set[str] = set()
+    failed: dict[str, str] = {}
     try:
-        if not wanted():
+        if not any(map(is_missing, remotes)):
             return
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(name, folder):
-            for remote in wanted():  # once more: another process may have downloaded it in the meantime
+        with _lock(name, folder):
+            for remote in filter(is_missing, remotes):  # again: another process may have downloaded it meanwhile
                 archive = folder / remote.name
-                size = archive.stat().st_size if archive.is_file() else -1
-                if size == remote.size and has_checksum(archive, remote.checksum):
-                    unpack(remote, archive, folder, sums)
-                else:
-                    part = download(name, remote, folder, failed)
-                    unpack(remote, part, folder, sums)
-                    part.unlink()
+                if not remote.is_at(archive):
+                    archive = download(name, remote, folder, failed)
+                unpack(remote, archive, folder, sums)
+                remote.part(folder).unlink(missing_ok=True)
     except OSError as error:
-        if is_disk_full(error):
-            free = f", {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free" if folder.is_dir() else ""
-            raise DataError(
-                f"{folder}: no room ({error.strerror}{free}); free some, or name another folder with data.root=... or CNNBENCH_DATA"
-            ) from error
-        reason = " ".join(filter(None, (error.strerror or str(error), str(error.filename or ""))))
-        raise DataError(manual_instructions(name, remotes, folder, reason)) from error
-    except MirrorError as error:
-        raise DataError(manual_instructions(name, remotes, folder, str(error))) from error
+        raise DataError(_instructions(name, list(filter(is_missing, remotes)), folder, error)) from error
 
 
-def is_disk_full(error: OSError) -> bool:
-    """Whether the disk, or a quota on it, is full, or a file may not grow any more."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+def _instructions(name: str, missing: list[Remote], folder: Path, error: OSError) -> str:
+    """The message if a download fails.
 
-
-def is_absent(remote: Remote, folder: Path) -> bool:
-    """Whether a member of a published file is not in `folder`."""
-    return not all(path.is_file() for path in _paths(remote, folder))
-
-
-def manual_instructions(name: str, remotes: tuple[Remote, ...], folder: Path, reason: str) -> str:
-    """The message if a download fails: each missing file, its size, checksum and address, and where to put it."""
-    try:
-        remotes = tuple(remote for remote in remotes if is_absent(remote, folder)) or remotes
-        others = [folder / remote.name for remote in remotes if (folder / remote.name).is_file()]
-    except OSError:
-        others = []
+    If the disk, or a quota on it, is full, or a file may not grow any more: what to do about it. Else each missing file, its
+    size, checksum and address, and where to put it.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        free = f", {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free" if folder.is_dir() else ""
+        advice = "free some, or name another folder with data.root=... or CNNBENCH_DATA"
+        return f"{folder}: no room ({error.strerror}{free}); {advice}"
+    reason = f"{error.strerror or error} {error.filename or ''}".rstrip()
     lines = [
         f"data={name}: not in {folder}, and cannot be downloaded ({reason}). Put these files there, as they are, or name the "
         "folder that has the set with data.root=...; data=mnist5k needs no download"
     ]
-    for remote in remotes:
+    for remote in missing:
         source = f"  from {remote.mirrors[0]}{remote.name}" if remote.mirrors else ""
         lines.append(f"    {remote.name}  {remote.size:,} bytes  {remote.checksum.replace(':', ' ')}{source}")
-    if any((folder / f".{remote.name}.part").is_file() for remote in remotes):
+    if any(os.path.isfile(remote.part(folder)) for remote in missing):
         lines.append("the bytes received so far are kept: the same command continues there")
-    return "\n".join(lines + [f"{path} is there, but is not the published file" for path in others])
+    archives = [folder / remote.name for remote in missing]
+    lines += [f"{path} is there, but is not the published file" for path in archives if os.path.isfile(path)]
+    return "\n".join(lines)
 
 
-def _paths(remote: Remote, folder: Path) -> list[Path]:
-    return [folder / member for member in remote.members]
-
-
-@contextmanager
-def _locked(name: str, folder: Path) -> Iterator[None]:
-    """Holds the folder's lock; prints a line if it has to wait for another process."""
+def _lock(name: str, folder: Path) -> AbstractContextManager[Any]:
+    """Acquires the folder's lock, which the end of the `with` block releases; prints a line if another process has it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / f".{name}.lock")
     try:
-        lock.acquire(timeout=1)
+        return lock.acquire(timeout=1)
     except Timeout:
         print(f"{name}: another process is fetching it; waiting", file=sys.stderr, flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()

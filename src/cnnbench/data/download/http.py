@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from http import HTTPStatus
+from collections.abc import Callable
+from http.client import responses
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,25 @@ REASONS = {  # why a mirror does not answer; the first entry whose key is in the
     "TooManyRedirects": "redirects in circles",
     "SSLError": "its certificate is not trusted",
     "NameResolution": "no such host, or no network",
-    "Name or service": "no such host, or no network",
     "refused": "connection refused",
     "ConnectionError": "no connection",
+    "": "invalid address, or not an answer of a web server",  # also after a redirect
 }
-INVALID = "invalid address, or not an answer of a web server"  # also after a redirect
 
 
-class MirrorError(Exception):
+class MirrorError(OSError):
     """A mirror did not send the file; the message names what it did instead."""
 
 
-def receive(url: str, part: Path, size: int, slowest: float, progress: Callable[[int], None]) -> bool:
+def file_size(path: Path) -> int:
+    """Bytes of a file; 0 if there is none."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def receive(url: str, part: Path, size: int, slowest: float, progress: Callable[[int], None]) -> None:
     """Appends to `part` until it has `size` bytes. It never shrinks: what was received before an error stays in it.
+
+    A mirror that does not know ranges sends the beginning again, which is not written again.
 
     Args:
         url: of the file.
@@ -38,39 +43,45 @@ def receive(url: str, part: Path, size: int, slowest: float, progress: Callable[
         slowest: bytes/s; a slower mirror is given up.
         progress: called with the number of bytes received so far.
 
-    Returns:
-        Whether `part` had a beginning already.
-
     Raises:
         MirrorError: the mirror does not answer, sends something else, is too slow, or stops.
         OSError: the disk is full, or `part` cannot be written.
     """
-    have = part.stat().st_size if part.is_file() else 0
-    with _get(url, have) as response, part.open("ab", buffering=0) as file:  # unbuffered: closing has nothing to write
-        position = _first_byte(response, size, have)
-        for piece in _pieces(response, size - position, slowest):
-            rest = memoryview(piece)[max(0, have - position) :]  # without ranges a mirror sends the beginning again
+    import urllib3
+
+    have = file_size(part)
+    with _get(url, have) as response, part.open("ab") as file:
+        begin = position = _first_byte(response, size, have)
+        since = time.monotonic()
+        while position < size:
+            try:
+                piece = response.raw.read1(min(PIECE, size - position))
+            except (urllib3.exceptions.HTTPError, OSError, ValueError):
+                piece = b""
+            if not piece:
+                raise MirrorError(f"stopped after {max(have, position):,} of {size:,} bytes")
+            file.write(piece[max(0, have - position) :])
             position += len(piece)
-            while rest:
-                rest = rest[file.write(rest) :]
             progress(max(have, position))
-        os.fsync(file.fileno())
-    if position < size:
-        raise MirrorError(f"stopped after {max(have, position):,} of {size:,} bytes")
-    return have > 0
+            seconds = time.monotonic() - since
+            if seconds > PATIENCE_S:
+                speed = (position - begin) / seconds
+                if speed < slowest:
+                    raise MirrorError(f"too slow, {speed / 1000:.1f} kB/s")
+                begin, since = position, time.monotonic()
 
 
 def _get(url: str, have: int) -> Any:
     """The answer to a request for all bytes from number `have` on."""
     import requests
 
-    headers = {"Accept-Encoding": "identity", "User-Agent": "cnnbench"} | ({"Range": f"bytes={have}-"} if have else {})
+    missing = f"bytes={have}-" if have else None  # requests sends no header that is None
+    headers = {"Accept-Encoding": "identity", "User-Agent": "cnnbench", "Range": missing}
     try:
         return requests.get(url, headers=headers, stream=True, timeout=(CONNECT_S, SILENCE_S))
-    except (requests.RequestException, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # errors of requests are OSErrors
         text = f"{type(error).__name__}: {error}"
-        reason = next((reason for word, reason in REASONS.items() if word in text), INVALID)
-        raise MirrorError(reason) from error
+        raise MirrorError(next(reason for word, reason in REASONS.items() if word in text)) from error
 
 
 def _first_byte(response: Any, size: int, have: int) -> int:
@@ -79,40 +90,17 @@ def _first_byte(response: Any, size: int, have: int) -> int:
     Raises:
         MirrorError: the answer cannot be the file.
     """
-    status, kind = response.status_code, response.headers.get("Content-Type", "")
+    status, headers = response.status_code, response.headers
     if status == 416:  # its file has no byte number `have`
         raise MirrorError("has a shorter file")
     if status not in (200, 206):
-        phrase = HTTPStatus(status).phrase if status in iter(HTTPStatus) else ""
-        raise MirrorError(f"HTTP {status} {phrase}".rstrip())
-    if kind.startswith("text/html"):
+        raise MirrorError(f"HTTP {status} {responses.get(status, '')}".rstrip())
+    if headers.get("Content-Type", "").startswith("text/html"):
         raise MirrorError("sent a web page in place of the file")
     begin = have if status == 206 else 0
-    if status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+    if begin and not headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
         raise MirrorError("sent another part of the file than was asked for")
-    length = response.headers.get("Content-Length", "")
-    if length.isascii() and length.isdigit() and int(length) != size - begin:
-        raise MirrorError(f"has a file of {int(length) + begin:,} bytes, expected {size:,}")
+    length = response.raw.length_remaining
+    if length not in (None, size - begin):
+        raise MirrorError(f"has a file of {length + begin:,} bytes, expected {size:,}")
     return begin
-
-
-def _pieces(response: Any, wanted: int, slowest: float) -> Iterator[bytes]:
-    """The body as it arrives, `wanted` bytes at most, until it ends or the connection breaks."""
-    import urllib3
-
-    since, received = time.monotonic(), 0
-    while wanted:
-        try:
-            piece = response.raw.read1(min(PIECE, wanted))
-        except (urllib3.exceptions.HTTPError, OSError, ValueError):
-            return
-        if not piece:
-            return
-        wanted -= len(piece)
-        received += len(piece)
-        seconds = time.monotonic() - since
-        if seconds > PATIENCE_S:
-            if received / seconds < slowest:
-                raise MirrorError(f"too slow, {received / seconds / 1000:.1f} kB/s")
-            since, received = time.monotonic(), 0
-        yield piece

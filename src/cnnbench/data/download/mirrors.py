@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from cnnbench.data.download.http import MirrorError, receive
+from cnnbench.data.download.http import MirrorError, file_size, receive
 
 SLOW, STALLED = 200_000, 1_000  # bytes/s: below SLOW other mirrors are tried first, below STALLED a mirror is given up
 ROUNDS = 2  # attempts per mirror
@@ -37,6 +36,14 @@ class Remote:
     checksum: str
     mirrors: tuple[str, ...]
     members: tuple[str, ...]
+
+    def part(self, folder: Path) -> Path:
+        """The file in `folder` that holds the bytes received so far."""
+        return folder / f".{self.name}.part"
+
+    def is_at(self, path: Path) -> bool:
+        """Whether there is a file at `path`, and it is this one, by its checksum."""
+        return path.is_file() and has_checksum(path, self.checksum)
 
 
 def has_checksum(path: Path, checksum: str) -> bool:
@@ -61,64 +68,52 @@ def file_checksum(path: Path, kind: str = "sha256") -> str:
     return digest.hexdigest()
 
 
-def download(name: str, remote: Remote, folder: Path, failed: set[str]) -> Path:
+def download(name: str, remote: Remote, folder: Path, failed: dict[str, str]) -> Path:
     """Downloads a file under a temporary name, and verifies it; continues what an earlier attempt has left there.
+
+    Bytes under this name that are not a beginning of the file, or the file, are deleted.
 
     Args:
         name: of the set.
         remote: the file.
         folder: of the temporary file.
-        failed: hosts that failed for another file of the set, to be tried last; those that fail here are added.
+        failed: why mirrors failed, also for earlier files of the set: these are tried last. Those that fail here are added.
 
     Raises:
         MirrorError: no mirror sends the file; names each host and what it did.
         OSError: the file cannot be written.
     """
-    part = folder / f".{remote.name}.part"
-    if _is_whole(remote, part):
+    part = remote.part(folder)
+    if remote.is_at(part):
         return part
-    missing = remote.size - (part.stat().st_size if part.is_file() else 0)
+    if file_size(part) >= remote.size:
+        part.unlink(missing_ok=True)
+    missing = remote.size - file_size(part)
     if shutil.disk_usage(folder).free < missing:
         raise OSError(errno.ENOSPC, f"{remote.name} needs {missing / 1e6:,.1f} MB")
-    folders = list(remote.mirrors)
-    if mirror := os.environ.get("CNNBENCH_MIRROR"):
-        folders.insert(0, f"{mirror.rstrip('/')}/{name}/")
-    urls = sorted((f"{url}{remote.name}" for url in folders), key=lambda url: _host(url) in failed)
-    reasons: dict[str, str] = {}
+    own = os.environ.get("CNNBENCH_MIRROR")
+    mirrors = [f"{own.rstrip('/')}/{name}/", *remote.mirrors] if own else list(remote.mirrors)
+    mirrors.sort(key=lambda mirror: mirror in failed)
     with _progress(name, remote) as progress:
-        for turn, url in enumerate(urls * ROUNDS):
-            if turn == len(urls):
+        for turn, mirror in enumerate(mirrors * ROUNDS):
+            if turn == len(mirrors):
                 time.sleep(1)
-            slowest = SLOW if turn < len(urls) and len(urls) > 1 else STALLED
+            slowest = SLOW if turn < len(mirrors) and len(mirrors) > 1 else STALLED
             try:
-                resumed = receive(url, part, remote.size, slowest, progress)
-                if resumed and not _is_whole(remote, part):  # parts from two mirrors did not fit, and are deleted now
-                    receive(url, part, remote.size, STALLED, progress)
-                if _is_whole(remote, part):
-                    return part
+                for _ in range(2 if file_size(part) else 1):  # again if it continues another file
+                    receive(f"{mirror}{remote.name}", part, remote.size, slowest, progress)
+                    if remote.is_at(part):
+                        return part
+                    part.unlink()
                 raise MirrorError("sent another file: its checksum is wrong")
             except MirrorError as error:
-                reasons[_host(url)] = str(error)
-                failed.add(_host(url))
-    raise MirrorError("; ".join(f"{host}: {reason}" for host, reason in reasons.items()))
+                failed[mirror] = str(error)
+    raise MirrorError("; ".join(f"{_host(mirror)}: {reason}" for mirror, reason in failed.items()))
 
 
 def _host(url: str) -> str:
     """Host and port of an address, without a password."""
-    try:
-        return urlsplit(url).netloc.rpartition("@")[2] or url
-    except ValueError:
-        return url
-
-
-def _is_whole(remote: Remote, part: Path) -> bool:
-    """Whether `part` is the complete file; deletes it if it has as many bytes and another checksum, or more bytes."""
-    if not part.is_file() or part.stat().st_size < remote.size:
-        return False
-    if part.stat().st_size == remote.size and has_checksum(part, remote.checksum):
-        return True
-    part.unlink()
-    return False
+    return url.partition("://")[2].partition("/")[0].rpartition("@")[2] or url
 
 
 @contextmanager
@@ -127,20 +122,18 @@ def _progress(name: str, remote: Remote) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    console = Console(stderr=True)
-    if sys.stderr.isatty():
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        with Progress("{task.description}", *columns, console=console) as bar:
-            task = bar.add_task(f"{name}: {remote.name}", total=remote.size)
-            yield lambda received: bar.update(task, completed=received)
-        return
-    console.print(f"{name}: downloading {remote.name}, {remote.size / 1e6:,.1f} MB", soft_wrap=True, highlight=False)
-    shown = time.monotonic()
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    console, shown = Console(stderr=True), time.monotonic()
+    with Progress("{task.description}", *columns, console=console, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(f"{name}: {remote.name}", total=remote.size)
 
-    def show_received(received: int) -> None:
-        nonlocal shown
-        if time.monotonic() - shown > 10:
-            shown = time.monotonic()
-            console.print(f"{name}: {remote.name} {received / remote.size:.0%}", soft_wrap=True, highlight=False)
+        def show(received: int) -> None:
+            nonlocal shown
+            bar.update(task, completed=received)
+            if bar.disable and time.monotonic() - shown > 10:
+                shown = time.monotonic()
+                print(f"{name}: {remote.name} {received / remote.size:.0%}", file=sys.stderr, flush=True)
 
-    yield show_received
+        if bar.disable:
+            print(f"{name}: downloading {remote.name}, {remote.size / 1e6:,.1f} MB", file=sys.stderr, flush=True)
+        yield show

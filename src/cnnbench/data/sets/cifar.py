@@ -15,6 +15,8 @@ class CifarData(ImageData):
 
     channels, size = 3, 32
     torchvision_name: str
+    licence = "none stated; cite Krizhevsky 2009"
+    origin = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; https://www.cs.toronto.edu/~kriz/cifar.html"
 
     def count(self, official: Official) -> int:
         """The published number of images, which the checksums guarantee."""

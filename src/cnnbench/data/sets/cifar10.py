@@ -21,8 +21,6 @@ class CIFAR10(CifarData):
     torchvision_name = "CIFAR10"
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     own_mean, own_std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    licence = "none stated; cite Krizhevsky 2009"
-    origin = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; https://www.cs.toronto.edu/~kriz/cifar.html"
     remotes = (
         Remote(
             "cifar-10-python.tar.gz",

@@ -27,8 +27,6 @@ class CIFAR100(CifarData):
         "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
     )  # fmt: skip
     own_mean, own_std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
-    licence = "none stated; cite Krizhevsky 2009"
-    origin = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; https://www.cs.toronto.edu/~kriz/cifar.html"
     remotes = (
         Remote(
             "cifar-100-python.tar.gz",

@@ -39,10 +39,11 @@ def find_splits(top: Path) -> dict[str, Path]:
             raise DataError(f"{top}: holds both {other.name} and {folder.name}; {LAYOUTS}")
     found = {split: inside[name] for split, names in SPLITS.items() for name in names if name in inside}
     named = ", ".join(folder.name for folder in inside.values())
-    if "train" not in found and found and len(found) == len(inside):
-        raise DataError(f"{top}: holds {named}, and no train; {LAYOUTS}")
-    if "train" not in found and _look_like_splits(list(inside.values())):
-        raise DataError(f"{top}: {named} hold the same class folders; {LAYOUTS}")
+    if "train" not in found:
+        if found and len(found) == len(inside):
+            raise DataError(f"{top}: holds {named}, and no train; {LAYOUTS}")
+        if _look_like_splits(list(inside.values())):
+            raise DataError(f"{top}: {named} hold the same class folders; {LAYOUTS}")
     if "train" not in found or not subfolders(found["train"]):
         return {"train": top}
     others = [folder.name for folder in inside.values() if folder not in found.values()]
@@ -55,12 +56,7 @@ def _look_like_splits(folders: list[Path]) -> bool:
     """Whether folders look like splits under other names: all have the same subfolders, and none has files."""
     inside = [{folder.name for folder in subfolders(split)} for split in folders]
     has_files = any(path.is_file() for split in folders for path in split.iterdir() if not _is_hidden(path.name))
-    return (
-        not has_files
-        and len(folders) > 1
-        and len(set.union(*inside)) > 1
-        and all(names == inside[0] for names in inside)
-    )
+    return not has_files and len(inside) > 1 and len(inside[0]) > 1 and all(names == inside[0] for names in inside)
 
 
 def class_names(splits: dict[str, Path]) -> tuple[str, ...]:
@@ -82,22 +78,21 @@ def class_names(splits: dict[str, Path]) -> tuple[str, ...]:
     return classes
 
 
-def list_pictures(folder: Path, classes: Sequence[str]) -> list[list[Picture]]:
-    """The picture files of each class, ordered by path, with those in its subfolders, without hidden and other files."""
-    return [
+def list_pictures(folder: Path, classes: Sequence[str]) -> list[Picture]:
+    """The first picture file of each class, then the second of each class, and so on.
+
+    The files of a class are ordered by path, with those in its subfolders, without hidden and other files.
+    """
+    by_class = [
         [Picture(path, label) for path in sorted(_files(folder / name)) if path.suffix.lower() in IMAGE_SUFFIXES]
         for label, name in enumerate(classes)
     ]
+    return [picture for row in zip_longest(*by_class) for picture in row if picture]
 
 
 def other_files(folder: Path) -> list[Path]:
     """Files below a folder that are not picture files, without hidden ones."""
     return [path for path in _files(folder) if path.suffix.lower() not in IMAGE_SUFFIXES]
-
-
-def interleave_classes(classes: list[list[Picture]]) -> list[Picture]:
-    """The first picture of each class, then the second of each class, and so on."""
-    return [picture for row in zip_longest(*classes) for picture in row if picture is not None]
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -12,7 +12,8 @@ from cnnbench.data.loader import Images
 from cnnbench.errors import CorruptFile, DataError
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-PUBLISHED_COUNTS = (60_000, 10_000)  # images in the train and test split of MNIST, FashionMNIST and similar sets
+# images of MNIST, FashionMNIST and similar sets
+PUBLISHED_COUNTS: dict[Official, int] = {"train": 60_000, "test": 10_000}
 
 
 def idx_remotes(mirrors: tuple[str, ...], *published: tuple[int, str]) -> tuple[Remote, ...]:
@@ -47,16 +48,15 @@ class IdxData(ImageData):
         Raises:
             DataError: a file is absent or wrong.
         """
-        for published, official in zip(PUBLISHED_COUNTS, ("train", "test"), strict=True):
+        for official, published in PUBLISHED_COUNTS.items():
             has_published_size = self._check_split(official) == published
             for path in self._split_files(official):
                 if has_published_size or path.name not in self.sums:
                     self.require_checksum(path)
 
-    def _split_files(self, official: str) -> tuple[Path, Path]:
+    def _split_files(self, official: str) -> list[Path]:
         """Images and labels of an official split."""
-        files = self.files()
-        return (files[0], files[1]) if official == "train" else (files[2], files[3])
+        return self.files()[:2] if official == "train" else self.files()[2:]
 
     def _check_split(self, official: str) -> int:
         """Number of images in a split; checks that their size, the number of labels and the classes are right."""
@@ -76,12 +76,11 @@ class IdxData(ImageData):
             )
         if not n:
             raise DataError(f"data={self.name}: {images} holds no images; {self.repair_hint}")
-        largest = max(labels.read_bytes()[8:], default=0)
-        if largest >= self.num_classes:
-            message = (
-                f"{labels}: corrupt, it has a label {largest}, expected 0 to {self.num_classes - 1}; {self.repair_hint}"
+        largest, last = max(labels.read_bytes()[8:]), self.num_classes - 1
+        if largest > last:
+            raise CorruptFile(
+                f"{labels}: corrupt, it has a label {largest}, expected 0 to {last}; {self.repair_hint}", labels
             )
-            raise CorruptFile(message, labels)
         return n
 
     def read(self, official: Official) -> Images:

@@ -16,12 +16,11 @@ from cnnbench.data.datamodule import MAX_NAMED, ImageData, Official, log
 from cnnbench.data.decoded_cache import Decode
 from cnnbench.data.download.fetch import default_root, expand_home
 from cnnbench.data.image_files import Fit, read_image, short_side
-from cnnbench.data.parallel import chunks, in_parallel
+from cnnbench.data.parallel import in_parallel
 from cnnbench.data.sets.class_folders import (
     Picture,
     class_names,
     find_splits,
-    interleave_classes,
     list_pictures,
     other_files,
 )
@@ -47,7 +46,6 @@ class ImageFolder(ImageData):
         fit: how a picture becomes square: `crop` keeps its middle, `pad` adds borders of its border's mean colour, `stretch`
             distorts it.
         test_share: of every class, used without a folder `test`.
-        image_size: pixels a side.
         keys: as for every data set.
 
     Raises:
@@ -66,7 +64,6 @@ class ImageFolder(ImageData):
         channels: int = 3,
         fit: Fit = "crop",
         test_share: float = 0.2,
-        image_size: Any = "auto",
         **keys: Any,
     ) -> None:
         if isinstance(channels, bool) or channels not in (1, 3):
@@ -86,35 +83,45 @@ class ImageFolder(ImageData):
         self.classes = class_names(self.folders)
         self.own_mean = self.own_std = ()
         self.size = min(self.native, LARGEST_AUTO)
-        super().__init__(root=root, image_size=image_size, **keys)
+        super().__init__(root=root, **keys)
 
     # ---- the pictures and their splits ----------------------------------------------------------------------------
 
     @cached_property
-    def pictures(self) -> dict[Official, list[Picture]]:
-        """The pictures of each official split, in the official order; those of the folder `val` end the train split."""
-        train, val, test = (self._in_folder(split) for split in ("train", "val", "test"))
-        for split, found in (("train", train), ("val", val), ("test", test)):
-            if split in self.folders and not found:
-                raise DataError(f"{self.folders[split]}: its folders hold no picture; put some there, or remove it")
-        if not test:
+    def pictures(self) -> dict[str, list[Picture]]:
+        """The pictures of train, val and test, each alternating between the classes; val may be empty.
+
+        Raises:
+            DataError: a folder has no picture.
+        """
+        found: dict[str, list[Picture]] = {"val": [], "test": []}
+        for split, folder in self.folders.items():
+            found[split] = list_pictures(folder, self.classes)
+            if not found[split]:
+                raise DataError(f"{folder}: its folders hold no picture; put some there, or remove it")
+        if not found["test"]:
+            train = found["train"]
             labels = np.array([picture.label for picture in train])
-            chosen = set(stratified(labels, max(1, round(len(labels) * self.test_share)), TEST_SEED).tolist())
-            test = [train[at] for at in sorted(chosen)]
-            train = [picture for at, picture in enumerate(train) if at not in chosen]
-        return {"train": train + val, "test": test}
+            chosen = stratified(labels, max(1, round(len(labels) * self.test_share)), TEST_SEED)
+            found["test"] = [train[at] for at in chosen]
+            found["train"] = [train[at] for at in np.delete(np.arange(len(train)), chosen)]
+        return found
+
+    def official_pictures(self, official: Official) -> list[Picture]:
+        """The pictures of an official split, in the official order; those of the folder `val` end the train split."""
+        return self.pictures["test"] if official == "test" else self.pictures["train"] + self.pictures["val"]
 
     def files(self) -> list[Path]:
         """All pictures, ordered by path."""
-        return sorted(picture.path for official in self.pictures.values() for picture in official)
+        return sorted(picture.path for pictures in self.pictures.values() for picture in pictures)
 
     def count(self, official: Official) -> int:
         """Number of picture files in an official split."""
-        return len(self.pictures[official])
+        return len(self.official_pictures(official))
 
     def labels(self, official: Official) -> np.ndarray:
         """(N,) int64, from the folders' names."""
-        return np.array([picture.label for picture in self.pictures[official]], dtype=np.int64)
+        return np.array([picture.label for picture in self.official_pictures(official)], dtype=np.int64)
 
     def check(self) -> None:
         """Checks that every class has a picture to train on, and that the test pictures, which are decoded last, can be read.
@@ -127,16 +134,16 @@ class ImageFolder(ImageData):
             named = ", ".join(f"{n} {suffix or 'without an ending'}" for suffix, n in ignored.most_common(MAX_NAMED))
             log.warning("data=imagefolder: files left out that are not pictures it can read: %s", named)
         tested = [picture.path for picture in self.pictures["test"]]
-        trained = self.pictures["train"][: self.count("train") - len(self._in_folder("val"))]
-        available = Counter(picture.label for picture in trained)
+        available = {picture.label for picture in self.pictures["train"]}
         for label, name in enumerate(self.classes):
             folder = self.folders["train"] / name
-            if not available[label] and any(path.is_relative_to(folder) for path in tested):
+            if label in available:
+                continue
+            if any(path.is_relative_to(folder) for path in tested):
                 raise DataError(
                     f"{folder}: holds too few pictures, the test takes all of them (data.test_share={self.test_share}); add some"
                 )
-            if not available[label]:
-                raise DataError(f"{folder}: holds no picture to train on; put some there, or remove the folder")
+            raise DataError(f"{folder}: holds no picture to train on; put some there, or remove the folder")
         if self._errors(tested):
             self._refuse_unreadable()
 
@@ -146,7 +153,7 @@ class ImageFolder(ImageData):
 
     def split(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices (train, val); with a folder `val`, `train_size` and `val_size` count within their own folder."""
-        validating = len(self._in_folder("val"))
+        validating = len(self.pictures["val"])
         if not validating:
             return super().split(labels)
         keys, trained = self.keys, len(labels) - validating
@@ -165,36 +172,32 @@ class ImageFolder(ImageData):
     def _facts_name(self) -> str:
         return f"{self.name}-{self.channels}-{self.test_share}"
 
-    def _in_folder(self, split: str) -> list[Picture]:
-        return interleave_classes(list_pictures(self.folders[split], self.classes)) if split in self.folders else []
-
     # ---- decoding -------------------------------------------------------------------------------------------------
 
     def decoder(self, official: Official, side: int) -> Decode:
         """A function: rows (n,) -> pixels (n, C, side, side) uint8. It raises `DataError` naming unreadable pictures."""
-        paths = [picture.path for picture in self.pictures[official]]
+        paths = [picture.path for picture in self.official_pictures(official)]
 
         def decode(rows: np.ndarray) -> np.ndarray:
-            read = in_parallel(lambda path: self._decode(path, side), [paths[row] for row in rows])
+            chosen = [paths[row] for row in rows]
+            read = list(in_parallel(lambda path: self._decode(path, side), chosen))
             if any(isinstance(error, ConfigError) for error in read):
                 self._refuse_unreadable()
-            self._facts.require_unchanged([paths[row] for row in rows])
+            self._facts.require_unchanged(chosen)
             return np.stack(read)
 
         return decode
 
     def decoding_key(self, official: Official) -> str:
         """The official split, a hash of its pictures' names in their order, and `fit`."""
-        names = "\n".join(self.portable_name(picture.path) for picture in self.pictures[official])
+        names = "\n".join(self.portable_name(picture.path) for picture in self.official_pictures(official))
         return f"{official}-{hashlib.sha256(os.fsencode(names)).hexdigest()[:8]}-{self.fit}"
 
     def _errors(self, paths: list[Path]) -> list[ConfigError]:
         """The errors of the pictures that cannot be read."""
-        found: list[ConfigError] = []
-        for at in chunks(np.arange(len(paths)), f"{self.name}: looking for unreadable pictures"):
-            read = in_parallel(lambda path: self._decode(path, 1), [paths[row] for row in at])
-            found += [error for error in read if isinstance(error, ConfigError)]
-        return found
+        title = f"{self.name}: looking for unreadable pictures"
+        read = in_parallel(lambda path: self._decode(path, 1), paths, title)
+        return [error for error in read if isinstance(error, ConfigError)]
 
     def _refuse_unreadable(self) -> NoReturn:
         """Raises `DataError` that names the pictures of the set that cannot be read, the first ten of many."""
@@ -219,7 +222,9 @@ class ImageFolder(ImageData):
         """The most common shorter side of the train pictures in pixels; the larger of two that are as common."""
         if known := self._facts.load().get("native"):
             return known
-        sides = Counter(filter(None, in_parallel(short_side, [picture.path for picture in self.pictures["train"]])))
+        sides = Counter(
+            filter(None, in_parallel(short_side, [picture.path for picture in self.official_pictures("train")]))
+        )
         native = max(sides, key=lambda side: (sides[side], side), default=LARGEST_AUTO)
         self._facts.save(native=native)
         return native

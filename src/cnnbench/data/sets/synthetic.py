@@ -25,8 +25,8 @@ class Synthetic(ImageData):
         num_classes: number of classes, at least 2.
         seed: of the images; the run's seed does not change them.
         noise: standard deviation of the pixel noise, of pixels scaled to 0..1.
-        image_size: pixels a side; images are generated at this size, 28 where it is `auto`.
-        keys: as for every data set; its sizes may not be null, since nothing else limits the set.
+        keys: as for every data set; images are generated at `image_size`, 28 pixels a side where it is `auto`. The sizes of
+            the splits may not be null, since nothing else limits the set.
 
     Raises:
         ConfigError: a key has a wrong value.
@@ -43,17 +43,23 @@ class Synthetic(ImageData):
         num_classes: int = 10,
         seed: int = 0,
         noise: float = 0.2,
-        image_size: Any = "auto",
         **keys: Any,
     ) -> None:
-        for key, value, least in (("channels", channels, 1), ("num_classes", num_classes, 2), ("seed", seed, 0)):
-            _require(key, value, least, least, integer=True)
-        _require("noise", noise, 0, 0.2)
+        for key, value, least, example in (
+            ("channels", channels, 1, 1),
+            ("num_classes", num_classes, 2, 2),
+            ("seed", seed, 0, 0),
+            ("noise", noise, 0, 0.2),
+        ):
+            try:
+                require_number(f"data.{key}", value, integer=isinstance(example, int), at_least=least)
+            except ValueError as error:
+                raise ConfigError(f"{error}; for instance data.{key}={example}") from error
         self.channels, self.seed, self.noise = channels, seed, noise
         self.classes = tuple(f"class{number}" for number in range(num_classes))
         self.own_mean, self.own_std = (0.5,) * channels, (0.25,) * channels
-        self.size = self.size if image_size == "auto" else image_size
-        super().__init__(image_size=image_size, **keys)
+        super().__init__(**keys)
+        self.size = self.image_size
 
     def count(self, official: Official) -> int:
         """The largest number of images that the sizes ask for."""
@@ -93,11 +99,3 @@ class Synthetic(ImageData):
                 "data=synthetic: its sizes are counts and cannot be null; for instance data.train_size=2000"
             )
         return size if isinstance(size, int) else size[1]
-
-
-def _require(key: str, value: Any, least: float, example: float, integer: bool = False) -> None:
-    """Raises `ConfigError` unless `value` is a number of at least `least`."""
-    try:
-        require_number(f"data.{key}", value, integer=integer, at_least=least)
-    except ValueError as error:
-        raise ConfigError(f"{error}; for instance data.{key}={example}") from error

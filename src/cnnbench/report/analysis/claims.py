@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from cnnbench import stats
-from cnnbench.report.analysis.cell import METRIC, Cell, means_over_shared_seeds
+from cnnbench.report.analysis.cell import Cell, means_over_shared_seeds, metric_by_seed
 from cnnbench.report.analysis.comparisons import Review
+from cnnbench.report.load.run import METRIC
 from cnnbench.runs.schema import ClaimRecord
-from cnnbench.text import canonical_json
+from cnnbench.text import Values, canonical_json
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
 
@@ -43,41 +44,50 @@ def judge_claims(review: Review) -> list[Verdict]:
 
 def judge_claim(claim: ClaimRecord, cells: Sequence[Cell]) -> Verdict:
     """Checks one claim: by seed, the mean over the cells with the setting `of`, minus their twins with the setting `over`."""
+    metric = claim.metric or METRIC
     bounds = [
         f"{word} {bound:g}" for word, bound in (("above", claim.above), ("below", claim.below)) if bound is not None
     ]
     minus = f" minus that of {_setting_text(claim.over)}" if claim.over else ""
-    condition = f"{metric_of(claim)} of {_setting_text(claim.of)}{minus} {' and '.join(bounds)}"
-    ours, theirs = means_by_seed(claim, cells)
+    condition = f"{metric} of {_setting_text(claim.of)}{minus} {' and '.join(bounds)}"
+    pairs = with_twins(claim, cells)
+    ours, theirs = means_over_shared_seeds(
+        [(metric_by_seed(cell.runs, metric), metric_by_seed(twin.runs if twin else [], metric)) for cell, twin in pairs]
+    )
     if not bounds:
         return Verdict(claim.says, condition, "undecided", reason="the claim has no bound, neither above nor below")
     if not ours:
-        return Verdict(claim.says, condition, "undecided", reason=why_undecided(claim, cells))
+        return Verdict(claim.says, condition, "undecided", reason=why_undecided(claim, pairs))
     found = stats.paired(ours, theirs) if claim.over else stats.one_sample(ours)
     outcome = claim_outcome(found.interval, claim.above, claim.below)
-    return Verdict(claim.says, condition, outcome, found.point, found.interval, len(ours))
+    return Verdict(claim.says, condition, outcome, found.point, found.interval, found.n)
 
 
-def metric_of(claim: ClaimRecord) -> str:
-    """The name of the metric that a claim is about: test accuracy, if it names none."""
-    return claim.metric or METRIC
+def with_twins(claim: ClaimRecord, cells: Sequence[Cell]) -> list[tuple[Cell, Cell | None]]:
+    """Each cell with the setting `of` and its twin with the setting `over`, None where it has none.
+
+    A claim without `over` compares no cells: each cell is its own twin.
+    """
+    return [
+        (cell, next((other for other in cells if is_twin(other, cell, claim.over)), None) if claim.over else cell)
+        for cell in cells
+        if has_setting(cell, claim.of)
+    ]
 
 
-def why_undecided(claim: ClaimRecord, cells: Sequence[Cell]) -> str:
-    """Explains why a claim has no numbers."""
-    ours = [cell for cell in cells if has_setting(cell, claim.of)]
-    if not ours:
-        return f"no setting has {_setting_text(claim.of)}"
-    if claim.over and not any(is_twin(other, cell, claim.over) for cell in ours for other in cells):
-        over = _setting_text(claim.over)
-        return f"no setting has {over} and is otherwise equal to one that has {_setting_text(claim.of)}"
-    if not any(metric_by_seed(cell, metric_of(claim)) for cell in ours):
-        return f"no run of it has {metric_of(claim)}"
-    compared = "all compared settings" if claim.over else f"all settings with {_setting_text(claim.of)}"
-    return f"no seed is done in {compared}"
+def why_undecided(claim: ClaimRecord, pairs: Sequence[tuple[Cell, Cell | None]]) -> str:
+    """Explains why a claim has no numbers, from the pairs of `with_twins`."""
+    of, metric = _setting_text(claim.of), claim.metric or METRIC
+    if not pairs:
+        return f"no setting has {of}"
+    if claim.over and not any(twin for _, twin in pairs):
+        return f"no setting has {_setting_text(claim.over)} and is otherwise equal to one that has {of}"
+    if not any(metric_by_seed(cell.runs, metric) for cell, _ in pairs):
+        return f"no run of it has {metric}"
+    return f"no seed is done in all {'compared settings' if claim.over else f'settings with {of}'}"
 
 
-def _setting_text(setting: Mapping[str, Any]) -> str:
+def _setting_text(setting: Values) -> str:
     return ", ".join(f"{key}={value}" for key, value in setting.items())
 
 
@@ -93,30 +103,13 @@ def claim_outcome(interval: stats.Interval, above: float | None, below: float | 
     return "undecided"
 
 
-def means_by_seed(claim: ClaimRecord, cells: Sequence[Cell]) -> tuple[list[float], list[float]]:
-    """(ours, theirs): the metric's means over the cells with `of` and over their twins, for each seed that all of them have."""
-    pairs = []
-    for cell in cells:
-        if has_setting(cell, claim.of):
-            twin = next((other for other in cells if is_twin(other, cell, claim.over)), None) if claim.over else cell
-            theirs = metric_by_seed(twin, metric_of(claim)) if twin else {}
-            pairs.append((metric_by_seed(cell, metric_of(claim)), theirs))
-    return means_over_shared_seeds(pairs)
-
-
-def metric_by_seed(cell: Cell, metric: str) -> dict[Any, float]:
-    """A metric of the cell's finished runs, by seed."""
-    return {run.seed: value for run in cell.runs if (value := run.metric(metric)) is not None}
-
-
-def has_setting(cell: Cell, setting: Mapping[str, Any]) -> bool:
+def has_setting(cell: Cell, setting: Values) -> bool:
     """Whether a cell's runs have these values, swept or fixed."""
-    run = next((run for run in cell.runs if run.config), cell.runs[0])
-    values: dict[str, Any] = {**run.config, **run.choices, **cell.setting}
+    values = cell.full_setting
     return all(key in values and canonical_json(values[key]) == canonical_json(value) for key, value in setting.items())
 
 
-def is_twin(other: Cell, cell: Cell, over: Mapping[str, Any]) -> bool:
+def is_twin(other: Cell, cell: Cell, over: Values) -> bool:
     """Whether another cell has the setting `over`, and equals this cell in every swept key that `over` does not name."""
     kept = (pair for pair in cell.setting.items() if pair[0] not in over)
     return (

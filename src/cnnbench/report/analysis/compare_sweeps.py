@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from cnnbench import stats
 from cnnbench.errors import ConfigError
 from cnnbench.report.analysis.cell import (
-    METRIC,
     Cell,
+    SeedDifference,
     difference_by_seed,
+    group_by_cell,
+    is_significant,
     means_over_shared_seeds,
-    summarize_cell,
+    unpaired_difference,
     with_corrected_p,
 )
 from cnnbench.report.load.run import Run
-from cnnbench.report.load.sweep import Runs, group_by_cell
-from cnnbench.report.number_format import MAX_NAMED, p_value, plural, points, signed_points
-from cnnbench.stats import ALPHA
-from cnnbench.text import canonical_json
+from cnnbench.report.load.sweep import Runs
+from cnnbench.report.number_format import higher_or_lower, p_value, plural, signed_points
+from cnnbench.text import canonical_json, first_few
 
 ROUNDING = 1e-9  # of a difference of accuracies
 Verdict = Literal["better", "worse", "equal", "undecided", "no result"]
@@ -34,14 +35,12 @@ class CellPair:
     Attributes:
         before, after: the cell in A and in B.
         difference: test accuracy of B minus that of A, paired by seed, else unpaired; None where one has no result.
-        paired: whether it is paired.
         p: p value of the difference, corrected (Holm) over all pairs.
     """
 
     before: Cell
     after: Cell
-    difference: stats.Difference | None = None
-    paired: bool = True
+    difference: SeedDifference | None
     p: float | None = None
 
     @property
@@ -50,33 +49,21 @@ class CellPair:
         return max(self.before, self.after, key=lambda cell: len(cell.setting)).label
 
     @property
-    def shared_seeds(self) -> list:
-        """The seeds that have a result in A and in B."""
-        return [seed for seed in self.before.values if seed in self.after.values]
-
-    @property
-    def by_seed(self) -> list[float]:
-        """The difference for each shared seed."""
-        return [self.after.values[seed] - self.before.values[seed] for seed in self.shared_seeds]
-
-    @property
     def means(self) -> tuple[float | None, float | None]:
         """The test accuracies of A and B: means over the seeds that are compared."""
-        if self.difference is None or not self.paired:
+        if self.difference is None or not self.difference.paired:
             return self.before.mean, self.after.mean
-        before, after = (
-            statistics.fmean(cell.values[seed] for seed in self.shared_seeds) for cell in (self.before, self.after)
-        )
-        return before, after
+        before, after = means_over_shared_seeds([(self.before.values, self.after.values)])
+        return statistics.fmean(before), statistics.fmean(after)
 
     @property
     def verdict(self) -> Verdict:
         """How B compares with A; better and worse are significant (p < 0.05)."""
         if self.difference is None:
             return "no result"
-        if self.paired and not any(self.by_seed):
+        if self.difference.paired and not any(self.difference.by_seed):
             return "equal"
-        if self.p is None or self.p >= ALPHA:
+        if not is_significant(self.p):
             return "undecided"
         return "better" if self.difference.point > 0 else "worse"
 
@@ -110,9 +97,9 @@ class SweepComparison:
             limit: the accepted loss of test accuracy, as a fraction.
         """
         bound = -limit - ROUNDING
-        failures = [f"{pair.label} {_loss(pair)}" for pair in self.pairs if is_worse(pair, bound)]
+        failures = [f"{pair.label} {loss}" for pair in self.pairs if (loss := loss_beyond(bound, pair))]
         overall = self.overall if len(self.pairs) > 1 else None
-        if overall and overall.point < bound and overall.p is not None and overall.p < ALPHA:
+        if overall and overall.point < bound and is_significant(overall.p):
             failures.append(f"all settings {signed_points(overall.point)} points (p {p_value(overall.p)})")
         for pair in self.pairs:
             if lost := runs_without_result(pair):
@@ -121,35 +108,29 @@ class SweepComparison:
         return failures
 
 
-def is_worse(pair: CellPair, bound: float) -> bool:
-    """Whether a cell's difference is below the bound, and is significant or below it for each seed alone.
+def loss_beyond(bound: float, pair: CellPair) -> str:
+    """`-2.0 points (p 0.012)` where a cell's difference is below the bound, and is significant or below it for each seed alone.
 
-    Unpaired seeds are all below the bound where each seed of B is against each seed of A.
+    Unpaired seeds are all below the bound where each seed of B is against each seed of A. Empty where the cell is not worse.
     """
-    if pair.difference is None or pair.difference.point >= bound:
-        return False
-    if pair.verdict == "worse":
-        return True
-    if pair.paired:
-        return max(pair.by_seed) < bound
-    return max(pair.after.values.values()) - min(pair.before.values.values()) < bound
-
-
-def _loss(pair: CellPair) -> str:
-    """The difference of a failed cell, and why it fails."""
-    assert pair.difference is not None
-    n = pair.difference.n
-    why = "one seed: by its point alone" if n == 1 else f"each of {n} seeds"
+    found = pair.difference
+    if found is None or found.point >= bound:
+        return ""
     if pair.verdict == "worse":
         why = f"p {p_value(pair.p)}"
-    return f"{signed_points(pair.difference.point)} points ({why})"
+    else:
+        best = max(pair.after.values.values()) - min(pair.before.values.values())
+        if max(found.by_seed, default=best) >= bound:
+            return ""
+        why = "one seed: by its point alone" if found.n == 1 else f"each of {found.n} seeds"
+    return f"{signed_points(found.point)} points ({why})"
 
 
 def runs_without_result(pair: CellPair) -> list[Run]:
     """The runs of B without a result: of seeds that have one in A, or all runs where B has no result at all."""
     if not pair.before.values:
         return []
-    unfinished = [run for run in pair.after.runs if run.metric(METRIC) is None]
+    unfinished = [run for run in pair.after.runs if run.accuracy is None]
     return [run for run in unfinished if run.seed in pair.before.values or not pair.after.values]
 
 
@@ -163,17 +144,18 @@ def compare_sweeps(before: Runs, after: Runs) -> SweepComparison:
     """
     keys = list(dict.fromkeys([*before.keys, *after.keys]))
     ours, theirs = (
-        {canonical_json(full_setting(cell, runs, keys)): cell for cell in map(summarize_cell, group_by_cell(runs.runs))}
+        {canonical_json(full_setting(cell, runs, keys)): cell for cell in group_by_cell(runs.runs)}
         for runs in (before, after)
     )
-    pairs = with_differences([CellPair(cell, theirs[setting]) for setting, cell in ours.items() if setting in theirs])
-    if not pairs:
+    matched = [(cell, theirs[setting]) for setting, cell in ours.items() if setting in theirs]
+    if not matched:
         raise ConfigError(
             f"{before.path} and {after.path}: no setting is in both; the first has "
             f"{join_labels([cell.label for cell in ours.values()])}, the second "
             f"{join_labels([cell.label for cell in theirs.values()])}; to compare two runs of different settings, type the "
             "directories of these runs"
         )
+    pairs = with_corrected_p([CellPair(*cells, difference_of_cells(*cells)) for cells in matched])
     only_before = [cell for setting, cell in ours.items() if setting not in theirs]
     only_after = [cell for setting, cell in theirs.items() if setting not in ours]
     return SweepComparison(before, after, pairs, only_before, only_after, overall_difference(pairs))
@@ -181,60 +163,49 @@ def compare_sweeps(before: Runs, after: Runs) -> SweepComparison:
 
 def full_setting(cell: Cell, runs: Runs, keys: Iterable[str]) -> list:
     """The values of a cell for these keys: swept values, else the fixed ones; None for a key that its config does not have."""
-    run = run_with_config(cell.runs)
-    values = {**runs.sweep_record.fixed, **run.config, **run.choices, **cell.setting}
+    values = {**runs.sweep_record.fixed, **cell.full_setting}
     return [values.get(key) for key in keys]
 
 
-def run_with_config(runs: Iterable[Run]) -> Run:
-    """One of a cell's runs, one that has a config if there is any."""
-    return max(runs, key=lambda run: bool(run.config))
-
-
-def with_differences(pairs: Sequence[CellPair]) -> list[CellPair]:
-    """Adds the differences, and p values corrected over all pairs."""
-    compared = []
-    for pair in pairs:
-        a, b = pair.before.values, pair.after.values
-        difference, paired = difference_by_seed(b, a)
-        if difference is None and a and b:  # a single seed on one side, which the other does not have
-            difference, paired = stats.welch(list(b.values()), list(a.values())), False
-        compared.append(replace(pair, difference=difference, paired=paired))
-    return with_corrected_p(compared)
+def difference_of_cells(before: Cell, after: Cell) -> SeedDifference | None:
+    """B minus A, paired by seed, else unpaired, also where one side has a single seed; None where one has no result."""
+    a, b = before.values, after.values
+    difference = difference_by_seed(b, a)
+    return unpaired_difference(b, a) if difference is None and a and b else difference
 
 
 def overall_difference(pairs: Sequence[CellPair]) -> stats.Difference | None:
     """The mean difference over the paired cells, by the seeds that all of them share; None where there is no such seed."""
-    paired = [(pair.after.values, pair.before.values) for pair in pairs if pair.difference and pair.paired]
-    b, a = means_over_shared_seeds(paired)
+    paired = [pair for pair in pairs if pair.difference and pair.difference.paired]
+    b, a = means_over_shared_seeds([(pair.after.values, pair.before.values) for pair in paired])
     return stats.paired(b, a) if b else None
 
 
 def summary_sentence(comparison: SweepComparison) -> str:
     """The whole comparison in a sentence."""
-    pairs = [pair for pair in comparison.pairs if pair.difference]
+    pairs = [(pair, pair.difference) for pair in comparison.pairs if pair.difference]
     if not pairs:
         return "Nothing can be compared: no matched setting has a result in both."
     single = len(pairs) == 1
-    found = pairs[0].difference if single else comparison.overall
+    found = pairs[0][1] if single else comparison.overall
     if found is None:
         return "The matched settings have no seed in common; each is compared alone."
-    over = "" if single else f"Over {plural(sum(pair.paired for pair in pairs), 'setting')} "
-    seeds = plural(found.n, "paired seed") if pairs[0].paired or not single else "unpaired seeds"
-    if not single and found.n < max(pair.difference.n for pair in pairs if pair.difference):
+    over = "" if single else f"Over {plural(sum(difference.paired for _, difference in pairs), 'setting')} "
+    seeds = plural(found.n, "paired seed") if pairs[0][1].paired or not single else "unpaired seeds"
+    if found.n < max(difference.n for _, difference in pairs):
         seeds += " that all settings have"
-    if all(pair.verdict == "equal" for pair in pairs):
+    if all(pair.verdict == "equal" for pair, _ in pairs):
         return f"{over or 'For one setting '}A and B have the same test accuracy for every seed ({seeds})."
     start = "The test accuracy" if single else f"{over}the test accuracy"
-    size = f"{points(abs(found.point))} points {'higher' if found.point > 0 else 'lower'}"
-    undecided = "" if found.p is not None and found.p < ALPHA else ", which is not significant"
-    return f"{start} of B is {size} than that of A{undecided} ({seeds}, {interval_and_p(found)})."
+    undecided = "" if is_significant(found.p) else ", which is not significant"
+    return (
+        f"{start} of B is {higher_or_lower(found.point)} than that of A{undecided} ({seeds}, {interval_and_p(found)})."
+    )
 
 
 def join_labels(labels: Sequence[str]) -> str:
     """The first few labels, and how many more there are; a label may contain commas."""
-    more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
-    return "; ".join(labels[:MAX_NAMED]) + more
+    return first_few(labels, separator="; ")
 
 
 def interval_and_p(difference: stats.Difference) -> str:

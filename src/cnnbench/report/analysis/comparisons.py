@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from math import comb
 
 from cnnbench import stats
-from cnnbench.report.analysis.cell import Cell, difference_by_seed, summarize_cell, with_corrected_p
+from cnnbench.report.analysis.cell import Cell, difference_by_seed, group_by_cell, is_significant, with_corrected_p
 from cnnbench.report.analysis.main_effects import Effect, Interaction, interactions, is_full_grid, main_effects
-from cnnbench.report.load.sweep import Runs, group_by_cell
+from cnnbench.report.load.sweep import Runs
 from cnnbench.stats import ALPHA
 from cnnbench.text import canonical_json
+
+TARGET_DIFFERENCE = 0.01  # the difference for which the needed seeds are estimated: 1 point
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Review:
     runs: Runs
     cells: list[Cell]
     baseline_stated: bool
-    effects: list[Effect] = field(default_factory=list)
-    interactions: list[Interaction] = field(default_factory=list)
+    effects: list[Effect]
+    interactions: list[Interaction]
 
     @property
     def question(self) -> str | None:
@@ -36,11 +39,16 @@ class Review:
         return self.runs.sweep_record.question
 
     @property
+    def known_cells(self) -> list[Cell]:
+        """The cells that have results."""
+        return [cell for cell in self.cells if cell.n]
+
+    @property
     def comparisons(self) -> int:
         """Number of p values in the answer; each is corrected for this number."""
         return sum(each.p is not None for each in self.effects or self.cells)
 
-    def seeds_needed(self, differences: Sequence[float], target: float) -> tuple[int, int] | None:
+    def seeds_needed(self, differences: Sequence[float], target: float = TARGET_DIFFERENCE) -> tuple[int, int] | None:
         """(low, high): how many more seeds would detect a difference of size `target`; None where the variation is unknown.
 
         Args:
@@ -54,8 +62,7 @@ class Review:
 
 def review(runs: Runs) -> Review:
     """Computes the findings of a folder of runs."""
-    cells = [summarize_cell(members) for members in group_by_cell(runs.runs)]
-    cells, stated = with_differences(cells, runs)
+    cells, stated = with_differences(group_by_cell(runs.runs), runs)
     cells = mark_best(cells)
     effects = main_effects(cells, runs) if is_full_grid(cells, runs.keys) else []
     return Review(runs, cells, stated, effects, interactions(cells, effects))
@@ -66,7 +73,7 @@ def with_differences(cells: list[Cell], runs: Runs) -> tuple[list[Cell], bool]:
 
     Where no baseline is stated, or the stated one has no result, it is the first cell with results.
     """
-    stated = {key: value for key, value in runs.sweep_record.baseline.items() if key in runs.keys}
+    stated = runs.baseline
     index = {canonical_json(cell.setting): number for number, cell in enumerate(cells)}
     bases = [index.get(canonical_json({**cell.setting, **stated})) for cell in cells]
     if not stated or not any(base is not None and cells[base].n for base in bases):
@@ -75,8 +82,7 @@ def with_differences(cells: list[Cell], runs: Runs) -> tuple[list[Cell], bool]:
     compared = []
     for number, (cell, base) in enumerate(zip(cells, bases, strict=True)):
         if base is not None and base != number:
-            difference, paired = difference_by_seed(cell.values, cells[base].values)
-            cell = replace(cell, base=base, difference=difference, paired=paired)
+            cell = replace(cell, base=base, difference=difference_by_seed(cell.values, cells[base].values))
         compared.append(cell)
     return with_corrected_p(compared), bool(stated)
 
@@ -86,21 +92,20 @@ def mark_best(cells: list[Cell]) -> list[Cell]:
 
     Cells that the answer compares are judged by that p value; others by a new one, corrected (Bonferroni) over all pairs.
     """
-    means = [cell.mean if cell.mean is not None else -1.0 for cell in cells]
-    known = sum(cell.n > 0 for cell in cells)
-    if known < 2:
+    known = [number for number, cell in enumerate(cells) if cell.n]
+    if len(known) < 2:
         return cells
-    best = means.index(max(means))
-    pairs = known * (known - 1) / 2
+    best = max(known, key=lambda number: cells[number].mean or 0.0)
+    pairs = comb(len(known), 2)
 
-    def is_tied(number: int, cell: Cell) -> bool:
-        for one, other in ((cell, best), (cells[best], number)):
-            if one.base == other and one.difference is not None:
-                return one.p is None or one.p >= ALPHA
-        difference, _ = difference_by_seed(cells[best].values, cell.values)
+    def is_tied(number: int) -> bool:
+        for one, other in ((number, best), (best, number)):
+            if cells[one].base == other and cells[one].difference:
+                return not is_significant(cells[one].p)
+        difference = difference_by_seed(cells[best].values, cells[number].values)
         return difference is None or difference.p is None or difference.p * pairs >= ALPHA
 
     return [
-        replace(cell, best=number == best, tied_with_best=number != best and cell.n > 0 and is_tied(number, cell))
+        replace(cell, best=number == best, tied_with_best=number != best and cell.n > 0 and is_tied(number))
         for number, cell in enumerate(cells)
     ]

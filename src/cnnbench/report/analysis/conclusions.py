@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnbench.report.analysis.cell import Cell, level_label
-from cnnbench.report.analysis.comparisons import Review
+from cnnbench.report.analysis.cell import Cell, SeedDifference, is_significant, setting_label
+from cnnbench.report.analysis.comparisons import TARGET_DIFFERENCE, Review
 from cnnbench.report.analysis.main_effects import Effect
 from cnnbench.report.number_format import (
-    MAX_NAMED,
     accuracy_text,
+    higher_or_lower,
     interval_text,
     p_value,
     plural,
     points,
     signed_points,
 )
-from cnnbench.stats import ALPHA, Difference
 from cnnbench.text import first_few
 
-TARGET_DIFFERENCE = 0.01  # the difference for which the needed seeds are estimated: 1 point
+MAX_NAMED = 4  # significant differences that have a sentence each
 
 
 @dataclass(frozen=True)
@@ -32,29 +31,15 @@ class Comparison:
         ours, theirs: names of the two sides in a sentence.
         difference: ours minus theirs.
         p: corrected p value.
-        by_seed: the difference for each shared seed.
-        paired: whether the difference is paired by seed.
         average_over: the clause `, on average over lr` of a main effect, else empty.
     """
 
     label: str
     ours: str
     theirs: str
-    difference: Difference
+    difference: SeedDifference
     p: float | None
-    by_seed: Sequence[float]
-    paired: bool = True
     average_over: str = ""
-
-    @property
-    def significant(self) -> bool:
-        """Whether a sentence may claim the difference."""
-        return is_significant(self.p)
-
-
-def is_significant(p: float | None) -> bool:
-    """Whether a p value is below the significance level."""
-    return p is not None and p < ALPHA
 
 
 # ---- the answer ------------------------------------------------------------------------------------------------------
@@ -62,13 +47,12 @@ def is_significant(p: float | None) -> bool:
 
 def answer(review: Review) -> list[str]:
     """Answers the question of the experiment in one or several sentences."""
-    done = [cell for cell in review.cells if cell.n]
-    if not done and review.runs.done:
+    if not review.known_cells and review.runs.done:
         return [f"Nothing is known: no result of {plural(len(review.runs.done), 'run')} has a test accuracy."]
-    if not done:
+    if not review.known_cells:
         return [f"Nothing is known yet: none of {plural(len(review.runs.runs), 'run')} is done."]
     if len(review.cells) == 1:
-        return [single_cell_sentence(done[0])]
+        return [single_cell_sentence(review.cells[0])]
     if review.effects:
         effects = [effect_comparison(effect) for effect in review.effects]
         sentences = comparison_sentences(
@@ -90,7 +74,7 @@ def single_cell_sentence(cell: Cell) -> str:
 
 def cell_sentences(review: Review) -> list[str]:
     """Compares each cell with its baseline."""
-    compared = [comparison for cell in review.cells if (comparison := cell_comparison(cell, review)) is not None]
+    compared = [comparison for cell in review.cells if (comparison := cell_comparison(cell, review))]
     if not compared:
         missing = [cell.label for cell in review.cells if not cell.n]
         why = f"; no result of {first_few(missing)}" if missing else ""
@@ -114,9 +98,9 @@ def comparison_sentences(
         more_differ: start of the sentence about further significant differences; `{}` is their number.
         undecided: start of the sentence about more than two comparisons that are not significant.
     """
-    ordered = sorted(comparisons, key=lambda each: (not each.significant, -abs(each.difference.point)))
-    significant = [each for each in ordered if each.significant]
-    rest = ordered[len(significant) :]
+    ordered = sorted(comparisons, key=lambda each: abs(each.difference.point), reverse=True)
+    significant = [each for each in ordered if is_significant(each.p)]
+    rest = [each for each in ordered if not is_significant(each.p)]
     sentences = [comparison_sentence(each, review) for each in significant[:MAX_NAMED]]
     if further := significant[MAX_NAMED:]:
         sentences.append(f"{more_differ.format(len(further))}: {_sizes(further)}.")
@@ -128,15 +112,8 @@ def comparison_sentences(
 def effect_comparison(effect: Effect) -> Comparison:
     """A main effect as a comparison of two levels."""
     others = " and ".join(key.rpartition(".")[2] for key in effect.others)
-    return Comparison(
-        effect.label,
-        effect.label,
-        level_label(effect.key, effect.base),
-        effect.difference,
-        effect.p,
-        effect.differences,
-        average_over=f", on average over {others}",
-    )
+    average_over = f", on average over {others}"
+    return Comparison(effect.label, effect.label, effect.base_label, effect.difference, effect.p, average_over)
 
 
 def cell_comparison(cell: Cell, review: Review) -> Comparison | None:
@@ -147,15 +124,9 @@ def cell_comparison(cell: Cell, review: Review) -> Comparison | None:
     keys = [key for key in {**cell.setting, **base.setting} if cell.setting.get(key) != base.setting.get(key)]
 
     def name(each: Cell) -> str:
-        return ", ".join(level_label(key, each.setting[key]) for key in keys if key in each.setting) or each.label
+        return setting_label({key: each.setting[key] for key in keys if key in each.setting}) or each.label
 
-    by_seed = differences_by_seed(cell, base)
-    return Comparison(cell.label, name(cell), name(base), cell.difference, cell.p, by_seed, cell.paired)
-
-
-def differences_by_seed(cell: Cell, base: Cell) -> list[float]:
-    """The difference of two cells for each seed that both have."""
-    return [value - base.values[seed] for seed, value in cell.values.items() if seed in base.values]
+    return Comparison(cell.label, name(cell), name(base), cell.difference, cell.p)
 
 
 # ---- one sentence ----------------------------------------------------------------------------------------------------
@@ -164,17 +135,15 @@ def differences_by_seed(cell: Cell, base: Cell) -> list[float]:
 def comparison_sentence(each: Comparison, review: Review) -> str:
     """`X raises test accuracy by 1.9 points against Y (95 % interval 0.7 to 3.1, 5 paired seeds).`, or that it is undecided."""
     difference = each.difference
-    seeds = plural(difference.n, "paired seed") if each.paired else f"unpaired, {difference.n} or more seeds each"
+    seeds = plural(difference.n, "paired seed") if difference.paired else f"unpaired, {difference.n} or more seeds each"
     how = f"{interval_text(difference.interval)}, {seeds}{_p_text(each.p, review.comparisons)}"
     size = points(abs(difference.point))
-    if each.significant:
+    if is_significant(each.p):
         verb = "raises" if difference.point > 0 else "lowers"
         return f"{each.ours} {verb} test accuracy by {size} points against {each.theirs}{each.average_over} ({how})."
     if difference.point == 0 and difference.interval == (0.0, 0.0):
         return f"{each.ours} and {each.theirs} have the same test accuracy{each.average_over} ({seeds})."
-    seen = "no difference observed"
-    if size != "0.0":
-        seen = f"{size} points {'higher' if difference.point > 0 else 'lower'}"
+    seen = "no difference observed" if size == "0.0" else higher_or_lower(difference.point)
     return (
         f"Undecided whether {each.ours} differs from {each.theirs} in test accuracy{each.average_over}: {seen} ({how}); "
         f"{seeds_needed_text(each, review)}."
@@ -192,7 +161,7 @@ def seeds_needed_text(each: Comparison, review: Review) -> str:
     """Explains which runs would decide a comparison."""
     interval, n = each.difference.interval, each.difference.n
     if interval is None and n > 1:
-        equal = "all seeds differ by the same amount" if each.paired else "all seeds of a setting are equal"
+        equal = "all seeds differ by the same amount" if each.difference.paired else "all seeds of a setting are equal"
         return f"{equal}, so the variation between seeds is unknown: run more seeds"
     if interval is None:
         if max(cell.n for cell in review.cells) > 1:
@@ -200,7 +169,7 @@ def seeds_needed_text(each: Comparison, review: Review) -> str:
         return "one seed cannot show the variation between seeds: run at least three"
     if max(abs(interval[0]), abs(interval[1])) < TARGET_DIFFERENCE:
         return "the interval excludes a difference of 1 point"
-    needed = review.seeds_needed(each.by_seed, TARGET_DIFFERENCE) if each.paired else None
+    needed = review.seeds_needed(each.difference.by_seed)
     if needed is None:
         return "run the same seeds in both"
     if needed[1] == 0:
@@ -231,10 +200,9 @@ def _sizes(comparisons: Sequence[Comparison]) -> str:
 
 def _seeds_for_all(comparisons: Sequence[Comparison], review: Review) -> str:
     """How many more seeds would decide each of several comparisons; empty where none is needed or known."""
-    needed = [review.seeds_needed(each.by_seed, TARGET_DIFFERENCE) if each.paired else None for each in comparisons]
-    known = [pair for pair in needed if pair is not None]
-    low, high = max((pair[0] for pair in known), default=0), max((pair[1] for pair in known), default=0)
-    where = "" if len(known) == len(needed) else " where the variation between seeds is known"
+    known = [needed for each in comparisons if (needed := review.seeds_needed(each.difference.by_seed))]
+    low, high = map(max, zip((0, 0), *known, strict=True))
+    where = "" if len(known) == len(comparisons) else " where the variation between seeds is known"
     return f"; {more_seeds(low, high)} would detect a difference of 1 point{where}" if high else ""
 
 
@@ -245,11 +213,11 @@ def interaction_sentence(review: Review) -> str:
     """States whether the effects of the two factors depend on each other."""
     significant = [each for each in review.interactions if is_significant(each.p)]
     each = max(significant or review.interactions, key=lambda each: abs(each.difference.point))
-    difference, effect, factor = each.difference, each.first.label, each.key.rpartition(".")[2]
-    level, base = level_label(each.key, each.level), level_label(each.key, each.base)
+    difference, effect, factor = each.difference, each.first.label, each.second.key.rpartition(".")[2]
+    level, base = each.second.label, each.second.base_label
     if significant:
-        size = f"{points(abs(difference.point))} points {'higher' if difference.point > 0 else 'lower'}"
         how = f"{interval_text(difference.interval)}{_p_text(each.p, len(review.interactions))}"
+        size = higher_or_lower(difference.point)
         return f"The factors interact: the effect of {effect} is {size} at {level} than at {base} ({how})."
     if difference.interval == (0.0, 0.0):
         return f"In these runs the effect of {effect} is the same at every {factor} ({plural(difference.n, 'paired seed')})."

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
-from cnnbench.report.load.run import GROUPS, NON_CELL_KEYS, Run
+from cnnbench.report.load.run import GROUPS, Run
 from cnnbench.runs.schema import Result
-from cnnbench.text import canonical_json, first_few, to_override
+from cnnbench.text import Values, canonical_json, first_few, to_override
 
 ABSENT = "absent"
-NOT_COMPARED = (*NON_CELL_KEYS, "seed", "precision", "data.fingerprint")  # compared by results, or meant to differ
+NOT_COMPARED = ("precision", "data.fingerprint")  # compared by results
 NOT_TEST_KEYS = tuple(  # keys of the data that leave the test images as they are
     f"data.{key}"
     for key in (
@@ -39,13 +40,13 @@ def run_differences(
     }
 
 
-def comparable_config(run: Run) -> dict[str, Any]:
+def comparable_config(run: Run) -> Values:
     """A run's config by dotted keys, with the chosen options of its groups, without keys that are not compared."""
     choices = {group: run.choices[group] for group in GROUPS if group in run.choices and group != "recipe"}
-    return {**choices, **{key: value for key, value in run.config.items() if key not in NOT_COMPARED}}
+    return {**choices, **{key: value for key, value in run.cell_config.items() if key not in NOT_COMPARED}}
 
 
-def config_differences(pairs: Sequence[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[str]:
+def config_differences(pairs: Sequence[tuple[str, Values, Values]]) -> list[str]:
     """Lists the keys that differ: first those that differ in all pairs, then the others with the labels of their pairs.
 
     Args:
@@ -59,7 +60,7 @@ def config_differences(pairs: Sequence[tuple[str, dict[str, Any], dict[str, Any]
     return everywhere + [f"{text} in {first_few(labels)}" for text, labels in found.items() if len(labels) < len(pairs)]
 
 
-def changed_keys(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def changed_keys(before: Values, after: Values) -> list[str]:
     """Differences between two configs; a changed group choice hides the keys that only one choice has."""
     texts = []
     for key in {**before, **after}:
@@ -73,12 +74,12 @@ def changed_keys(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 def environment_differences(before: Sequence[Result], after: Sequence[Result]) -> dict[str, list[str]]:
     """Differences between the environments of two groups of results: code, packages, machine."""
-    code = [join_distinct(map(_code, results)) for results in (before, after)]
     same_code = {result.code for result in before} == {result.code for result in after}
+    code = " → ".join(join_distinct(map(_code, results)) for results in (before, after))
     return {
-        "code": [] if same_code else [f"{code[0]} → {code[1]}"],
-        "packages": _differences_by_name(before, after, lambda result: result.versions),
-        "machine": _differences_by_name(before, after, _machine),
+        "code": [] if same_code else [code],
+        "packages": _differences_by_name([each.versions for each in before], [each.versions for each in after]),
+        "machine": _differences_by_name(list(map(_machine, before)), list(map(_machine, after))),
     }
 
 
@@ -108,14 +109,11 @@ def join_distinct(values: Iterable[Any]) -> str:
     return " or ".join(sorted({ABSENT if value is None else to_override(value) for value in values}))
 
 
-def _differences_by_name(
-    before: Sequence[Result], after: Sequence[Result], part: Callable[[Result], Mapping[str, Any]]
-) -> list[str]:
-    """`name was → now` for each name whose values differ in a part of the results."""
-    sides = [[part(result) for result in results] for results in (before, after)]
+def _differences_by_name(before: Sequence[Values], after: Sequence[Values]) -> list[str]:
+    """`name was → now` for each name whose values differ between two groups of mappings."""
     texts = []
-    for name in dict.fromkeys(name for parts in sides for each in parts for name in each):
-        was, now = (join_distinct(each.get(name) for each in parts) for parts in sides)
+    for name in dict.fromkeys(chain(*before, *after)):
+        was, now = (join_distinct(each.get(name) for each in side) for side in (before, after))
         if was != now:
             texts.append(f"{name} {was} → {now}")
     return texts
@@ -128,7 +126,7 @@ def _code(result: Result) -> str:
     return f"{result.code}{commit}"
 
 
-def _machine(result: Result) -> dict[str, Any]:
+def _machine(result: Result) -> Values:
     """Hardware and number format of a result."""
     return {
         "processor": result.hardware.get("cpu"),

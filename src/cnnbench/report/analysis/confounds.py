@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from cnnbench.report.load.run import NON_CELL_KEYS, Run
-from cnnbench.text import canonical_json, to_override
+from cnnbench.report.load.run import Run
+from cnnbench.text import Values, canonical_json, to_override
 
+Facts = Mapping[str, Any]  # of a job, by name
 MAX_VALUES = 3  # values of a level that are written out
 MEASURED = ("params", "macs", "train")  # facts from results; unknown where no run of a level has one
 FACT_LABELS = {  # facts with a name in words, from whichever key they come
@@ -33,9 +35,7 @@ class Confounds:
     differing: dict[str, list[list[Any]]]
 
 
-def find_confounds(
-    settings: Sequence[Mapping[str, Any]], facts: Sequence[Mapping[str, Any]], keys: Iterable[str]
-) -> list[Confounds]:
+def find_confounds(settings: Sequence[Facts], facts: Sequence[Facts], keys: Iterable[str]) -> list[Confounds]:
     """Finds for each factor what else differs between its levels.
 
     A fact differs where the set of its values in one level is not that in another. So a second factor, which takes each of
@@ -46,16 +46,30 @@ def find_confounds(
         facts: dotted config keys and the facts of `FACT_LABELS`, of the same jobs.
         keys: the factors.
     """
-    return [
-        _confounds_of(key, settings, facts)
-        for key in keys
-        if key != "seed" and any(key in setting for setting in settings)
-    ]
+    found = []
+    for factor in keys:
+        levels: dict[str, tuple[Any, list[Facts]]] = {}  # level as JSON -> level, facts of its jobs
+        for setting, values in zip(settings, facts, strict=True):
+            if factor in setting and factor != "seed":
+                level = setting[factor]
+                levels.setdefault(canonical_json(level), (level, []))[1].append(values)
+        differing = {}
+        for name in dict.fromkeys(chain(*facts)):
+            stands_for_fact = FACT_OF_KEY.get(name, name) != name
+            belongs_to_factor = FACT_OF_KEY.get(factor) == name or name == factor or name.startswith(f"{factor}.")
+            by_level = [_distinct(values.get(name) for values in members) for _, members in levels.values()]
+            known = [values for values in by_level if name not in MEASURED or values != [None]]
+            sets = {frozenset(map(canonical_json, values)) for values in known}
+            if len(sets) > 1 and not stands_for_fact and not belongs_to_factor:
+                differing[name] = by_level
+        if levels:
+            found.append(Confounds(factor, [level for level, _ in levels.values()], differing))
+    return found
 
 
 def fold_group_choices(
-    facts: Sequence[Mapping[str, Any]], choices: Sequence[Mapping[str, Any]], keys: Iterable[str]
-) -> list[dict[str, Any]]:
+    facts: Sequence[Facts], choices: Sequence[Mapping[str, str]], keys: Collection[str]
+) -> list[Values]:
     """Replaces the keys of a group by the group's choice where the jobs have different choices.
 
     Args:
@@ -63,52 +77,20 @@ def fold_group_choices(
         choices: chosen options of the same jobs, by group.
         keys: the factors; their keys are kept.
     """
-    factors = set(keys)
-    groups = [
-        group
-        for group in dict.fromkeys(group for chosen in choices for group in chosen)
-        if len({canonical_json(chosen.get(group)) for chosen in choices}) > 1
-    ]
-    below = tuple(f"{group}." for group in groups)
-
-    def is_kept(key: str) -> bool:
-        return key in factors or not (key in groups or key.startswith(below))
-
+    groups = [group for group in dict.fromkeys(chain(*choices)) if len({chosen.get(group) for chosen in choices}) > 1]
     return [
         {
-            **{key: value for key, value in values.items() if is_kept(key)},
+            **{key: value for key, value in values.items() if key in keys or key.partition(".")[0] not in groups},
             **{group: chosen.get(group) for group in groups},
         }
         for values, chosen in zip(facts, choices, strict=True)
     ]
 
 
-def _confounds_of(factor: str, settings: Sequence[Mapping[str, Any]], facts: Sequence[Mapping[str, Any]]) -> Confounds:
-    levels: dict[str, Any] = {}
-    members: dict[str, list[Mapping[str, Any]]] = {}
-    for setting, values in zip(settings, facts, strict=True):
-        if factor in setting:
-            level = canonical_json(setting[factor])
-            levels.setdefault(level, setting[factor])
-            members.setdefault(level, []).append(values)
-    differing = {}
-    for name in dict.fromkeys(name for values in facts for name in values):
-        stands_for_fact = FACT_OF_KEY.get(name, name) != name
-        belongs_to_factor = FACT_OF_KEY.get(factor) == name or name == factor or name.startswith(f"{factor}.")
-        if stands_for_fact or belongs_to_factor:
-            continue
-        by_level = [_distinct(values.get(name) for values in members[level]) for level in levels]
-        known = [values for values in by_level if name not in MEASURED or values != [None]]
-        if len({frozenset(map(canonical_json, values)) for values in known}) > 1:
-            differing[name] = by_level
-    return Confounds(factor, list(levels.values()), differing)
-
-
 def join_values(values: Sequence[Any]) -> str:
     """The values of a level in words: `0.1 or 0.2`; the range of many numbers: `0.1 to 0.9`."""
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(values) > MAX_VALUES and len(numbers) == len(values):
-        return f"{value_text(min(numbers))} to {value_text(max(numbers))}"
+    if len(values) > MAX_VALUES and all(type(value) in (int, float) for value in values):
+        return f"{value_text(min(values))} to {value_text(max(values))}"
     return " or ".join(map(value_text, values[:MAX_VALUES])) + (" or others" if len(values) > MAX_VALUES else "")
 
 
@@ -116,16 +98,16 @@ def value_text(value: Any) -> str:
     """A value in words: integers with commas, image shapes as C×H×W."""
     if isinstance(value, list) and len(value) == 3:
         return "×".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else to_override(value)
+    return f"{value:,}" if type(value) is int else to_override(value)
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
     return list({canonical_json(value): value for value in values}.values())
 
 
-def run_facts(run: Run) -> dict[str, Any]:
+def run_facts(run: Run) -> Values:
     """The config keys and facts of a run that may differ between levels."""
-    config = {key: value for key, value in run.config.items() if key not in (*NON_CELL_KEYS, "seed")}
+    config = run.cell_config
     facts = {fact: config.get(key) for key, fact in FACT_OF_KEY.items()}
     if run.result:
         measured = {"params": run.result.params, "macs": run.result.macs, "train": run.result.n.get("train")}

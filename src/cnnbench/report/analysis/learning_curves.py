@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
-from math import fsum, isfinite, sqrt
+from dataclasses import dataclass, fields
+from itertools import accumulate, groupby
+from math import fsum, sqrt
 
 from cnnbench.report.load.run import Run
+from cnnbench.text import finite_number
 
 METRIC_LABELS = {
     "train/loss": "training loss",
@@ -59,6 +60,11 @@ def runs_to_average(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.done] or list(runs)
 
 
+def cell_band(runs: Sequence[Run], metric: str) -> Band:
+    """Averages a metric's curves over the runs of a cell that `runs_to_average` selects."""
+    return mean_band(curves(runs_to_average(runs), metric))
+
+
 def curves(runs: Sequence[Run], metric: str) -> list[Curve]:
     """Extracts a metric's curve from each run that has finished an epoch."""
     found = []
@@ -66,23 +72,24 @@ def curves(runs: Sequence[Run], metric: str) -> list[Curve]:
         rows = [row for row in run.epochs if row.get("epoch") is not None]
         if rows:
             seconds = list(accumulate(row.get("epoch_s") or 0.0 for row in rows))
-            values = [row.get(metric) for row in rows]
-            finite = [value if value is not None and isfinite(value) else None for value in values]
-            found.append(Curve(run.name, [row["epoch"] or 0.0 for row in rows], seconds, finite))
+            values = [finite_number(row.get(metric)) for row in rows]
+            found.append(Curve(run.name, [row["epoch"] or 0.0 for row in rows], seconds, values))
     return found
 
 
 def mean_band(curves: Sequence[Curve]) -> Band:
     """Averages curves epoch by epoch over the curves that have a value there."""
-    known: dict[float, list[tuple[float, float]]] = {}
-    for curve in curves:
-        for epoch, second, value in zip(curve.epochs, curve.seconds, curve.values, strict=True):
-            if value is not None:
-                known.setdefault(epoch, []).append((second, value))
+    points = sorted(
+        (epoch, second, value)
+        for curve in curves
+        for epoch, second, value in zip(curve.epochs, curve.seconds, curve.values, strict=True)
+        if value is not None
+    )
     rows: list[tuple] = []
-    for epoch in sorted(known):
-        seconds, values = zip(*known[epoch], strict=True)
+    for epoch, group in groupby(points, key=lambda point: point[0]):
+        _, seconds, values = zip(*group, strict=True)
         mean = fsum(values) / len(values)
         sd = sqrt(fsum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else 0.0
         rows.append((epoch, len(values), fsum(seconds) / len(seconds), mean, mean - sd, mean + sd))
-    return Band(*map(list, zip(*rows, strict=True))) if rows else Band([], [], [], [], [], [])
+    columns = zip(*rows, strict=True) if rows else [()] * len(fields(Band))
+    return Band(*map(list, columns))

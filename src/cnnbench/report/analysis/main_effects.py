@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from typing import Any
 
 from cnnbench import stats
-from cnnbench.report.analysis.cell import Cell, level_label, means_over_shared_seeds, with_corrected_p
+from cnnbench.report.analysis.cell import Cell, SeedDifference, level_label, means_over_shared_seeds, with_corrected_p
 from cnnbench.report.load.sweep import Runs
 from cnnbench.text import canonical_json
 
@@ -23,7 +23,6 @@ class Effect:
         level, base: the level, and the level that it is compared with.
         others: the factors over which the effect is averaged.
         difference: of the means over the other factors.
-        differences: the same for each seed.
         p: p value of the difference, corrected (Holm) over all effects.
     """
 
@@ -31,14 +30,18 @@ class Effect:
     level: Any
     base: Any
     others: tuple[str, ...]
-    difference: stats.Difference
-    differences: tuple[float, ...]
+    difference: SeedDifference
     p: float | None = None
 
     @property
     def label(self) -> str:
         """The level in words."""
         return level_label(self.key, self.level)
+
+    @property
+    def base_label(self) -> str:
+        """The level that it is compared with, in words."""
+        return level_label(self.key, self.base)
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,13 @@ class Interaction:
 
     Attributes:
         first: the effect of the first factor.
-        key: the second factor.
-        level, base: its two levels.
-        difference: effect at `level` minus effect at `base`, paired by seed.
+        second: the effect of the second factor, with its two levels.
+        difference: the first effect at the second's level minus the first effect at its base, paired by seed.
         p: p value of the difference, corrected (Holm) over all interactions.
     """
 
     first: Effect
-    key: str
-    level: Any
-    base: Any
+    second: Effect
     difference: stats.Difference
     p: float | None = None
 
@@ -86,7 +86,7 @@ def compared_levels(cells: Sequence[Cell], runs: Runs) -> list[tuple[str, Any]]:
 
 def baseline_level(cells: Sequence[Cell], runs: Runs, key: str) -> Any:
     """The level of a factor in the stated baseline, else its first level."""
-    found, stated = levels(cells, key), runs.sweep_record.baseline.get(key)
+    found, stated = levels(cells, key), runs.baseline.get(key)
     return stated if canonical_json(stated) in map(canonical_json, found) else found[0]
 
 
@@ -96,12 +96,12 @@ def main_effects(cells: Sequence[Cell], runs: Runs) -> list[Effect]:
     The list is empty where one level has no such seed, since sentences about the others would hide it, and where it has only
     one although cells have several.
     """
-    by_setting = {canonical_json(cell.setting): cell for cell in cells}
+    values = {canonical_json(cell.setting): cell.values for cell in cells}
     effects = []
     for key, level in compared_levels(cells, runs):
         base = baseline_level(cells, runs, key)
         pairs = [
-            (cell.values, by_setting[canonical_json({**cell.setting, key: base})].values)
+            (cell.values, values[canonical_json({**cell.setting, key: base})])
             for cell in cells
             if canonical_json(cell.setting[key]) == canonical_json(level)
         ]
@@ -109,25 +109,27 @@ def main_effects(cells: Sequence[Cell], runs: Runs) -> list[Effect]:
         if len(ours) < max(1, min(2, max(cell.n for cell in cells))):
             return []
         others = tuple(other for other in runs.keys if other != key and len(levels(cells, other)) > 1)
-        by_seed = tuple(a - b for a, b in zip(ours, theirs, strict=True))
-        effects.append(Effect(key, level, base, others, stats.paired(ours, theirs), by_seed))
+        effects.append(Effect(key, level, base, others, SeedDifference.of_pairs(ours, theirs)))
     return with_corrected_p(effects)
 
 
 def interactions(cells: Sequence[Cell], effects: Sequence[Effect]) -> list[Interaction]:
-    """Estimates how the effects of the first of two factors depend on the second; empty for another number of factors."""
+    """Estimates how the effects of the first of two factors depend on the second; empty for another number of factors.
+
+    The four cells of an interaction share a seed: all cells of an effect do.
+    """
     keys = list(dict.fromkeys(effect.key for effect in effects))
     if len(keys) != 2:
         return []
     values = {canonical_json(cell.setting): cell.values for cell in cells}
     found = []
-    for one, other in itertools.product(*([effect for effect in effects if effect.key == key] for key in keys)):
+    for first, second in product(*([effect for effect in effects if effect.key == key] for key in keys)):
         corners = [
-            values[canonical_json({**cells[0].setting, one.key: first, other.key: second})]
-            for first, second in itertools.product((one.level, one.base), (other.level, other.base))
+            values[canonical_json({**cells[0].setting, first.key: one, second.key: other})]
+            for other, one in product((second.level, second.base), (first.level, first.base))
         ]
-        seeds = [seed for seed in corners[0] if all(seed in corner for corner in corners)]
-        if seeds:
-            at_level, at_base = ([corners[at][s] - corners[at + 2][s] for s in seeds] for at in (0, 1))
-            found.append(Interaction(one, other.key, other.level, other.base, stats.paired(at_level, at_base)))
+        shared = [[corner[seed] for corner in corners] for seed in corners[0] if all(seed in each for each in corners)]
+        at_level = [level - base for level, base, _, _ in shared]
+        at_base = [level - base for _, _, level, base in shared]
+        found.append(Interaction(first, second, stats.paired(at_level, at_base)))
     return with_corrected_p(found)

@@ -37,7 +37,8 @@ def cost_points(cells: Sequence[Cell]) -> dict[str, list[CostPoint]]:
             for index, cell in enumerate(cells)
             if cell.mean is not None and (cost := cell.mean_result(field)) is not None
         ]
-        if len({cost for _, cost, _ in found}) > 1:
-            front = stats.pareto([cost for _, cost, _ in found], [mean for *_, mean in found])
+        costs = [cost for _, cost, _ in found]
+        if len(set(costs)) > 1:
+            front = stats.pareto(costs, [mean for *_, mean in found])
             points[name] = [CostPoint(*each, front=on) for each, on in zip(found, front, strict=True)]
     return points

@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray
 
 from cnnbench import stats
 from cnnbench.report.analysis.cell import Cell
-from cnnbench.report.load.run import Run, first_line
+from cnnbench.report.load.run import Run, broken_file_reported
 from cnnbench.text import first_few
 
 MAX_IMAGES = 24  # of a gallery
@@ -33,35 +33,25 @@ class Predictions:
         num_classes: number of classes.
     """
 
-    targets: np.ndarray
-    predicted: np.ndarray
-    confidence: np.ndarray
-    loss: np.ndarray
+    targets: ndarray
+    predicted: ndarray
+    confidence: ndarray
+    loss: ndarray
     num_classes: int
 
-    @cached_property
-    def correct(self) -> np.ndarray:
-        """(N,) whether the predicted class is the true class."""
-        return self.predicted == self.targets
 
-
-@contextmanager
-def _broken_file_reported(path: Path, problems: list[str]) -> Iterator[None]:
-    """Skips a file that is missing or broken; adds a broken one to the problems."""
-    try:
-        yield
-    except FileNotFoundError:
-        pass
-    except Exception as error:  # numpy raises nearly any exception for a damaged archive
-        problems.append(f"{path}: cannot be read ({first_line(error)})")
+def load_arrays(path: Path, *names: str) -> list[ndarray]:
+    """Loads arrays of an npz file; raises nearly any exception for a damaged one."""
+    with np.load(path, allow_pickle=False) as file:
+        return [file[name] for name in names]
 
 
 def load_predictions(run: Run, problems: list[str]) -> Predictions | None:
     """Loads the predictions of a finished run; None where they are missing or broken. A broken file is added to the problems."""
     path = run.directory.predictions
-    with _broken_file_reported(path, problems):
-        with np.load(path, allow_pickle=False) as file:
-            logits, targets = np.asarray(file["logits"], np.float32), np.asarray(file["targets"], np.int64)
+    with broken_file_reported(path, problems):
+        logits, targets = load_arrays(path, "logits", "targets")
+        logits, targets = logits.astype(np.float32), targets.astype(np.int64)
         if logits.ndim != 2 or targets.shape != logits.shape[:1] or not logits.size:
             raise ValueError("the shapes of logits and targets do not match")
         if not np.isfinite(logits).all() or targets.min() < 0 or targets.max() >= logits.shape[1]:
@@ -70,7 +60,7 @@ def load_predictions(run: Run, problems: list[str]) -> Predictions | None:
     return None
 
 
-def predictions_from_logits(logits: np.ndarray, targets: np.ndarray) -> Predictions:
+def predictions_from_logits(logits: ndarray, targets: ndarray) -> Predictions:
     """Computes predictions from logits (N, num_classes) and targets (N,)."""
     shifted = logits - logits.max(1, keepdims=True)
     total = np.exp(shifted).sum(1)
@@ -99,19 +89,24 @@ class CellPredictions:
     index: int
     cell: Cell
     seeds: int
-    targets: np.ndarray
-    confusion: np.ndarray
-    share_correct: np.ndarray
-    predicted: np.ndarray
-    loss: np.ndarray
+    targets: ndarray
+    confusion: ndarray
+    share_correct: ndarray
+    predicted: ndarray
+    loss: ndarray
     calibration: stats.Calibration
-    ece: tuple[float, stats.Interval]
+    ece: tuple[float, tuple[float, float]]
 
     @property
-    def per_class(self) -> np.ndarray:
-        """(num_classes,) accuracy for each true class; nan for a class without test images."""
+    def confusion_shares(self) -> ndarray:
+        """(num_classes, num_classes) the confusion as fractions of each true class; nan for a class without test images."""
         with np.errstate(invalid="ignore"):
-            return self.confusion.diagonal() / self.confusion.sum(1)
+            return self.confusion / self.confusion.sum(1, keepdims=True)
+
+    @property
+    def per_class(self) -> ndarray:
+        """(num_classes,) accuracy for each true class; nan for a class without test images."""
+        return self.confusion_shares.diagonal()
 
 
 def predictions_of_cell(index: int, cell: Cell, problems: list[str]) -> CellPredictions | None:
@@ -126,22 +121,21 @@ def predictions_of_cell(index: int, cell: Cell, problems: list[str]) -> CellPred
     if not runs or any(not np.array_equal(run.targets, runs[0].targets) for run in runs):
         return None
     targets, classes = runs[0].targets, max(run.num_classes for run in runs)
-    confusion = np.zeros((classes, classes), int)
-    votes = np.zeros((len(targets), classes), int)
-    rows = np.arange(len(targets))
-    for run in runs:
-        confusion += np.bincount(targets * classes + run.predicted, minlength=classes**2).reshape(classes, classes)
-        votes[rows, run.predicted] += 1
-    confidence, correct = np.stack([run.confidence for run in runs]), np.stack([run.correct for run in runs])
+    predicted, confidence, loss = (
+        np.stack([getattr(run, name) for run in runs]) for name in ("predicted", "confidence", "loss")
+    )
+    correct = predicted == targets
+    counts = np.bincount((targets * classes + predicted).ravel(), minlength=classes**2)
+    votes = np.stack([(predicted == label).sum(0) for label in range(classes)])
     return CellPredictions(
         index,
         cell,
         seeds=len(runs),
         targets=targets,
-        confusion=confusion,
-        share_correct=votes[rows, targets] / len(runs),
-        predicted=votes.argmax(1),
-        loss=np.mean([run.loss for run in runs], 0),
+        confusion=counts.reshape(classes, classes),
+        share_correct=correct.mean(0),
+        predicted=votes.argmax(0),
+        loss=loss.mean(0),
         calibration=stats.calibration(confidence.ravel(), correct.ravel()),
         ece=stats.ece_interval(confidence, correct, bootstrap_draws(len(targets))),
     )
@@ -153,10 +147,10 @@ def pad_confusions(predictions: Sequence[CellPredictions]) -> list[CellPredictio
     return [replace(each, confusion=np.pad(each.confusion, (0, most - len(each.confusion)))) for each in predictions]
 
 
-def missing_predictions(cells: Sequence[Cell], predictions: Sequence[CellPredictions]) -> list[str]:
+def missing_predictions(cells: Sequence[Cell], predictions: Sequence[CellPredictions]) -> Iterator[str]:
     """Names, in sentences, the cells for which no run or not every run has saved its predictions."""
     if not predictions:
-        return []
+        return
     seeds = {each.index: each.seeds for each in predictions}
     partly, none = [], []
     for index, cell in enumerate(cells):
@@ -165,19 +159,17 @@ def missing_predictions(cells: Sequence[Cell], predictions: Sequence[CellPredict
             partly.append(f"{cell.label} ({known} of {done})")
         elif not known and done:
             none.append(cell.label)
-    sentences = []
     if partly:
-        sentences.append(f"Errors are counted only in the runs that saved their predictions: {first_few(partly)}.")
+        yield f"Errors are counted only in the runs that saved their predictions: {first_few(partly)}."
     if none:
-        sentences.append(
+        yield (
             "Errors are unknown for these settings, because their runs saved no predictions, or their test images differ from "
             f"seed to seed: {first_few(none)}."
         )
-    return sentences
 
 
 @lru_cache(maxsize=1)
-def bootstrap_draws(images: int) -> np.ndarray:
+def bootstrap_draws(images: int) -> ndarray:
     """Draws the bootstrap samples: the same for all cells with this number of test images."""
     return stats.bootstrap_counts(images, np.random.default_rng(SEED))
 
@@ -202,32 +194,26 @@ class Misclassified:
     predicted: list[tuple[int, float]]
 
 
-Images = Mapping[int, np.ndarray]  # index in the test split -> (H, W, C) uint8
+Images = Mapping[int, ndarray]  # index in the test split -> (H, W, C) uint8
 
 
-def most_misclassified(
-    predictions: Sequence[CellPredictions], images: Images, most: int = MAX_IMAGES
-) -> list[Misclassified]:
+def most_misclassified(predictions: Sequence[CellPredictions], images: Images) -> list[Misclassified]:
     """Selects the saved images that more than half of all runs get wrong: the most often wrong first, then by loss."""
     wrong = np.average(
         [1 - each.share_correct for each in predictions], axis=0, weights=[each.seeds for each in predictions]
     )
     order = np.lexsort((-np.mean([each.loss for each in predictions], 0), -wrong))
-    return _gallery([index for index in order if wrong[index] > 0.5], predictions, images, most)
+    return _gallery(order[wrong[order] > 0.5], predictions, images)
 
 
-def correct_only_in_first(
-    ours: CellPredictions, theirs: CellPredictions, images: Images, most: int = MAX_IMAGES
-) -> list[Misclassified]:
+def correct_only_in_first(ours: CellPredictions, theirs: CellPredictions, images: Images) -> list[Misclassified]:
     """Selects the saved images that most runs of `ours` get right and at most half of the runs of `theirs`."""
     order = np.lexsort((ours.loss - theirs.loss, theirs.share_correct - ours.share_correct))
     differ = (ours.share_correct > 0.5) & (theirs.share_correct <= 0.5)
-    return _gallery([index for index in order if differ[index]], [ours, theirs], images, most)
+    return _gallery(order[differ[order]], [ours, theirs], images)
 
 
-def _gallery(
-    order: Sequence[int], predictions: Sequence[CellPredictions], images: Images, most: int
-) -> list[Misclassified]:
+def _gallery(order: ndarray, predictions: Sequence[CellPredictions], images: Images) -> list[Misclassified]:
     """The first images of an order that are saved, with the prediction of each cell."""
     return [
         Misclassified(
@@ -235,29 +221,28 @@ def _gallery(
             int(predictions[0].targets[index]),
             [(int(each.predicted[index]), float(each.share_correct[index])) for each in predictions],
         )
-        for index in [int(index) for index in order if int(index) in images][:most]
+        for index in [index for index in order.tolist() if index in images][:MAX_IMAGES]
     ]
 
 
-def load_images(runs: Sequence[Run], problems: list[str]) -> dict[int, np.ndarray]:
+def load_images(runs: Sequence[Run], problems: list[str]) -> Images:
     """Loads the misclassified test images that runs have saved: index in the split -> (H, W, C) uint8.
 
     A file that cannot be read is added to the problems.
     """
-    found: dict[int, np.ndarray] = {}
+    found: Images = {}
     for run in runs:
         path = run.directory.mistakes
-        with _broken_file_reported(path, problems):
-            with np.load(path, allow_pickle=False) as file:
-                index, images = file["index"], file["images"]
+        with broken_file_reported(path, problems):
+            index, images = load_arrays(path, "index", "images")
             wrong_shape = images.ndim != 4 or 0 in images.shape[1:] or images.shape[3] not in (1, 3)
             if wrong_shape or images.dtype != np.uint8 or index.shape != images.shape[:1]:
                 raise ValueError("the shapes of index and images do not match")
-            found = {**{int(place): image for place, image in zip(index, images, strict=True)}, **found}
+            found = {**dict(zip(index.tolist(), images, strict=True)), **found}
     return found
 
 
-def png_data_uri(image: np.ndarray) -> str:
+def png_data_uri(image: ndarray) -> str:
     """Encodes an image (H, W, C) as a `data:` URI of a PNG."""
     from PIL import Image
 
@@ -272,4 +257,4 @@ def class_names(runs: Sequence[Run], num_classes: int) -> list[str]:
         names = run.result.classes if run.result else None
         if names and len(names) == num_classes:
             return names
-    return [str(number) for number in range(num_classes)]
+    return list(map(str, range(num_classes)))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, count, repeat
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from cnnbench.report.analysis.conclusions import answer
 from cnnbench.report.analysis.limitations import limitations
 from cnnbench.report.analysis.predictions import (
     CellPredictions,
+    Images,
     load_images,
     missing_predictions,
     pad_confusions,
@@ -76,7 +77,7 @@ class Report:
     cell_predictions: list[CellPredictions]
     comparisons: list[ImageComparison]
     other_comparisons: list[ImageComparison]
-    images: dict[int, np.ndarray]
+    images: Images
 
 
 def make_report(path: Path, progress: Callable[[str], None] = lambda message: None, images: bool = True) -> Report:
@@ -98,16 +99,16 @@ def make_report(path: Path, progress: Callable[[str], None] = lambda message: No
     tested = [run for each in same_test_images(predictions) for run in each.cell.runs if run.done]
     pictures = load_images(tested, problems)
     found = replace(found, runs=replace(runs, problems=[*runs.problems, *sorted(problems)]))
-    comparisons = compare_with_baselines(predictions)
+    comparisons, others = compare_on_images(predictions)
     return Report(
         found,
         answer(found),
         [*limitations(found), *missing_predictions(found.cells, predictions)],
         judge_claims(found),
-        [(cell, result) for cell in found.cells if cell.n for result in published_results_for(cell.runs)],
+        [(cell, result) for cell in found.known_cells for result in published_results_for(cell.runs)],
         predictions,
         comparisons,
-        compare_other_pairs(predictions[:MAX_CELLS_COMPARED], comparisons),
+        others,
         pictures,
     )
 
@@ -118,7 +119,7 @@ def predictions_of_cells(
     """Loads the predictions of all cells in parallel, with confusion matrices of one size."""
     predictions = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decompression and numpy release the interpreter's lock
-        found = pool.map(lambda index: predictions_of_cell(index, cells[index], problems), range(len(cells)))
+        found = pool.map(predictions_of_cell, count(), cells, repeat(problems))
         for number, each in enumerate(found, 1):
             progress(f"predictions, setting {number} of {len(cells)}")
             if each is not None:
@@ -126,39 +127,34 @@ def predictions_of_cells(
     return pad_confusions(predictions)
 
 
-def compare_with_baselines(predictions: Sequence[CellPredictions]) -> list[ImageComparison]:
-    """Compares each cell with its baseline where both have the same test images; p is corrected over these pairs."""
+def compare_on_images(
+    predictions: Sequence[CellPredictions],
+) -> tuple[list[ImageComparison], list[ImageComparison]]:
+    """Compares cells that have the same test images: (each with its baseline, the other pairs of the first cells).
+
+    p is corrected over the pairs with a baseline, and that of the other pairs over all pairs.
+    """
     by_index: dict[int | None, CellPredictions] = {each.index: each for each in predictions}
-    pairs = [(each, by_index[each.cell.base]) for each in predictions if each.cell.base in by_index]
-    return with_corrected_p(compare_on_images(pairs))
-
-
-def compare_other_pairs(
-    predictions: Sequence[CellPredictions], compared: Sequence[ImageComparison]
-) -> list[ImageComparison]:
-    """Compares the other pairs of cells that have the same test images; p is corrected over all pairs, the compared ones too."""
-    known = {frozenset((each.ours.index, each.theirs.index)) for each in compared}
-    pairs = [
+    with_baselines = [(each, by_index[each.cell.base]) for each in predictions if each.cell.base in by_index]
+    others = [
         (ours, theirs)
-        for theirs, ours in combinations(predictions, 2)
-        if frozenset((ours.index, theirs.index)) not in known
+        for theirs, ours in combinations(predictions[:MAX_CELLS_COMPARED], 2)
+        if ours.cell.base != theirs.index and theirs.cell.base != ours.index
     ]
-    found = compare_on_images(pairs)
-    return with_corrected_p([*found, *compared])[: len(found)]
-
-
-def compare_on_images(pairs: Iterable[tuple[CellPredictions, CellPredictions]]) -> list[ImageComparison]:
-    """Compares the pairs that have the same test images; p is not corrected yet."""
-    return [
-        ImageComparison(ours, theirs, difference_on_images(ours, theirs))
-        for ours, theirs in pairs
-        if np.array_equal(ours.targets, theirs.targets)
-    ]
+    first, second = (
+        [
+            ImageComparison(ours, theirs, difference_on_images(ours, theirs))
+            for ours, theirs in pairs
+            if np.array_equal(ours.targets, theirs.targets)
+        ]
+        for pairs in (with_baselines, others)
+    )
+    return with_corrected_p(first), with_corrected_p([*second, *first])[: len(second)]
 
 
 def difference_on_images(ours: CellPredictions, theirs: CellPredictions) -> stats.Difference:
     """McNemar's test for one seed each; for several seeds the sign test of the fractions of seeds that are correct."""
+    shares = (ours.share_correct, theirs.share_correct)
     if ours.seeds == theirs.seeds == 1:
-        return stats.mcnemar(ours.share_correct == 1, theirs.share_correct == 1)
-    mean = stats.paired(ours.share_correct.tolist(), theirs.share_correct.tolist())
-    return replace(mean, p=stats.sign_test(ours.share_correct, theirs.share_correct))
+        return stats.mcnemar(*shares)
+    return replace(stats.paired(*shares), p=stats.sign_test(*shares))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from math import sqrt
 from typing import Any
 
@@ -14,23 +14,16 @@ import numpy as np
 
 from cnnbench import stats
 from cnnbench.config.schema import Config
-from cnnbench.errors import ConfigError
-from cnnbench.report.analysis.cell import METRIC
+from cnnbench.report.analysis.cell import metric_by_seed
 from cnnbench.report.analysis.config_diff import environment_differences
-from cnnbench.report.load.run import Run, read_result, read_run
+from cnnbench.report.analysis.predictions import load_arrays
+from cnnbench.report.load.run import Run, read_run
 from cnnbench.report.number_format import plural
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Result
 
 TIMES = ("epoch_s", "samples_per_s")  # columns of metrics.csv that differ from run to run
-RESULT_FACTS = (
-    "best_epoch",
-    "n",
-    "split_hash",
-    "label_hash",
-    "params",
-    "macs",
-)  # attributes of a result that must be equal
+RESULT_FACTS = ("best_epoch", "n", "split_hash", "label_hash", "params", "macs")  # attributes that must be equal
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ def compare_with_repetition(before: RunDir, now: RunDir) -> Reproduction:
         differences=[*metric_differences(*results), *epoch_differences(ours, theirs), *logits, *problems],
         compared=f"every metric, loss and accuracy of {plural(len(ours.epochs), 'epoch')}{compared_logits}",
         reasons=possible_causes(*results),
-        accuracy=(ours.metric(METRIC), theirs.metric(METRIC)),
+        accuracy=(ours.accuracy, theirs.accuracy),
         spread=seed_spread(before),
     )
 
@@ -138,20 +131,19 @@ def epoch_differences(before: Run, now: Run) -> Iterator[str]:
     if len(before.epochs) != len(now.epochs):
         yield f"{plural(len(before.epochs), 'epoch')}, now {len(now.epochs)}"
     pairs = list(zip(before.epochs, now.epochs, strict=False))
-    for name in dict.fromkeys(name for pair in pairs for row in pair for name in row if name not in TIMES):
-        differing = [(row, new) for row, new in pairs if row.get(name) != new.get(name)]
+    for name in dict.fromkeys(chain(*before.epochs, *now.epochs)):
+        values = [(row.get("epoch"), row.get(name), new.get(name)) for row, new in pairs]
+        differing = [(epoch, was, new) for epoch, was, new in values if was != new and name not in TIMES]
         if differing:
-            values = [(row.get(name), new.get(name)) for row, new in differing]
-            most = max((abs(new - was) for was, new in values if was is not None and new is not None), default=None)
-            by = "" if most is None else f", by at most {most:.1e}"
-            first = differing[0][0].get("epoch")
-            yield f"{name} of {len(differing)} of {plural(len(pairs), 'epoch')}, first in epoch {first:g}{by}"
+            changes = [abs(new - was) for _, was, new in differing if was is not None and new is not None]
+            by = f", by at most {max(changes):.1e}" if changes else ""
+            yield f"{name} of {len(differing)} of {plural(len(pairs), 'epoch')}, first in epoch {differing[0][0]:g}{by}"
 
 
 def logit_differences(before: RunDir, now: RunDir) -> tuple[list[str], str]:
     """(differences of the test logits, a clause that they were compared); both empty where a run has saved none."""
     try:
-        ours, theirs = (_logits(directory) for directory in (before, now))
+        ours, theirs = (load_arrays(directory.predictions, "logits")[0] for directory in (before, now))
     except FileNotFoundError:
         return [], ""
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -164,11 +156,6 @@ def logit_differences(before: RunDir, now: RunDir) -> tuple[list[str], str]:
     changed = int((ours.argmax(1) != theirs.argmax(1)).sum())
     most = np.abs(ours - theirs).max()
     return [f"logits by at most {most:.1e}; {changed} of {len(ours):,} predicted classes"], compared
-
-
-def _logits(directory: RunDir) -> np.ndarray:
-    with np.load(directory.predictions, allow_pickle=False) as file:
-        return file["logits"]
 
 
 def possible_causes(before: Result, now: Result) -> list[str]:
@@ -185,19 +172,13 @@ def seed_spread(run: RunDir) -> SeedSpread:
     config = Config.load(run.config)
     values: dict[int, float] = {}
     for path in sorted(run.path.resolve().parent.glob("*/config.yaml")):
-        with suppress(ConfigError):
-            other = Config.load(path)
-            if other.seed == config.seed or cell_identity(other) != cell_identity(config):
-                continue
-            result = read_result(path.with_name("result.json"), [])
-            accuracy = result.metric(METRIC) if result else None
-            values |= {other.seed: accuracy} if accuracy is not None else {}
+        directory = RunDir(path.parent)
+        other = directory.readable_config()
+        if other and other.seed != config.seed:
+            same_seed = other.model_copy(update={"seed": config.seed})
+            if same_seed.identity() == config.identity():
+                values |= metric_by_seed([read_run(directory, [])])
     return SeedSpread(values, prediction_interval(list(values.values())))
-
-
-def cell_identity(config: Config) -> str:
-    """The identity of a config without its seed: equal for all seeds of a cell."""
-    return config.model_copy(update={"seed": 0}).identity()
 
 
 def prediction_interval(values: list[float]) -> stats.Interval:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.report.load.run import final_values, hashable_level
+from cnnbench.report.load.run import hashable_level
 from cnnbench.report.load.sweep import read_runs
 
 if TYPE_CHECKING:
@@ -31,12 +32,9 @@ def load_runs(path: Path | str, epochs: bool = False) -> pandas.DataFrame:
     found = read_runs(Path(path))
     rows: list[Mapping[str, Any]] = []
     for run in found.runs:
-        setting = {key: hashable_level(key, value) for key, value in run.cell_setting.items()}
-        head = {"run": run.name, "state": run.state, **setting, "seed": run.seed}
-        if epochs:
-            rows += [{**head, **row} for row in run.epochs]
-        else:
-            rows.append({**head, **final_values(run)})
-    columns = ["run", "state", *found.keys, "seed", *(key for row in rows for key in row)]
+        levels = {key: hashable_level(key, value) for key, value in run.cell_setting.items()}
+        head = {"run": run.name, "state": run.state, **levels, "seed": run.seed}
+        rows += [{**head, **row} for row in (run.epochs if epochs else [run.final_values])]
+    columns = ["run", "state", *found.keys, "seed", *chain(*rows)]
     columns += [] if epochs else ["test/acc", "test/loss"]
     return pandas.DataFrame(rows, columns=list(dict.fromkeys(columns)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -16,13 +18,13 @@ from cnnbench.config.schema import OUTSIDE_IDENTITY
 from cnnbench.config.shipped_parts import with_current_paths
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Result, Status, problem_of
-from cnnbench.text import flatten, to_override
+from cnnbench.text import Values, flatten, to_override
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LABEL_KEYS = ("name", "runs_dir", "resume", "choices", "swept")  # config keys that do not change what a run computes
-NON_CELL_KEYS = tuple(
-    key for key in OUTSIDE_IDENTITY if key not in LABEL_KEYS
-)  # runs that differ in these share a cell
+# runs that differ in these share a cell
+NON_CELL_KEYS = ("seed", *(key for key in OUTSIDE_IDENTITY if key not in LABEL_KEYS))
+METRIC = "test/acc"  # the metric that runs are compared by
 LARGEST = 1e100  # the square of a larger number overflows
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "recipe")
 
@@ -44,10 +46,10 @@ class Run:
     """
 
     directory: RunDir
-    setting: dict[str, Any]
+    setting: Values
     state: str
     reason: str | None = None
-    config: dict[str, Any] = field(default_factory=dict)
+    config: Values = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
     swept: tuple[str, ...] = ()
     result: Result | None = None
@@ -66,25 +68,58 @@ class Run:
     @property
     def seed(self) -> Any:
         """Its seed; None where it is unknown."""
-        seed = self.setting.get("seed", self.config.get("seed"))
-        return to_override(seed) if isinstance(seed, list | dict) else seed
+        return hashable_level("seed", self.setting.get("seed", self.config.get("seed")))
 
     @property
-    def cell_setting(self) -> dict[str, Any]:
+    def cell_setting(self) -> Values:
         """The setting without the seed."""
         return {key: value for key, value in self.setting.items() if key != "seed"}
+
+    @property
+    def accuracy(self) -> float | None:
+        """The test accuracy, between 0 and 1; None where it is unknown."""
+        return self.metric(METRIC)
+
+    @property
+    def cell_config(self) -> Values:
+        """The config without the keys in which runs of one cell may differ."""
+        return {key: value for key, value in self.config.items() if key not in NON_CELL_KEYS}
+
+    @property
+    def final_values(self) -> Values:
+        """The columns of its result in a table: metrics, `best_epoch params macs samples_per_s fit_s`; empty without a result."""
+        if self.result is None:
+            return {}
+        names = ("best_epoch", "params", "macs", "samples_per_s", "fit_s")
+        return {**self.result.metrics, **{name: getattr(self.result, name) for name in names}}
 
     def metric(self, name: str) -> float | None:
         """A metric of the result, as `test/acc`; None where it is absent or not finite."""
         return self.result.metric(name) if self.result else None
 
 
+@contextmanager
+def broken_file_reported(path: Path, problems: list[str]) -> Iterator[None]:
+    """Skips a file that is missing or broken; adds a broken one to the problems, with the first line of the error."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # numpy raises nearly any exception for a damaged archive
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        problems.append(f"{path}: cannot be read ({reason})")
+
+
 def read_run(directory: RunDir, problems: list[str]) -> Run:
-    """Reads a run directory; a file that cannot be read counts as absent, and is added to the problems."""
+    """Reads a run directory; a file that cannot be read counts as absent, and is added to the problems.
+
+    The setting is empty, for the caller to fill in. The state is `missing` where there is no directory.
+    """
+    if not directory.path.is_dir():
+        return Run(directory, {}, "missing")
     values = read_config(directory.config, problems)
-    config = flatten({str(key): value for key, value in values.items() if key not in LABEL_KEYS})
     choices, swept = values.get("choices"), values.get("swept")
-    choices = choices if isinstance(choices, dict) else {}
+    pairs = choices.items() if isinstance(choices, dict) else ()
     status, result = read_status(directory, problems), None
     if status.state == "done":
         result = read_result(directory.result, problems)
@@ -92,11 +127,11 @@ def read_run(directory: RunDir, problems: list[str]) -> Run:
             status = Status(state="interrupted", reason="its result.json cannot be read")
     return Run(
         directory,
-        setting={"seed": config.get("seed")},
+        setting={},
         state=status.state,
-        reason=status.reason or None,
-        config=config,
-        choices={group: name for group, name in choices.items() if isinstance(group, str) and isinstance(name, str)},
+        reason=status.reason,
+        config=flatten({str(key): value for key, value in values.items() if key not in LABEL_KEYS}),
+        choices={group: name for group, name in pairs if isinstance(group, str) and isinstance(name, str)},
         swept=tuple(map(str, swept)) if isinstance(swept, list) else (),
         result=result,
         epochs=read_epochs(directory.metrics, problems),
@@ -116,20 +151,17 @@ def read_status(directory: RunDir, problems: list[str]) -> Status:
     return directory.effective_status()
 
 
-def read_config(path: Path, problems: list[str]) -> dict[str, Any]:
+def read_config(path: Path, problems: list[str]) -> Values:
     """Reads a run's config.yaml as nested keys; empty where it cannot be read."""
-    try:
+    with broken_file_reported(path, problems):
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)
         if isinstance(values, dict):
             values = with_current_paths(add_earlier_values(values))
             flatten(values)  # fails here if it is nested too deeply
             return values
         problems.append(f"{path}: not a config")
-    except FileNotFoundError:
-        if (path.parent / "result.json").is_file():
-            problems.append(f"{path}: does not exist")
-    except (OSError, ValueError, yaml.YAMLError, TypeError, RecursionError) as error:
-        problems.append(f"{path}: cannot be read ({first_line(error)})")
+    if not path.exists() and path.with_name("result.json").is_file():
+        problems.append(f"{path}: does not exist")
     return {}
 
 
@@ -142,24 +174,19 @@ def read_result(path: Path, problems: list[str]) -> Result | None:
         return None
     if wrong:
         problems.append(f"{path}: {' and '.join(wrong)} cannot be understood")
-    accuracy = result.metric("test/acc")
-    if accuracy is not None and not 0 <= accuracy <= 1:
-        problems.append(f"{path}: test/acc {accuracy:g} is not an accuracy, expected 0 to 1")
-        metrics = {name: value for name, value in result.metrics.items() if name != "test/acc"}
-        return result.model_copy(update={"metrics": metrics})
-    return result
+    accuracy = result.metric(METRIC)
+    if accuracy is None or 0 <= accuracy <= 1:
+        return result
+    problems.append(f"{path}: {METRIC} {accuracy:g} is not an accuracy, expected 0 to 1")
+    metrics = {name: value for name, value in result.metrics.items() if name != METRIC}
+    return result.model_copy(update={"metrics": metrics})
 
 
 def read_epochs(path: Path, problems: list[str]) -> list[dict[str, float | None]]:
     """Reads the rows of a run's metrics.csv, one per epoch; empty where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [{name: _number(text) for name, text in row.items() if name} for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, csv.Error) as error:
-        problems.append(f"{path}: cannot be read ({first_line(error)})")
-        return []
+    with broken_file_reported(path, problems), path.open(encoding="utf-8", newline="") as file:
+        return [{name: _number(text) for name, text in row.items() if name} for row in csv.DictReader(file)]
+    return []
 
 
 def _number(text: Any) -> float | None:
@@ -170,24 +197,8 @@ def _number(text: Any) -> float | None:
     return None if LARGEST < abs(value) < inf else value
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, else the name of its class."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def final_values(run: Run) -> dict[str, Any]:
-    """The columns of a run's result in a table: metrics, `best_epoch params macs samples_per_s fit_s`; empty without a result."""
-    result = run.result
-    if result is None:
-        return {}
-    columns = {name: getattr(result, name) for name in ("best_epoch", "params", "macs", "samples_per_s", "fit_s")}
-    return {**result.metrics, **columns}
-
-
 def hashable_level(key: str, value: Any) -> Any:
     """A factor's value as a hashable one: `crop+rotate` for the steps of a group, `[1,2]` for another list."""
-    if not isinstance(value, list | dict):
-        return value
-    return (
-        "+".join(map(to_override, value)) or "none" if isinstance(value, list) and key in GROUPS else to_override(value)
-    )
+    if isinstance(value, list) and key in GROUPS:
+        return "+".join(map(to_override, value)) or "none"
+    return to_override(value) if isinstance(value, list | dict) else value

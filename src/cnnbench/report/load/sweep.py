@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import ConfigError
 from cnnbench.report.load.run import GROUPS, NON_CELL_KEYS, Run, read_run
-from cnnbench.runs.run_dir import RunDir
+from cnnbench.runs.run_dir import HASHED, RunDir
 from cnnbench.runs.schema import SweepRecord
-from cnnbench.runs.sweep_dir import HASHED, Job, SweepDir
-from cnnbench.text import canonical_json
+from cnnbench.runs.sweep_dir import SweepDir
+from cnnbench.text import Values, canonical_json
 
 NO_RECORD = SweepRecord(schema=1, name="", keys=[], fixed={}, jobs=[])
 
@@ -48,6 +49,16 @@ class Runs:
         """The runs that have a result."""
         return [run for run in self.runs if run.done]
 
+    @property
+    def scored(self) -> list[Run]:
+        """The runs whose result has a test accuracy."""
+        return [run for run in self.runs if run.accuracy is not None]
+
+    @property
+    def baseline(self) -> Values:
+        """The values that the experiment states for its baseline, by the keys that vary."""
+        return {key: value for key, value in self.sweep_record.baseline.items() if key in self.keys}
+
 
 def read_runs(path: Path) -> Runs:
     """Reads the runs in a folder: a sweep, some runs copied together, or a single run.
@@ -59,57 +70,47 @@ def read_runs(path: Path) -> Runs:
     if (path / "config.yaml").is_file() or (path / "result.json").is_file():
         return infer_runs(path, [path], problems)
     sweep = SweepDir(path)
+    record = NO_RECORD
     try:
-        record = sweep.read()
-        jobs = sweep.jobs(record) if record else []
+        record = sweep.read() or NO_RECORD
     except ConfigError as error:
         problems.append(str(error))
-        record, jobs = None, []
+    jobs = sweep.jobs(record)
     folders = sorted({found.parent for name in ("config.yaml", "result.json") for found in path.glob(f"*/{name}")})
     if not folders and not jobs:
         raise ConfigError(f"{path}: holds no runs{folder_hint(path)}")
-    if record is None or not jobs:
+    if not jobs:
         return infer_runs(path, folders, problems)
-    kept, duplicates = split_duplicates([read_listed_run(job, problems) for job in jobs])
+    kept, duplicates = split_duplicates(
+        [replace(read_run(job.directory, problems), setting=job.setting) for job in jobs]
+    )
     names = {job.name for job in jobs}
     others = [folder for folder in folders if folder.name not in names]
+    hashes = {hashed for job in jobs for hashed in (job.identity[:8], job.directory_hash)}
+    endings = {folder: HASHED.search(folder.name) for folder in others}  # `..._0123abcd-2` repeats `..._0123abcd`
+    repeated = [folder for folder, ending in endings.items() if ending and ending[1] in hashes]
     return Runs(
         path,
         record,
         tuple(key for key in record.keys if key != "seed"),
         kept,
         duplicates,
-        unlisted=[folder.name for folder in others if not is_repetition(folder, jobs)],
+        unlisted=[folder.name for folder in others if folder not in repeated],
         problems=problems,
         launcher=sweep.launcher(),
-        repetitions=[
-            folder.name for folder in others if is_repetition(folder, jobs) and (folder / "result.json").is_file()
-        ],
+        repetitions=[folder.name for folder in repeated if (folder / "result.json").is_file()],
     )
 
 
 def folder_hint(path: Path) -> str:
     """Suggests a folder with runs instead of one without, or the command that makes runs."""
-    inside = sorted(path.glob("*/sweep.json")) + sorted(path.glob("*/*/config.yaml")) if path.is_dir() else []
-    if inside:
-        return f"; did you mean {inside[-1].parent if inside[-1].name == 'sweep.json' else inside[-1].parent.parent}?"
     if path.is_file():
         return f"; it is a file, did you mean {path.parent}?"
-    return "; python -m cnnbench -m key=a,b ... makes some" if path.is_dir() else "; the folder does not exist"
-
-
-def read_listed_run(job: Job, problems: list[str]) -> Run:
-    """Reads the run of a sweep's job, with the setting that the sweep lists."""
-    if not job.directory.path.is_dir():
-        return Run(job.directory, job.setting, "missing")
-    return replace(read_run(job.directory, problems), setting=job.setting)
-
-
-def is_repetition(folder: Path, jobs: Iterable[Job]) -> bool:
-    """Whether a directory repeats one of the jobs, as `..._0123abcd-2` repeats `..._0123abcd`."""
-    ending = HASHED.search(folder.name)
-    hashes = {hashed for job in jobs for hashed in (job.identity[:8], job.directory_hash)}
-    return ending is not None and ending[1] in hashes
+    if not path.is_dir():
+        return "; the folder does not exist"
+    inside = [file.parent for file in sorted(path.glob("*/sweep.json"))]
+    inside += [file.parents[1] for file in sorted(path.glob("*/*/config.yaml"))]
+    return f"; did you mean {inside[-1]}?" if inside else "; python -m cnnbench -m key=a,b ... makes some"
 
 
 def infer_runs(path: Path, folders: Iterable[Path], problems: list[str]) -> Runs:
@@ -125,17 +126,16 @@ def infer_runs(path: Path, folders: Iterable[Path], problems: list[str]) -> Runs
         [run.config for run in runs], [run.choices for run in runs], {key for run in runs for key in run.swept}
     )
 
-    def setting(run: Run) -> dict[str, Any]:
-        values = {key: (run.choices if key in GROUPS else run.config).get(key) for key in keys}
-        return {**values, "seed": run.seed}
-
-    found = [replace(run, setting=setting(run)) for run in runs]
+    found = []
+    for run in runs:
+        setting = {key: (run.choices if key in GROUPS else run.config).get(key) for key in keys}
+        found.append(replace(run, setting={**setting, "seed": run.seed}))
     kept, duplicates = split_duplicates(sorted(found, key=lambda run: canonical_json(run.cell_setting)))
     return Runs(path, NO_RECORD, keys, kept, duplicates, problems=problems)
 
 
 def distinguishing_keys(
-    configs: list[dict[str, Any]], choices: list[dict[str, str]], swept: Iterable[str] = ()
+    configs: list[Values], choices: list[dict[str, str]], swept: Iterable[str] = ()
 ) -> tuple[str, ...]:
     """Selects a few keys that distinguish the configs, apart from the seed; a group's choice before the keys in its file.
 
@@ -144,10 +144,12 @@ def distinguishing_keys(
         choices: chosen options of the same runs, by group.
         swept: keys that count although they are in `NON_CELL_KEYS`.
     """
-    columns = {key: [chosen.get(key) for chosen in map(dict, choices)] for key in GROUPS}
-    for key in dict.fromkeys(key for config in configs for key in config):
-        if key in swept or key not in (*NON_CELL_KEYS, "seed"):
-            columns[key] = [config.get(key) for config in configs]
+    columns: dict[str, list[Any]] = {key: [chosen.get(key) for chosen in choices] for key in GROUPS}
+    columns |= {
+        key: [config.get(key) for config in configs]
+        for key in dict.fromkeys(chain(*configs))
+        if key in swept or key not in NON_CELL_KEYS
+    }
     labels = [""] * len(configs)  # the values of the selected keys, for each config
     keys = []
     for key, values in columns.items():
@@ -160,18 +162,6 @@ def distinguishing_keys(
 
 def split_duplicates(runs: list[Run]) -> tuple[list[Run], list[Run]]:
     """(kept, excluded): keeps one run per setting and seed, the last that is done, else the last."""
-    chosen: dict[str, Run] = {}
-    for run in runs:
-        place = canonical_json(run.setting)
-        if place not in chosen or run.done or not chosen[place].done:
-            chosen[place] = run
-    names = {run.name for run in chosen.values()}
+    finished_last = sorted(runs, key=lambda run: run.done)
+    names = set({canonical_json(run.setting): run.name for run in finished_last}.values())
     return [run for run in runs if run.name in names], [run for run in runs if run.name not in names]
-
-
-def group_by_cell(runs: Iterable[Run]) -> list[list[Run]]:
-    """Groups runs by cell, in the order of the cells' first runs."""
-    cells: dict[str, list[Run]] = {}
-    for run in runs:
-        cells.setdefault(canonical_json(run.cell_setting), []).append(run)
-    return list(cells.values())

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Any
 
 from cnnbench.config.trusted_names import TRUSTED_NAME
-from cnnbench.report.analysis.cell import METRIC, setting_label
-from cnnbench.report.analysis.confounds import run_facts
+from cnnbench.report.analysis.cell import setting_label
 from cnnbench.report.analysis.report_data import Report
 from cnnbench.report.load.run import Run
 from cnnbench.report.number_format import accuracy_text
 from cnnbench.runs.schema import Result
-from cnnbench.text import NAME, to_override
+from cnnbench.text import NAME, first_few, to_override
 
 MOST_DIFFERENCES = 12  # config differences in a row
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """A row of the page's table of runs; `setting` is the number of the run's setting, `label` its name."""
+    """A row of the page's table of runs: the run and texts about it.
 
+    Attributes:
+        run: the run.
+        setting: number of its setting.
+        label: name of its setting.
+        accuracy: its test accuracy.
+        seconds: how long it trained.
+        differs: the keys in which its config differs from another run's.
+        command: repeats or resumes it.
+        environment: what it was computed with.
+    """
+
+    run: Run
     setting: int
     label: str
-    seed: str
-    state: str
-    reason: str
     accuracy: str
-    best_epoch: str
     seconds: str
     differs: str
     command: str
@@ -43,13 +49,11 @@ def run_row(run: Run, setting: int, base: Run | None) -> RunRow:
         setting: number of its setting.
         base: the run that its config is compared with; None: with no run.
     """
-    result = run.result
-    seconds = f"{result.fit_s:.1f}" if result and result.fit_s is not None else ""
-    best_epoch = str(result.best_epoch or "") if result else ""
+    result = run.result or Result(metrics={})
+    seconds = "" if result.fit_s is None else f"{result.fit_s:.1f}"
     return RunRow(
-        setting, setting_label(run.cell_setting) or run.name, "" if run.seed is None else str(run.seed), run.state, run.reason or "",
-        accuracy_text(run.metric(METRIC)), best_epoch, seconds, config_differences(run, base) if base else "",
-        repeat_command(run), environment(result) if result else {},
+        run, setting, setting_label(run.cell_setting) or run.name, accuracy_text(run.accuracy), seconds,
+        config_differences(run, base) if base else "", repeat_command(run), environment(result),
     )  # fmt: skip
 
 
@@ -68,27 +72,21 @@ def repeat_command(run: Run) -> str:
 
 def baseline_run(report: Report) -> Run | None:
     """The run that the other runs' configs are compared with: one of a baseline, if there is one."""
-    bases = {cell.base for cell in report.review.cells}
-    numbered = sorted(enumerate(report.review.cells), key=lambda each: each[0] not in bases)
-    cells = [cell for _, cell in numbered]
-    return next((run for cell in cells for run in cell.runs if run.config), None)
+    cells = report.review.cells
+    bases = {cell.base for cell in cells}
+    order = sorted(range(len(cells)), key=lambda number: number not in bases)
+    return next((run for number in order for run in cells[number].runs if run.config), None)
 
 
 def config_differences(run: Run, base: Run) -> str:
     """`key=value` for each key in which a run's config differs from the base's, the first twelve."""
     if not run.config:
         return ""
-    ours, theirs = facts_of_config(run), facts_of_config(base)
+    ours, theirs = run.cell_config, base.cell_config
     differences = [
         f"{key}={to_override(ours.get(key))}" for key in {**theirs, **ours} if ours.get(key) != theirs.get(key)
     ]
-    more = f" and {len(differences) - MOST_DIFFERENCES} more" if len(differences) > MOST_DIFFERENCES else ""
-    return " ".join(differences[:MOST_DIFFERENCES]) + more
-
-
-def facts_of_config(run: Run) -> dict[str, Any]:
-    """The dotted keys of a run's config that decide what it computes, with their values."""
-    return {key: value for key, value in run_facts(run).items() if key in run.config}
+    return first_few(differences, MOST_DIFFERENCES, separator=" ")
 
 
 def environment(result: Result) -> dict[str, str]:

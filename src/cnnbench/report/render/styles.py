@@ -5,21 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
-DASHES = ("solid", "dash", "dot", "dashdot")
-SYMBOLS = ("circle", "diamond", "square", "triangle-up")
-MARKERS = {"circle": "o", "diamond": "D", "square": "s", "triangle-up": "^"}  # matplotlib's names of the symbols
+DASHES = (("solid", "-"), ("dash", "--"), ("dot", ":"), ("dashdot", "-."))  # Plotly's name, matplotlib's
+SYMBOLS = (("circle", "o"), ("diamond", "D"), ("square", "s"), ("triangle-up", "^"))  # likewise
 
 
 @dataclass(frozen=True)
 class Style:
-    """A colour as `#rrggbb`, a dash and a symbol by Plotly's names."""
+    """How a setting looks.
+
+    Attributes:
+        color: as `#rrggbb`.
+        dash, symbol: Plotly's names of the line and of the points.
+        line, marker: matplotlib's names of the same.
+    """
 
     color: str
     dash: str
+    line: str
     symbol: str
+    marker: str
 
 
 def style_of(number: int) -> Style:
     """The style of setting `number`: colours vary first, then dashes and symbols."""
-    round_ = number // len(COLORS)
-    return Style(COLORS[number % len(COLORS)], DASHES[round_ % len(DASHES)], SYMBOLS[round_ % len(SYMBOLS)])
+    turn, color = divmod(number, len(COLORS))
+    return Style(COLORS[color], *DASHES[turn % len(DASHES)], *SYMBOLS[turn % len(SYMBOLS)])

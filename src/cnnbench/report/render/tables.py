@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from cnnbench.report.analysis.cell import Cell, level_label
+from cnnbench.report.analysis.cell import Cell
 from cnnbench.report.analysis.claims import Verdict
 from cnnbench.report.analysis.comparisons import Review
+from cnnbench.report.analysis.main_effects import Effect, Interaction
 from cnnbench.report.analysis.published_results import PublishedResult
 from cnnbench.report.analysis.report_data import ImageComparison
 from cnnbench.report.number_format import accuracy_text, p_value, signed_points
 from cnnbench.stats import Difference, Interval
+
+Number = tuple[str, float | None]  # a text, and the number by which it is sorted; None: it is unknown
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,50 @@ class Table:
     """Column heads, the indices of the columns that hold numbers, and rows."""
 
     columns: list[str]
-    numbers: frozenset[int] = frozenset()
-    rows: list[Row] = field(default_factory=list)
+    numbers: Collection[int]
+    rows: list[Row]
+
+    @property
+    def filled(self) -> list[int]:
+        """The indices of the columns that have a text in any row."""
+        return [index for index in range(len(self.columns)) if any(row.texts[index] for row in self.rows)]
+
+
+def make_row(*entries: str | Number, setting: int | None = None, classes: str = "") -> Row:
+    """Makes a row from its entries: texts, and numbers with their texts.
+
+    Args:
+        entries: one for each column.
+        setting: number of the setting that the row is about.
+        classes: CSS classes of the row.
+    """
+    pairs = [(entry, None) if isinstance(entry, str) else entry for entry in entries]
+    return Row([text for text, _ in pairs], [number for _, number in pairs], setting, classes)
+
+
+# ---- entries -----------------------------------------------------------------------------------------------------------
+
+
+def _number(value: float | None, form: str = ",.0f") -> Number:
+    """A number in Python's format `form`; empty for None."""
+    return ("" if value is None else f"{value:{form}}"), value
+
+
+def _interval(interval: Interval) -> Number:
+    """An interval of accuracies, sorted by its lower end."""
+    return (f"{interval[0]:.4f} to {interval[1]:.4f}", interval[0]) if interval else ("", None)
+
+
+def _difference(difference: Difference | None) -> tuple[Number, Number]:
+    """A difference in percentage points, and its interval; both empty for None."""
+    if difference is None:
+        return ("", None), ("", None)
+    interval = difference.interval
+    ends = (" to ".join(map(signed_points, interval)), interval[0]) if interval else ("", None)
+    return (signed_points(difference.point), difference.point), ends
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------------
 
 
 def of_cells(review: Review) -> Table:
@@ -48,132 +93,69 @@ def of_cells(review: Review) -> Table:
     ]  # fmt: skip
     bases = {cell.base for cell in review.cells}
     rows = [_cell(cell, number, number in bases) for number, cell in enumerate(review.cells)]
-    return Table(columns, frozenset(range(1, 12)), rows)
+    return Table(columns, range(1, 12), rows)
 
 
 def _cell(cell: Cell, number: int, baseline: bool) -> Row:
-    difference = cell.difference
-    facts = [
-        cell.mean_result("params"),
-        cell.mean_result("macs"),
-        cell.mean_result("fit_s"),
-        cell.mean_result("samples_per_s"),
-    ]
     mark = "★ " if cell.best else "≈ " if cell.tied_with_best else ""
     missing = f"/{len(cell.runs)}" if cell.n < len(cell.runs) else ""
-    texts = [
-        cell.label, f"{cell.n}{missing}", mark + accuracy_text(cell.mean), accuracy_text(cell.sd), _interval(cell.interval),
-        signed_points(difference.point) if difference else "", _points(difference), p_value(cell.p), *map(_count, facts[:2]),
-        _number(facts[2]), _count(facts[3]),
-    ]  # fmt: skip
-    low = cell.interval[0] if cell.interval else None
-    of_low = difference.interval[0] if difference and difference.interval else None
-    sort = [
-        None,
-        float(cell.n),
-        cell.mean,
-        cell.sd,
-        low,
-        difference.point if difference else None,
-        of_low,
-        cell.p,
-        *facts,
-    ]
-    return Row(texts, sort, number, " ".join(["best"] * cell.best + ["base"] * baseline))
+    params, macs, seconds, speed = map(cell.mean_result, ("params", "macs", "fit_s", "samples_per_s"))
+    return make_row(
+        cell.label, (f"{cell.n}{missing}", cell.n), (mark + accuracy_text(cell.mean), cell.mean), _number(cell.sd, ".4f"),
+        _interval(cell.interval), *_difference(cell.difference), (p_value(cell.p), cell.p), _number(params), _number(macs),
+        _number(seconds, ",.1f" if seconds and seconds < 1000 else ",.0f"), _number(speed),
+        setting=number, classes=" ".join(["best"] * cell.best + ["base"] * baseline),
+    )  # fmt: skip
 
 
 def of_effects(review: Review) -> Table:
     """One row per variant of a factor, and one per pair of variants of two factors."""
     columns = ["factor", "variant", "against", "difference", "95 % interval", "seeds", "p"]
-    rows = []
-    for effect in review.effects:
-        rows.append(
-            _effect(effect.key, effect.label, level_label(effect.key, effect.base), effect.difference, effect.p)
-        )
+    rows = [_effect(each, each.key, each.label, each.base_label) for each in review.effects]
     for each in review.interactions:
-        label = f"{each.first.label} at {level_label(each.key, each.level)}"
-        against = f"{each.first.label} at {level_label(each.key, each.base)}"
-        rows.append(_effect("both", label, against, each.difference, each.p))
-    return Table(columns, frozenset({3, 4, 5, 6}), rows)
+        levels = (each.second.label, each.second.base_label)
+        rows.append(_effect(each, "both", *(f"{each.first.label} at {level}" for level in levels)))
+    return Table(columns, range(3, 7), rows)
 
 
-def _effect(key: str, level: str, base: str, difference: Difference, p: float | None) -> Row:
-    texts = [key, level, base, signed_points(difference.point), _points(difference), str(difference.n), p_value(p)]
-    low = difference.interval[0] if difference.interval else None
-    return Row(texts, [None, None, None, difference.point, low, float(difference.n), p])
+def _effect(each: Effect | Interaction, *names: str) -> Row:
+    return make_row(*names, *_difference(each.difference), _number(each.difference.n), (p_value(each.p), each.p))
 
 
 def of_claims(verdicts: Sequence[Verdict]) -> Table:
     """One row per claim."""
     columns = ["claim", "check", "measured", "95 % interval", "seeds", "verdict"]
     rows = [
-        Row(
-            [
-                each.claim,
-                each.condition,
-                "" if each.point is None else f"{each.point:.4f}",
-                _interval(each.interval),
-                str(each.n),
-                f"{each.outcome}: {each.reason}" if each.reason else each.outcome,
-            ],
-            [None, None, each.point, each.interval[0] if each.interval else None, float(each.n), None],
+        make_row(
+            each.claim, each.condition, _number(each.point, ".4f"), _interval(each.interval), _number(each.n),
+            f"{each.outcome}: {each.reason}" if each.reason else each.outcome,
         )
         for each in verdicts
-    ]
-    return Table(columns, frozenset({2, 3, 4}), rows)
+    ]  # fmt: skip
+    return Table(columns, range(2, 5), rows)
 
 
 def of_published(found: Sequence[tuple[Cell, PublishedResult]]) -> Table:
     """One row per published result that matches a setting."""
     columns = ["setting", "ours", "95 % interval", "n", "published", "measured on", "source"]
     rows = [
-        Row(
-            [
-                cell.label,
-                accuracy_text(cell.mean),
-                _interval(cell.interval),
-                str(cell.n),
-                accuracy_text(figure.accuracy),
-                figure.note,
-                figure.source,
-            ],
-            [None, cell.mean, None, float(cell.n), figure.accuracy, None, None],
+        make_row(
+            cell.label, _number(cell.mean, ".4f"), _interval(cell.interval), _number(cell.n), _number(figure.accuracy, ".4f"),
+            figure.note, figure.source,
         )
         for cell, figure in found
-    ]
-    return Table(columns, frozenset({1, 2, 3, 4}), rows)
+    ]  # fmt: skip
+    return Table(columns, range(1, 5), rows)
 
 
-def _interval(interval: Interval) -> str:
-    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
-
-
-def _points(difference: Difference | None) -> str:
-    if difference is None or difference.interval is None:
-        return ""
-    return f"{signed_points(difference.interval[0])} to {signed_points(difference.interval[1])}"
-
-
-def _count(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
-
-
-def of_comparisons(comparisons: Sequence[ImageComparison], cells: Sequence[Cell]) -> Table:
+def of_comparisons(comparisons: Sequence[ImageComparison]) -> Table:
     """One row per pair of settings, compared on the same test images."""
     columns = ["A", "B", "only A right", "only B right", "A minus B", "95 % interval", "p"]
-    rows = []
-    for each in comparisons:
-        ours, theirs = each.only
-        interval = each.difference.interval
-        texts = [
-            each.ours.cell.label, each.theirs.cell.label, f"{ours:,}", f"{theirs:,}", signed_points(each.difference.point),
-            f"{signed_points(interval[0])} to {signed_points(interval[1])}" if interval else "", p_value(each.p),
-        ]  # fmt: skip
-        low = interval[0] if interval else None
-        sort = [None, None, float(ours), float(theirs), each.difference.point, low, each.p]
-        rows.append(Row(texts, sort, each.ours.index))
-    return Table(columns, frozenset({2, 3, 4, 5, 6}), rows)
+    rows = [
+        make_row(
+            each.ours.cell.label, each.theirs.cell.label, *map(_number, each.only), *_difference(each.difference),
+            (p_value(each.p), each.p), setting=each.ours.index,
+        )
+        for each in comparisons
+    ]  # fmt: skip
+    return Table(columns, range(2, 7), rows)

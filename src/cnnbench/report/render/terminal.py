@@ -18,23 +18,19 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(sentence, "bold"), highlight=False)
     for sentence in report.limits:
         console.print(Text(f"- {sentence}", "yellow"), highlight=False)
-    console.print()
-    console.print(of_table(tables.of_cells(report.review)))
-    if report.review.effects:
-        console.print()
-        console.print(of_table(tables.of_effects(report.review)))
-    if report.verdicts:
-        console.print()
-        console.print(of_table(tables.of_claims(report.verdicts)))
+    review = report.review
+    for table in (tables.of_cells(review), tables.of_effects(review), tables.of_claims(report.verdicts)):
+        if table.rows:
+            console.print()
+            console.print(of_table(table))
 
 
 def of_table(table: tables.Table) -> Table:
     """A table for the terminal, without its empty columns."""
-    kept = [number for number in range(len(table.columns)) if any(row.texts[number] for row in table.rows)]
+    filled = table.filled
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for number in kept:
-        right = number in table.numbers
-        made.add_column(table.columns[number], justify="right" if right else "left", overflow="fold")
+    for index in filled:
+        made.add_column(table.columns[index], justify="right" if index in table.numbers else "left", overflow="fold")
     for row in table.rows:
-        made.add_row(*(Text(row.texts[number]) for number in kept), style="bold" if "best" in row.classes else None)
+        made.add_row(*(Text(row.texts[index]) for index in filled), style="bold" if "best" in row.classes else None)
     return made

@@ -18,41 +18,39 @@ def write(report: Any, out: Path, command: str) -> dict[str, Path]:
     Raises:
         ConfigError: the folder cannot be written to.
     """
-    from cnnbench.report.render import figures as plots
-    from cnnbench.report.render import html as page
-    from cnnbench.report.render import markdown
+    from cnnbench.report.render import figures, html, markdown
 
+    files = {
+        "page": out / "report.html",
+        "text": out / "report.md",
+        "table": out / "summary.csv",
+        "figures": out / "figures",
+    }
     try:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
-        figures = plots.draw(report, out / "figures")
-        files = {
-            name: out / file
-            for name, file in (("page", "report.html"), ("text", "report.md"), ("table", "summary.csv"))
-        }
-        write_atomic(files["page"], page.render(report, command))
-        write_atomic(files["text"], markdown.render(report, figures, out, command))
+        drawn = figures.draw(report, files["figures"])
+        write_atomic(files["page"], html.render(report, command))
+        write_atomic(files["text"], markdown.render(report, drawn, out, command))
         write_atomic(files["table"], summary(report))
     except OSError as error:
         raise ConfigError(
             f"{out}: cannot be written to ({error.strerror}); choose another folder with --out DIR"
         ) from error
-    return {**files, "figures": out / "figures"}
+    return files
 
 
 def summary(report: Any) -> str:
     """The text of summary.csv: one row per run, with its present state."""
-    from cnnbench.report.load.run import final_values
     from cnnbench.runs.sweep_dir import csv_value, summary_csv
 
     runs = report.review.runs
-    rows = [
+    rows = (
         {
             "job": run.name,
             "state": run.state,
             **{key: csv_value(value) for key, value in run.setting.items()},
-            **final_values(run),
+            **run.final_values,
             "reason": run.reason or "",
         }
         for run in runs.runs
-    ]
+    )
     return summary_csv(rows, [*runs.keys, "seed"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from pathlib import Path
@@ -14,9 +13,11 @@ from pytorch_lightning import Callback, Trainer
 from torch import nn
 from torch.optim import Optimizer
 
+from cnnbench.data.datamodule import ImageData
 from cnnbench.distributed.ranks import all_gather
+from cnnbench.files import open_atomic
 from cnnbench.runs.environment import bit_determining_environment
-from cnnbench.training.callbacks.divergence import Divergence
+from cnnbench.text import Values
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.epoch_records import ValidationRecord
@@ -33,26 +34,20 @@ class Checkpoints(Callback):
     Args:
         context: of the run; `trainer.checkpoint_every_s` is the interval in seconds.
         history: knows when a validation is the best.
-        divergence: refuses to save weights or losses that are not finite.
-        rebuild_facts: `config` and `data` for best.ckpt, from which the net can be rebuilt.
+        data: its classes, channels, size, mean, deviation and `fit` go into best.ckpt, from which the net can be rebuilt.
 
-    Attributes:
-        position: where training continues: epoch, and the number of the next batch part in it.
+    The state of this callback, a part of last.ckpt, holds the identity of the run, the environment in which it was saved, the
+    position (epoch, and the number of the next batch part in it), and the sums and random states of all ranks.
     """
 
-    def __init__(
-        self, context: RunContext, history: History, divergence: Divergence, rebuild_facts: dict[str, Any]
-    ) -> None:
-        self.context, self.history, self.divergence, self.rebuild_facts = context, history, divergence, rebuild_facts
-        self.position = {"epoch": 0, "batch": 0}
-        self._every_s, self._identity = context.config.trainer.checkpoint_every_s, context.config.identity()
-        self._saved_at = time.monotonic()
-        self._resumed: dict[str, Any] | None = None
+    def __init__(self, context: RunContext, history: History, data: ImageData) -> None:
+        self.context, self.history, self.data = context, history, data
+        self._resumed: Values | None = None
 
     @property
     def due(self) -> bool:
         """Whether the interval since the last save is over."""
-        return time.monotonic() - self._saved_at > self._every_s
+        return time.monotonic() - self._saved_at > self.context.config.trainer.checkpoint_every_s
 
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Restores a resumed run's image order, random states and sums."""
@@ -75,81 +70,67 @@ class Checkpoints(Callback):
         if pl_module.averaged is not None and history.best_ema is last:
             self._save_net(directory.best_ema, pl_module.averaged.module, last)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Classifier, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Updates the position."""
-        self.position = {"epoch": trainer.current_epoch, "batch": batch_idx + 1}
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Saves last.ckpt."""
-        self.position = {"epoch": trainer.current_epoch + 1, "batch": 0}
-        self.save(trainer, pl_module)
+        self.save(trainer, pl_module, epoch=trainer.current_epoch + 1, batch=0)
 
-    def save(self, trainer: Trainer, pl_module: Classifier) -> None:
+    def save(self, trainer: Trainer, pl_module: Classifier, epoch: int, batch: int) -> None:
         """Writes last.ckpt and keeps the file before it; all ranks must call this after the same step.
 
+        Args:
+            trainer: of the fit.
+            pl_module: the trained net, with the sums of its epoch.
+            epoch: in which a resumed run continues.
+            batch: the number of the batch part in that epoch with which it continues.
+
         Raises:
-            Diverged: a loss, a gradient or a weight is not a finite number.
+            Diverged: a loss, a gradient or a weight is not a finite number, as `Divergence.on_save_checkpoint` finds.
         """
-        self.divergence.check()
-        state_of_this_rank = {
-            "train_sums": pl_module.train_sums.tolist(),
-            "train_images": pl_module.train_images,
-            "random": random_state(),
-        }
+        sums, images = pl_module.train_sums.tolist(), pl_module.train_images
         self._state = {
-            "identity": self._identity,
+            "identity": self.context.config.identity(),
             "environment": bit_determining_environment(),
-            "position": self.position,
-            "ranks": all_gather(state_of_this_rank),
+            "position": {"epoch": epoch, "batch": batch},
+            "ranks": all_gather({"train_sums": sums, "train_images": images, "random": random_state()}),
         }
         content, directory = dump_checkpoint(trainer), self.context.directory
         if self.context.ranks.first:
-            save_atomic(directory.last, content, keep=directory.previous)
+            with open_atomic(directory.last, keep=directory.previous) as file:
+                torch.save(content, file)
         trainer.strategy.barrier("last.ckpt")
         self._saved_at = time.monotonic()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Values:
         """Returns the identity, position, sums and random states of the last `save`."""
         return self._state
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Values) -> None:
         """Keeps the state until training starts."""
         self._resumed = state_dict
-        self.position = state_dict["position"]
 
-    def _state_of_this_rank(self, states: list[dict[str, Any]]) -> dict[str, Any]:
+    def _state_of_this_rank(self, states: list[Values]) -> Values:
         """Returns one of the saved states; with another number of ranks than before, the first rank gets all sums."""
         ranks = self.context.ranks
+        state = states[ranks.rank % len(states)]
         if len(states) == ranks.size:
-            return states[ranks.rank]
-        sums, images = [0.0, 0.0], 0
-        if ranks.first:
-            sums = [sum(values) for values in zip(*(state["train_sums"] for state in states), strict=True)]
-            images = sum(state["train_images"] for state in states)
-        return {"train_sums": sums, "train_images": images, "random": states[ranks.rank % len(states)]["random"]}
+            return state
+        added = states if ranks.first else []
+        sums = zip((0.0, 0.0), *(each["train_sums"] for each in added), strict=True)
+        images = sum(each["train_images"] for each in added)
+        return {**state, "train_sums": [sum(values) for values in sums], "train_images": images}
 
     def _save_net(self, path: Path, net: nn.Module, record: ValidationRecord) -> None:
         if self.context.ranks.first:
-            content = {"schema": 1, "state_dict": net.state_dict(), **record.as_row(), **self.rebuild_facts}
-            save_atomic(path, content)
-
-
-def save_atomic(path: Path, content: dict[str, Any], keep: Path | None = None) -> None:
-    """Writes a checkpoint aside, flushes it to disk and renames it to `path`; an earlier file is renamed to `keep`."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.is_file():
-            path.replace(keep)  # after a crash between the two renames, `keep` is resumed from
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            facts = {name: getattr(self.data, name) for name in ("channels", "image_size", "mean", "std", "fit")}
+            content = {
+                "schema": 1,
+                "state_dict": net.state_dict(),
+                **record.as_row(),
+                "config": self.context.config.as_dict(),
+                "data": {"classes": list(self.data.classes), **facts},
+            }
+            with open_atomic(path) as file:
+                torch.save(content, file)
 
 
 def optimizer_state_to_memory_format(optimizer: Optimizer) -> None:
@@ -160,25 +141,24 @@ def optimizer_state_to_memory_format(optimizer: Optimizer) -> None:
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def random_state() -> dict[str, Any]:
+def random_state() -> Values:
     """Returns the states of the global generators of Python, NumPy and PyTorch, as plain types and tensors."""
     version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()
-    numbers = torch.from_numpy(np.asarray(keys).astype(np.int64))
+    name, keys, *rest = np.random.get_state()
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [name, numbers, int(position), int(has_gauss), float(cached)],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: Values) -> None:
     """Restores what `random_state` returned."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy(), *rest))
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
+    if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

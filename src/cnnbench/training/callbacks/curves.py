@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
-from cnnbench.files import write_atomic
+from cnnbench.files import open_atomic
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.epoch_records import EpochRecord, ValidationRecord
@@ -39,12 +38,11 @@ class Curves(Callback):
 
     def draw(self) -> None:
         """Writes curves.png."""
-        start, path = time.monotonic(), self.directory.path
+        start, history, path = time.monotonic(), self.history, self.directory.path
         title = f"{path.parent.name} · {path.name}"
-        figure = plot_curves(self.history.epochs, self.history.validations, self.history.best, title)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=120)
-        write_atomic(self.directory.curves, content.getvalue())
+        figure = plot_curves(history.epochs, history.validations, history.best, title)
+        with open_atomic(self.directory.curves) as file:
+            figure.savefig(file, format="png", dpi=120)
         self._drawn_at = time.monotonic()
         self._cost_s = self._drawn_at - start
 
@@ -60,12 +58,12 @@ def plot_curves(
     # a layout engine would take as long as all the rest
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.14, top=0.88, wspace=0.17)
     figure.suptitle(title, fontsize=11)
-    line: dict[str, Any] = {"markersize": 3.5, "linewidth": 1.6}
-    star: dict[str, Any] = {"color": VAL, "markeredgecolor": "black", "markersize": 13}
+    line = {"markersize": 3.5, "linewidth": 1.6}
+    star = {"color": VAL, "markeredgecolor": "black", "markersize": 13}
     for axes, name, ylabel in zip(figure.subplots(1, 2), ("loss", "acc"), ("loss", "accuracy"), strict=True):
         values = [getattr(epoch, f"train_{name}") for epoch in epochs]
         axes.plot([epoch.epoch for epoch in epochs], values, "o-", color=TRAIN, label="train", **line)
-        values = [getattr(validation, f"val_{name}") for validation in validations]
+        values = [getattr(each, f"val_{name}") for each in validations]
         axes.plot([each.epoch for each in validations], values, "s-", color=VAL, label="validation", **line)
         if best is not None:
             value = getattr(best, f"val_{name}")

@@ -20,7 +20,6 @@ class EarlyStopping(Callback):
 
     def __init__(self, history: History, patience: int | None) -> None:
         self.history, self.patience = history, patience
-        self._steps = 0  # of the whole fit
 
     @property
     def exhausted(self) -> bool:
@@ -32,15 +31,13 @@ class EarlyStopping(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Ends a resumed run that had stopped early before."""
-        trainer.should_stop = trainer.should_stop or self.exhausted
-        self._steps = int(trainer.estimated_stepping_batches)
+        trainer.should_stop |= self.exhausted
+        self._steps = int(trainer.estimated_stepping_batches)  # of the whole fit
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
         """Makes Lightning validate after the last step too, where `trainer.val_every_steps` would not."""
-        if trainer.global_step == self._steps:
-            trainer.should_stop = True
+        trainer.should_stop |= trainer.global_step == self._steps
 
     def on_validation_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Ends the fit after this validation if the patience is used up."""
-        if self.exhausted:
-            trainer.should_stop = True
+        trainer.should_stop |= self.exhausted

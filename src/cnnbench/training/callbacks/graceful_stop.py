@@ -1,23 +1,16 @@
-"""Reports a run's progress while it trains, and stops it with a saved state when a signal asks for that."""
+"""Saves a run at intervals while it trains, and stops it with a saved state when a signal asks for that."""
 
 from __future__ import annotations
 
 import signal
-import time
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
 from cnnbench.errors import Interrupted
-from cnnbench.runs.liveness import HEARTBEAT_S
 from cnnbench.training.callbacks.checkpoints import Checkpoints
 from cnnbench.training.classifier import Classifier
-from cnnbench.training.lightning_internals import (
-    batch_not_counted,
-    disable_signal_handlers,
-    optimizer_stepped,
-    validation_follows,
-)
+from cnnbench.training.lightning_internals import batch_not_counted, optimizer_stepped, validation_follows
 from cnnbench.training.run_context import RunContext
 
 
@@ -32,28 +25,19 @@ class GracefulStop(Callback):
     """
 
     def __init__(self, context: RunContext, checkpoints: Checkpoints) -> None:
-        self.ranks, self.signals, self.heartbeat = context.ranks, context.signals, context.heartbeat
-        self.checkpoints = checkpoints
-        self._reported_at = 0.0
-        self._first_step, self._started_at = 0, 0.0  # since this process started or resumed the run
+        self.ranks, self.signals, self.checkpoints = context.ranks, context.signals, checkpoints
         self._deferred = False
-
-    def setup(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:
-        """Keeps Lightning from handling signals."""
-        disable_signal_handlers(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Makes signals wait for the end of a step from now on."""
         self.signals.hold()
-        self._first_step, self._started_at = trainer.global_step, time.monotonic()
 
     def on_test_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Makes signals wait for the end of a batch from now on."""
         self.signals.hold()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
-        """Reports progress; after an optimizer step, saves or stops, or defers that."""
-        self._report_progress(trainer, pl_module)
+        """Saves or stops after an optimizer step, or defers that."""
         if optimizer_stepped(trainer):
             self._deferred = validation_follows(trainer)
             if not self._deferred:
@@ -87,26 +71,8 @@ class GracefulStop(Callback):
         """Saves if any rank has received a signal or its interval is over; stops if any has received a signal."""
         received, due = self.ranks.all_reduce_max(self.signals.received, self.checkpoints.due)
         if received or due:
-            self.checkpoints.save(trainer, pl_module)
+            self.checkpoints.save(trainer, pl_module, trainer.current_epoch, trainer.fit_loop.batch_idx + 1)
         self._stop_if(received)
-
-    def _report_progress(self, trainer: Trainer, pl_module: Classifier) -> None:
-        now = time.monotonic()
-        if not self.ranks.first or now - self._reported_at < HEARTBEAT_S:
-            return
-        self._reported_at = now
-        step, steps = trainer.global_step, int(trainer.estimated_stepping_batches)
-        (loss, _), images = pl_module.train_sums.tolist(), pl_module.train_images
-        validations, done = self.checkpoints.history.validations, step - self._first_step
-        self.heartbeat.progress = {
-            "epoch": trainer.current_epoch + 1,
-            "epochs": trainer.max_epochs,
-            "step": step,
-            "steps": steps,
-            "loss": loss / images if images else None,
-            "val_acc": validations[-1].val_acc if validations else None,
-            "left_s": (now - self._started_at) / done * (steps - step) if done > 0 else None,
-        }
 
     def _stop_if(self, received: int) -> None:
         if received:

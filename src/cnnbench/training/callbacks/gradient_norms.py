@@ -37,16 +37,15 @@ class NormRecorder(Callback):
         self._gradients: Tensor | None = None  # (2, parameters): sums of norms, and numbers of steps
         self._squares: dict[str, list[Tensor]] = {}  # by module: the mean square of each of its calls
         self._hooks: list[RemovableHandle] = []
-        self._seen = False  # the epoch's first batch
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Classifier, batch: Any, batch_idx: int) -> None:
         """Adds activation hooks for the epoch's first batch."""
-        if self.activations and not self._seen:
-            leaves = {name: module for name, module in pl_module.net.named_modules() if not [*module.children()]}
+        if self.activations and not self._squares:
             self._hooks = [
-                leaf.register_forward_hook(partial(self._add_square, name or "net")) for name, leaf in leaves.items()
+                module.register_forward_hook(partial(self._add_square, name or "net"))
+                for name, module in pl_module.net.named_modules()
+                if not [*module.children()]
             ]
-        self._seen = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
         """Removes the activation hooks."""
@@ -66,12 +65,11 @@ class NormRecorder(Callback):
         self.values = {}
         if self._gradients is not None:
             sums, steps = self._gradients.tolist()
-            names = [name for name, _ in pl_module.net.named_parameters()]
-            self.values |= {f"gradient_norm/{name}": s / n for name, s, n in zip(names, sums, steps, strict=True) if n}
-        if self._squares:
-            rms = torch.stack([torch.stack(calls).mean().sqrt() for calls in self._squares.values()]).tolist()
-            self.values |= {f"activation_rms/{name}": value for name, value in zip(self._squares, rms, strict=True)}
-        self._gradients, self._squares, self._seen = None, {}, False
+            norms = zip(dict(pl_module.net.named_parameters()), sums, steps, strict=True)
+            self.values |= {f"gradient_norm/{name}": total / count for name, total, count in norms if count}
+        for name, squares in self._squares.items():
+            self.values[f"activation_rms/{name}"] = torch.stack(squares).mean().sqrt().item()
+        self._gradients, self._squares = None, {}
 
     def _add_square(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.numel():

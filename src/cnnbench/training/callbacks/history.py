@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from operator import attrgetter
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
 from cnnbench.distributed.ranks import all_gather
 from cnnbench.errors import Diverged
+from cnnbench.text import Values
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.epoch_records import EpochRecord, ValidationRecord, write_metrics_csv
 from cnnbench.training.run_context import RunContext
@@ -23,8 +25,6 @@ class History(Callback):
     Attributes:
         epochs: a record of each epoch.
         validations: a record of each validation.
-        best: the validation with the highest accuracy, the first among equals; None before the first validation.
-        best_ema: the same by the accuracy of the averaged weights; None without `ema`.
         fit_s: seconds of the fit, summed over interruptions.
         train_s: seconds of `fit_s` spent in training steps.
         waited_s: seconds of `train_s` spent in preparing batches.
@@ -35,12 +35,21 @@ class History(Callback):
         self.context = context
         self.epochs: list[EpochRecord] = []
         self.validations: list[ValidationRecord] = []
-        self.best: ValidationRecord | None = None
-        self.best_ema: ValidationRecord | None = None
         self.fit_s = self.train_s = self.waited_s = 0.0
         self.images = 0
         self._lr = math.nan  # of the last step
         self._epoch_clock, self._train_clock = Stopwatch(), Stopwatch()  # of this epoch
+
+    @property
+    def best(self) -> ValidationRecord | None:
+        """The validation with the highest accuracy, the first among equals; None before the first validation."""
+        return max(self.validations, key=attrgetter("val_acc"), default=None)
+
+    @property
+    def best_ema(self) -> ValidationRecord | None:
+        """The validation with the highest accuracy of the averaged weights, the first among equals; None without `ema`."""
+        averaged = [record for record in self.validations if record.val_ema_acc is not None]
+        return max(averaged, key=attrgetter("val_ema_acc"), default=None)
 
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Starts the clock of the epoch, which a resumed run may enter in the middle."""
@@ -61,29 +70,25 @@ class History(Callback):
         Raises:
             Diverged: its loss is not a finite number.
         """
+        require_finite_scores("validation", pl_module, f" after step {trainer.global_step}, lr {self._lr:g}")
         scores, ema_scores = pl_module.scores, pl_module.ema_scores
-        record = ValidationRecord(
-            epoch=round(trainer.global_step * self.context.config.accumulate / trainer.num_training_batches, 6),
-            step=trainer.global_step,
-            val_loss=scores["loss"],
-            val_acc=scores["acc"],
-            val_ema_loss=ema_scores.get("loss"),
-            val_ema_acc=ema_scores.get("acc"),
+        self.validations.append(
+            ValidationRecord(
+                epoch=round(trainer.global_step * self.context.config.accumulate / trainer.num_training_batches, 6),
+                step=trainer.global_step,
+                val_loss=scores["loss"],
+                val_acc=scores["acc"],
+                val_ema_loss=ema_scores.get("loss"),
+                val_ema_acc=ema_scores.get("acc"),
+            )
         )
-        for loss, whose in ((record.val_loss, ""), (record.val_ema_loss, " of the averaged weights")):
-            if loss is not None and not math.isfinite(loss):
-                raise Diverged(f"the validation loss{whose} is {loss} after step {record.step}, lr {self._lr:g}")
-        self.validations.append(record)
-        if self.best is None or record.val_acc > self.best.val_acc:
-            self.best = record
-        if ema_scores and (self.best_ema is None or ema_scores["acc"] > self.best_ema.val_ema_acc):
-            self.best_ema = record
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Adds an epoch and writes metrics.csv."""
         sums = all_gather((*pl_module.train_sums.tolist(), pl_module.train_images))
         loss, correct, images = map(sum, zip(*sums, strict=True))
-        epoch_s, train_s = self._epoch_clock.read_and_reset(), self._train_clock.read_and_reset()
+        epoch_s, train_s = self._epoch_clock.seconds, self._train_clock.seconds
+        self._epoch_clock, self._train_clock = Stopwatch(), Stopwatch()
         self._epoch_clock.start()
         validated = self.validations and self.validations[-1].epoch > trainer.current_epoch
         scores = {name: getattr(self.validations[-1], name) if validated else None for name in SCORES}
@@ -107,8 +112,8 @@ class History(Callback):
         if self.context.ranks.first:
             write_metrics_csv(self.context.directory.metrics, self.epochs)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns all records and sums in plain types, and the seconds of the epoch in progress."""
+    def state_dict(self) -> Values:
+        """Returns all records and sums in plain types, the seconds of the epoch in progress, and the numbers of the best validations."""
         return {
             "epochs": [epoch.as_row() for epoch in self.epochs],
             "validations": [validation.as_row() for validation in self.validations],
@@ -118,11 +123,10 @@ class History(Callback):
             "in_epoch": [self._epoch_clock.seconds, self._train_clock.seconds],
         }
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Values) -> None:
         """Restores what `state_dict` returned, here or in an earlier version."""
         self.epochs = [EpochRecord.from_row(row) for row in state_dict["epochs"]]
         self.validations = [ValidationRecord.from_row(row) for row in state_dict["validations"]]
-        self.best, self.best_ema = (None if at is None else self.validations[at] for at in state_dict["best"])
         self.fit_s, self.train_s, self.waited_s = state_dict["times"]
         self.images = state_dict["images"]
         self._epoch_clock, self._train_clock = map(Stopwatch, state_dict["in_epoch"])
@@ -154,8 +158,15 @@ class Stopwatch:
         """Pauses; a stopped stopwatch is left as it is."""
         self._stopped_at, self._started_at = self.seconds, None
 
-    def read_and_reset(self) -> float:
-        """Returns the seconds, stops, and sets them to zero."""
-        seconds = self.seconds
-        self._stopped_at, self._started_at = 0.0, None
-        return seconds
+
+def require_finite_scores(stage: str, classifier: Classifier, when: str = "") -> None:
+    """Raises `Diverged` if a loss of the last validation or test is not a finite number.
+
+    Args:
+        stage: validation or test, for the message.
+        classifier: holds the scores of the net, and those of the averaged weights.
+        when: text that ends the message.
+    """
+    for scores, whose in ((classifier.scores, ""), (classifier.ema_scores, " of the averaged weights")):
+        if scores and not math.isfinite(scores["loss"]):
+            raise Diverged(f"the {stage} loss{whose} is {scores['loss']}{when}")

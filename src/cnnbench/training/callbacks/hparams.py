@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
 from cnnbench.metric_names import FINAL, FINAL_EMA
 from cnnbench.runs.sweep_dir import SweepDir
-from cnnbench.text import flatten, to_override
+from cnnbench.text import Values, flatten, to_override
 
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "recipe", "trainer", "experiment")
 NUMBERS = (
@@ -23,8 +25,6 @@ NUMBERS = (
 SHOWN_FIRST = ("model", "data", "optimizer", "lr", "seed")  # of a run that belongs to no sweep
 COLUMN_OF_KEY = {"optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay", "data.image_size": "image_size"}
 
-Setting = dict[str, Any]  # swept key -> value
-
 
 def hparams_summaries(config: Config, directory: Path) -> tuple[Summary, Summary, Summary]:
     """Returns three summaries for the run in `directory`: the table's columns, the run's values, and its success.
@@ -32,50 +32,41 @@ def hparams_summaries(config: Config, directory: Path) -> tuple[Summary, Summary
     All runs of a sweep have the same columns of the same types: those that every run has, then the other keys that the sweep
     varies. TensorBoard shows the first five at once, varying columns before others.
     """
-    settings = _settings_of_sweep(directory.parent)
+    settings: dict[str, Values] = {}  # of each job of the sweep, if sweep.json is intact
+    with suppress(ConfigError):
+        settings = {job.name: job.setting for job in SweepDir(directory.parent).jobs()}
     varied = {COLUMN_OF_KEY.get(key, key) for setting in settings.values() for key in setting}
-    values = {**common_columns(config), **_swept_columns(config, directory.name, settings)}
-    metrics = (*FINAL, *(FINAL_EMA if config.ema or "ema" in varied else ()))
-    experiment, start, end = hparams(values, dict.fromkeys(metrics, 0.0))
-    table = HParamsPluginData.FromString(experiment.value[0].metadata.plugin_data.content)
+    columns = run_columns(config, settings, settings.get(directory.name, {}))
+    metrics = FINAL + FINAL_EMA if config.ema or "ema" in varied else FINAL
+    experiment, start, end = hparams(columns, dict.fromkeys(metrics, 0.0))
+    plugin_data = experiment.value[0].metadata.plugin_data
+    table = HParamsPluginData.FromString(plugin_data.content)
     for info in table.experiment.hparam_infos:
         info.differs = info.name in (varied or SHOWN_FIRST)
-    experiment.value[0].metadata.plugin_data.content = table.SerializeToString()
+    plugin_data.content = table.SerializeToString()
     return experiment, start, end
 
 
-def common_columns(config: Config) -> dict[str, str | float]:
-    """Returns the columns of every run: group choices and init are strings, the others floats."""
-    choices = {group: config.choices.get(group, "none") for group in GROUPS}
-    values = flatten(config.as_dict())
-    return {**choices, "init": config.init, **{COLUMN_OF_KEY.get(key, key): float(values[key]) for key in NUMBERS}}
+def run_columns(config: Config, settings: dict[str, Values], setting: Values) -> dict[str, str | float]:
+    """Returns a run's columns and their values.
 
+    Every run has the group choices and init as strings, and other keys as floats. A swept key that is not among them is a float
+    where every job of the sweep has a number, else a string.
 
-def _swept_columns(config: Config, job: str, settings: dict[str, Setting]) -> dict[str, str | float]:
-    """Returns the columns of the swept keys: floats where every job has a number, else strings.
-
-    A run that is not a job of the sweep, as a repetition, takes its values from its config.
+    Args:
+        config: of the run; a run that is not a job of the sweep, as a repetition, takes its values from this.
+        settings: of all jobs of the sweep.
+        setting: of this job.
     """
-    setting = settings.get(job, {})
-    shared, values = common_columns(config), flatten(config.as_dict())
-    keys = dict.fromkeys(key for each in settings.values() for key in each)
-    columns: dict[str, str | float] = {}
-    for key in (key for key in keys if COLUMN_OF_KEY.get(key, key) not in shared):
-        value = setting.get(key, values.get(key, "none"))
-        if not all(_is_number(each.get(key)) for each in settings.values()):
+    values = flatten(config.as_dict())
+    columns: dict[str, str | float] = {group: config.choices.get(group, "none") for group in GROUPS}
+    columns |= {"init": config.init, **{COLUMN_OF_KEY.get(key, key): float(values[key]) for key in NUMBERS}}
+    for key in dict.fromkeys(chain(*settings.values())):
+        value: Any = setting.get(key, values.get(key, "none"))
+        if COLUMN_OF_KEY.get(key, key) in columns:
+            continue
+        if not all(type(each.get(key)) in (int, float) for each in settings.values()):  # true and false are no numbers
             columns[key] = to_override(value)
-        elif _is_number(value):
+        elif type(value) in (int, float):
             columns[key] = float(value)
     return columns
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _settings_of_sweep(folder: Path) -> dict[str, Setting]:
-    """Returns job directory -> setting from the folder's sweep.json; nothing if it is absent or damaged."""
-    try:
-        return {job.name: job.setting for job in SweepDir(folder).jobs()}
-    except ConfigError:
-        return {}

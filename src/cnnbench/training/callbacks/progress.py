@@ -1,4 +1,7 @@
-"""Shows a run's training: a progress bar on a terminal, else one line an epoch; log.txt gets the lines in both cases."""
+"""Shows a run's training: a progress bar on a terminal, else one line an epoch; log.txt gets the lines in both cases.
+
+The heartbeat writes the same progress into status.json.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,15 @@ import time
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from cnnbench.console import print_plain
+from cnnbench.runs.liveness import HEARTBEAT_S
 from cnnbench.training.callbacks.early_stopping import EarlyStopping
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.epoch_records import EpochRecord
+from cnnbench.training.run_context import RunContext
 
 log = logging.getLogger("cnnbench.run")
 REFRESH_S = 0.5  # a step of LeNet-5 takes a few milliseconds: its loss is read and shown no more often than this
@@ -24,82 +28,83 @@ class RunProgress(Callback):
     """A bar with epoch, loss, accuracy and remaining time, or a line an epoch.
 
     Args:
-        console: where to print.
+        context: of the run.
         history: the records to show.
         early_stopping: whether and why the fit ends early.
     """
 
-    def __init__(self, console: Console, history: History, early_stopping: EarlyStopping) -> None:
-        self.console, self.history, self.early_stopping = console, history, early_stopping
-        self._bar: Progress | None = None
-        self._shown_at = 0.0
+    def __init__(self, context: RunContext, history: History, early_stopping: EarlyStopping) -> None:
+        self.console, self.heartbeat = context.console, context.heartbeat
+        self.history, self.early_stopping = history, early_stopping
+        self._bar = Progress(
+            "epoch {task.fields[epoch]}",
+            BarColumn(bar_width=None),
+            "{task.fields[shown]}",
+            TimeElapsedColumn(),
+            "left",
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self.console,
+            auto_refresh=False,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._updated_at = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Shows the bar."""
-        if self.console.is_terminal:
-            self._bar = Progress(
-                TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[shown]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(elapsed_when_finished=False),
-                console=self.console,
-                auto_refresh=False,
-                transient=True,
-            )
-            self._task = self._bar.add_task("", total=int(trainer.estimated_stepping_batches), epoch="", shown="")
-            self._bar.start()
-            self._update(trainer, pl_module)
+        self._first_step, self._started_at = trainer.global_step, time.monotonic()  # of this process
+        self._steps = int(trainer.estimated_stepping_batches)
+        self._task = self._bar.add_task("", total=self._steps, epoch="", shown="")
+        self._bar.start()
+        self._update(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Classifier, *_: Any) -> None:
-        """Moves the bar, twice a second."""
-        if self._bar is not None and time.monotonic() - self._shown_at > REFRESH_S:
+        """Moves the bar twice a second; without a bar updates the heartbeat's progress before each heartbeat."""
+        now = time.monotonic()
+        if now - self._updated_at > (HEARTBEAT_S if self._bar.disable else REFRESH_S):
+            self._updated_at = now
             self._update(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Classifier) -> None:
         """Logs the epoch's line; without a bar also prints it."""
         line = epoch_line(self.history.epochs[-1], trainer.max_epochs)
-        if self._bar is not None:
-            log.info(line)
-            self._update(trainer, pl_module)
-        else:
-            self._print_and_log(line)
+        log.info(line)
+        if self._bar.disable:
+            print_plain(self.console, line)
+        self._update(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Classifier) -> None:
-        """Prints that the fit was stopped early."""
+        """Removes the bar; prints and logs that the fit was stopped early."""
+        self._bar.stop()
         best, stopping = self.history.best, self.early_stopping
         if best is not None and stopping.exhausted:
-            since = f"no better validation accuracy since epoch {best.epoch:g}"
-            self._print_and_log(f"early_stopping={stopping.patience}: {since}")
-
-    def teardown(self, trainer: Trainer, pl_module: Classifier, stage: str) -> None:
-        """Removes the bar."""
-        self._remove_bar()
+            line = f"early_stopping={stopping.patience}: no better validation accuracy since epoch {best.epoch:g}"
+            log.info(line)
+            print_plain(self.console, line)
 
     def on_exception(self, trainer: Trainer, pl_module: Classifier, exception: BaseException) -> None:
-        """Removes the bar before the error is printed; Lightning calls no `teardown` then."""
-        self._remove_bar()
-
-    def _print_and_log(self, line: str) -> None:
-        log.info(line)
-        print_plain(self.console, line)
-
-    def _remove_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        """Removes the bar before the error is printed; Lightning calls no `on_train_end` then."""
+        self._bar.stop()
 
     def _update(self, trainer: Trainer, pl_module: Classifier) -> None:
-        assert self._bar is not None
+        """Sets the progress to the step that has ended; loss and accuracy are means over the epoch until now."""
         (loss, correct), images = pl_module.train_sums.tolist(), pl_module.train_images
+        val_acc = self.history.validations[-1].val_acc if self.history.validations else None
+        epoch, step = trainer.current_epoch + 1, trainer.global_step
+        done = step - self._first_step
+        self.heartbeat.progress = {
+            "epoch": epoch,
+            "epochs": trainer.max_epochs,
+            "step": step,
+            "steps": self._steps,
+            "loss": loss / images if images else None,
+            "val_acc": val_acc,
+            "left_s": (time.monotonic() - self._started_at) / done * (self._steps - step) if done else None,
+        }
         shown = f"loss {loss / images:.4f}  acc {correct / images:.4f}" if images else ""
-        if self.history.validations:
-            shown += f"  val acc {self.history.validations[-1].val_acc:.4f}"
-        epoch = min(trainer.current_epoch + 1, trainer.max_epochs or 0)
-        self._bar.update(self._task, completed=trainer.global_step, epoch=f"{epoch}/{trainer.max_epochs}", shown=shown)
-        self._bar.refresh()
-        self._shown_at = time.monotonic()
+        if val_acc is not None:
+            shown += f"  val acc {val_acc:.4f}"
+        self._bar.update(self._task, completed=step, epoch=f"{epoch}/{trainer.max_epochs}", shown=shown, refresh=True)
 
 
 def epoch_line(record: EpochRecord, epochs: int | None) -> str:

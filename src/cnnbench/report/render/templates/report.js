@@ -91,23 +91,23 @@
 
     cost(place) {
       const { name, points } = data.costs[Number(place.dataset.cost)];
-      const seen = points.filter((point) => !hidden.has(point.setting));
-      const front = seen.filter((point) => point.front).sort((one, other) => one.x - other.x);
+      const seen = points.filter((point) => !hidden.has(point.cell_index));
+      const front = seen.filter((point) => point.front).sort((one, other) => one.cost - other.cost);
       const traces = [{
-        x: front.map((point) => point.x), y: front.map((point) => point.y), mode: "lines", type: "scatter",
+        x: front.map((point) => point.cost), y: front.map((point) => point.accuracy), mode: "lines", type: "scatter",
         line: { color: css("--soft"), dash: "dot", width: 1.5 }, hoverinfo: "skip",
       }];
       for (const point of seen) {
-        const setting = data.settings[point.setting];
+        const setting = data.settings[point.cell_index];
         traces.push({
-          x: [point.x], y: [point.y], mode: seen.length > 12 ? "markers" : "markers+text", type: "scatter", textposition: "top center",
+          x: [point.cost], y: [point.accuracy], mode: seen.length > 12 ? "markers" : "markers+text", type: "scatter", textposition: "top center",
           cliponaxis: false,
           marker: { color: setting.color, size: 11, symbol: setting.symbol, line: { color: css("--ink"), width: point.front ? 2.5 : 0 } },
-          text: [plain(short(setting.label, 20))], textfont: { size: 10 }, customdata: [`${plain(setting.label)}<br>${plain(name)} ${point.x}<br>test accuracy ${point.y}`],
+          text: [plain(short(setting.label, 20))], textfont: { size: 10 }, customdata: [`${plain(setting.label)}<br>${plain(name)} ${point.cost}<br>test accuracy ${point.accuracy}`],
           hovertemplate: "%{customdata}<extra></extra>",
         });
       }
-      const values = seen.map((point) => point.x);
+      const values = seen.map((point) => point.cost);
       const wide = Math.max(...values) > 5 * Math.min(...values);
       return [traces, layout({ xaxis: { title: name, type: wide ? "log" : "linear" }, yaxis: { title: "test accuracy" } })];
     },
