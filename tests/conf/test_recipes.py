@@ -63,7 +63,7 @@ def test_resnet_reduces_its_learning_rate_tenfold_at_steps_32000_and_48000_of_64
     (factor,) = scheduler.lr_lambdas
     at = [1.0, 0.1, 0.1, 0.01]
     assert [factor(step) for step in (31_999, 32_000, 47_999, 48_000)] == pytest.approx(at)
-    assert config.trainer.max_steps == 64_000 <= config.epochs * prepared.data.train_dataloader().steps
+    assert config.trainer.max_steps == 64_000 <= config.epochs * len(prepared.data.train_dataloader())
 
 
 @pytest.mark.slow
