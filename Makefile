@@ -9,7 +9,7 @@ run: .venv/installed            ## train: make run ARGS="model=simplecnn seed=1"
 	@$(BIN)/python -m cnnbench $(ARGS)
 
 test: .venv/installed-dev       ## run the default tests
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-slow: .venv/installed-dev  ## run the longer tests, and the browser tests if there is a Chromium
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "(slow or browser) and not soak" $(ARGS)

@@ -76,8 +76,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish():
-    """Keeps what was imported out of garbage collections, which would search it again and again."""
+    """Makes garbage collections rare, and keeps what was imported out of them."""
     gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -112,6 +112,7 @@ def test_predict_names_the_class(runs, capsys, tmp_path):
     assert str(kept["logits"][sure].argmax()) in out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_result_of_the_uninterrupted_one(runs):
     directory, screen = only(runs / "interrupted"), io.StringIO()
     from cnnbench.config.schema import Config

@@ -286,7 +286,19 @@ def test_all_has_every_net_except_custom(info, monkeypatch):
     assert calls == [["data=cifar10", "data.root=none"]] * len(NAMES)
 
 
-DEEPER = ("plain34", "resnet32", "resnet34", "resnet44", "resnet56", "resnet110", "vgg13", "vgg16", "vgg19", "vgg_c")
+DEEPER = (
+    "plain34",
+    "resnet32",
+    "resnet34",
+    "resnet44",
+    "resnet50",
+    "resnet56",
+    "resnet110",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "vgg_c",
+)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def test_text_prints_answer_and_settings_and_writes_nothing(sweep, capsys):
     assert files(sweep) == before
 
 
+@pytest.mark.slow
 def test_out_names_another_folder(sweep, capsys, tmp_path):
     before = files(sweep)
     report(capsys, "runs/mine", "--out", tmp_path / "out")
@@ -128,8 +129,7 @@ def test_a_running_sweep_is_reported_as_incomplete(tmp_path, capsys):
         [(A, {**GOOD, 3: {"state": "running", "epochs": made.epochs([1.0])}}), (B, {**BETTER, 3: "missing"})],
     )
     with SweepDir(folder).lock():
-        report(capsys, folder)
-    assert "Incomplete: 1 running of 8 runs" in (folder / "report.md").read_text()
+        assert "Incomplete: 1 running of 8 runs" in report(capsys, folder, "--text")
 
 
 def test_a_sweep_without_finished_runs_has_a_report(tmp_path, capsys):
@@ -140,13 +140,13 @@ def test_a_sweep_without_finished_runs_has_a_report(tmp_path, capsys):
 def test_copied_runs_without_sweep_json_give_the_same_differences(sweep, capsys, tmp_path):
     for path in sweep.glob("*_seed[01]_*"):
         shutil.copytree(path, tmp_path / "copy" / path.name)
-    printed = report(capsys, tmp_path / "copy")
+    printed = report(capsys, tmp_path / "copy", "--text")
     # 5 and 6 points
     assert printed.splitlines()[1].startswith("Undecided whether b differs from a in test accuracy: 5.5 points higher")
 
 
 def test_a_single_run_is_reported(sweep, capsys):
-    assert "one run" in report(capsys, sweep / made.directory(B, 0))
+    assert "one run" in report(capsys, sweep / made.directory(B, 0), "--text")
 
 
 def test_broken_files_are_named_and_do_not_stop_the_report(sweep, capsys):

@@ -136,6 +136,7 @@ def stoppable(tmp_path, monkeypatch, tiny):
     return run(compose([*tiny, *net])).directory
 
 
+@pytest.mark.slow
 def test_a_stopped_repetition_is_resumed_by_the_same_command(stoppable, capsys, monkeypatch):
     monkeypatch.setattr(Signalled, "steps", 0)
     monkeypatch.setenv("NETS_STEP", "3")

@@ -51,6 +51,7 @@ def test_load_net_needs_best_ckpt_and_config_yaml_alone(copied):
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+@pytest.mark.slow
 def test_load_net_imports_neither_lightning_nor_hydra_nor_data_sets(finished, tmp_path):
     script = (
         "import sys; from cnnbench.runs.load_net import load_net; load_net(sys.argv[1]);"

@@ -233,10 +233,12 @@ def test_at_most_one_job_per_slot_runs_at_a_time(unequal):
     assert max(on) == 2
 
 
+@pytest.mark.slow
 def test_each_job_runs_in_its_own_process(unequal):
     assert len({note["pid"] for note in unequal.notes}) == 4
 
 
+@pytest.mark.slow
 def test_slots_divide_the_cpu_threads(unequal):
     share = max(1, usable_cores() // 2)
     assert f"4 jobs, 4 to run, 2 at a time, {share} thread{'s' * (share > 1)} each\n" in unequal.sweep.out

@@ -59,6 +59,7 @@ def on_one(tmp_path_factory) -> RunDir:
     return train(tmp_path_factory.mktemp("one"))
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_run_directory(tmp_path):
     directory = run_forked(tmp_path, *BASE, "trainer.devices=2", ranks=2)
     assert result(directory)["devices"] == 2
