@@ -166,7 +166,7 @@ def test_the_same_sweep_typed_again_has_nothing_to_do(in_this_process, runs, cap
     out = printed(capsys, "-m", *COMMON, *SWEEP)
     assert "4 done already, nothing to run" in out
     listed = json.loads((runs / "sweep" / "sweep.json").read_text())["jobs"]
-    assert {job["directory"] for job in listed} == {path.name for path in runs.glob("sweep/*/")}
+    assert {job["directory"] for job in listed} == {path.name for path in (runs / "sweep").iterdir() if path.is_dir()}
 
 
 def test_more_seeds_are_added_to_the_sweep(in_this_process, runs, capsys):

@@ -22,7 +22,7 @@ def require_number(
     """Checks that `value` is a finite number (an integer if `integer`) within its bounds; true and false are no numbers.
 
     Raises:
-        ValueError: it is not.
+        ValueError: `value` is not such a number.
     """
     if (
         not isinstance(value, int if integer else int | float)
@@ -39,7 +39,7 @@ def require_range(key: str, values: Any, **checks: Any) -> None:
     """Checks that `values` is a list [a, b] with a <= b, each of which passes `require_number` with these `checks`.
 
     Raises:
-        ValueError: it is not.
+        ValueError: `values` is not such a list.
     """
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2:
         raise ValueError(f"{key}={values}: expected a range [a,b]")
@@ -53,7 +53,7 @@ def require_choice(key: str, value: object, choices: Iterable[Value]) -> Value:
     """The choice that equals `value`; true is not 1.
 
     Raises:
-        ValueError: no choice does; a value of another type (the text 5 for the number 5) is quoted.
+        ValueError: no choice equals it; a value of another type (the text 5 for the number 5) is quoted.
     """
     known = list(choices)
     if value not in known or isinstance(value, bool):
@@ -66,7 +66,7 @@ def require_bool(key: str, value: object) -> None:
     """Checks that `value` is true or false.
 
     Raises:
-        ValueError: it is not.
+        ValueError: `value` is neither.
     """
     if not isinstance(value, bool):
         raise ValueError(f"{key}={value}: expected true or false")

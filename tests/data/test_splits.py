@@ -165,7 +165,7 @@ def test_the_largest_val_size_that_the_error_names_works():
 def test_the_error_for_a_too_large_train_size_names_the_largest_possible():
     for size in (901, 70_000):
         assert message(train_size=size) == (
-            f"data.train_size={size}: the split has 1000 images, and 100 of them validate; type at most 900"
+            f"data.train_size={size}: the split has 1000 images, and 100 of them are for validation; type at most 900"
         )
     text = message(train_size=[0, 901])
     assert text.startswith(

@@ -151,13 +151,13 @@ def read() -> dict[str, Any]:
 
 
 def run(tree: Path, moment: str, jobs: int, again: bool) -> None:
-    """Runs the tests of every mutant that has no outcome yet, each in a copy of the tree that has this change alone."""
+    """Runs the tests of every mutant that has no outcome yet or was not found, each in a copy of the tree with this change alone."""
     record = read()
     if again:
         record["clean_s"].pop(moment, None)
         for mutant in record["mutants"]:
             mutant.pop(moment, None)
-    due = [mutant for mutant in record["mutants"] if moment not in mutant]
+    due = [mutant for mutant in record["mutants"] if mutant.get(moment, {}).get("outcome", "absent") == "absent"]
     with tempfile.TemporaryDirectory(prefix="mutants-") as work:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(jobs):

@@ -1,4 +1,4 @@
-"""A run resumes only from its own checkpoint with matching best weights; else it starts anew, and ends with the same bits."""
+"""A run resumes only from its own checkpoint with matching best weights; else it starts from the beginning, and ends with the same bits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEYS = (
 KEYS += (
     " data.test_size=40 data.noise=0.1 model=custom model._target_=small_nets.Small ema=0.5 optimizer.lr=0.03 seed=2"
 )
-STARTS_ANEW = "no checkpoint to resume from; starts anew"
+FROM_THE_BEGINNING = "no checkpoint to resume from; starts from the beginning"
 
 
 def train(folder: Path, *more: str) -> tuple[RunDir, str]:
@@ -121,7 +121,7 @@ def test_without_its_best_weights_a_run_starts_anew_and_ends_with_the_same_bits(
     for path in ("last", "previous"):
         line = f"checkpoints/{path}.ckpt: does not match {name}.ckpt, not used\n"
         assert (output.count(line), stopped.log.read_text().count(line)) == (1, 1)
-    assert output.count(f"{stopped.path.name}: {STARTS_ANEW}\n") == 1
+    assert output.count(f"{stopped.path.name}: {FROM_THE_BEGINNING}\n") == 1
     assert_same_run(stopped, whole)
 
 
@@ -150,7 +150,7 @@ def test_a_fully_trained_run_without_its_best_weights_starts_anew(whole, tmp_pat
     directory = copy_of(whole, tmp_path)
     directory.result.unlink()
     directory.best.unlink()
-    assert STARTS_ANEW in resume(directory)
+    assert FROM_THE_BEGINNING in resume(directory)
     assert_same_run(directory, whole)
 
 

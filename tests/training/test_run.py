@@ -279,7 +279,10 @@ def test_without_a_compiler_the_net_trains_and_the_result_has_compiled_false(tra
     monkeypatch.setattr(torch, "compile", cannot)
     outcome = train("compile=true")
     assert outcome.result.numerics["compiled"] is False
-    assert "compile=true: continues without, PyTorch cannot compile here (no C++" in outcome.directory.log.read_text()
+    assert (
+        "compile=true: PyTorch cannot compile here, the run continues uncompiled (no C++"
+        in outcome.directory.log.read_text()
+    )
 
 
 # ---- mistakes ----------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def require_trusted(config: Config) -> None:
     """Checks, before ranks are started, that a resumed run names no code from outside cnnbench, torch and torchvision.
 
     Raises:
-        Untrusted: it does, or its data folder is absent.
+        Untrusted: the config names such code, or its data folder is absent.
     """
     with Console().status(IMPORTING):
         from cnnbench.runs.trust import require_data_folder, require_trusted_parts
@@ -141,7 +141,7 @@ def resumed_or_composed(overrides: list[str], config_dir: Path | None) -> Config
     if len(overrides) > 1:
         other = next(o for o in overrides if not o.startswith("resume="))
         raise ConfigError(
-            f"{other}: a resumed run keeps its own config; type resume={typed} alone, or start anew without it"
+            f"{other}: a resumed run keeps its own config; type resume={typed} alone, or start a new run without it"
         )
     directory = RunDir.open(Path(typed.strip("'\"")))
     return Config.load(directory.config).model_copy(update={"resume": str(directory.path)})

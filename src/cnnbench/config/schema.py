@@ -83,7 +83,7 @@ class Keys(BaseModel):
         group: the dotted name of the keys' group, for messages; empty for the whole config.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
     group: ClassVar[str] = ""
 
     @field_validator("*", mode="before")

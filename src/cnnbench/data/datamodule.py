@@ -321,7 +321,7 @@ class ImageData(LightningDataModule):
 
         Args:
             split: train, val or test.
-            plan: with a seed, images are shuffled, augmented and mixed; without, they are as they are, in the stored order.
+            plan: with a seed, images are shuffled, augmented and mixed; without a seed they are unchanged, in the stored order.
                 None: for scoring, in batches twice as large as the run's.
         """
         plan = plan or self.train_plan.for_scoring()
@@ -370,7 +370,7 @@ class ImageData(LightningDataModule):
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def _limit_test(self) -> None:
-        """Selects the images of the official test split that test."""
+        """Selects the images of the official test split that are used for testing."""
         self.indices["test"] = size_indices(self.keys.test_size, self.count("test"), "data.test_size")
 
     def _read_official(self, official: Official) -> Images:

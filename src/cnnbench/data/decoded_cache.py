@@ -33,7 +33,7 @@ CHECKED_BYTES = 2 << 30  # the digest of a larger file is not verified: reading 
 MOST_FILES = 32  # per set; each size, and each selection of images, has its own file
 # One of these differs when a file changes; ctime cannot be set.
 STAMP = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
-SETTLED_NS = 2_000_000_000  # a file that changed less than this before its facts were kept may have changed again since
+SETTLED_NS = 2_000_000_000  # facts that were saved sooner than this after a file's change are not trusted
 
 Decode = Callable[[np.ndarray], np.ndarray]  # (n,) rows of an official split -> (n, C, H, W) uint8
 
@@ -45,7 +45,7 @@ def load_or_decode(path: Path, rows: np.ndarray, shape: tuple[int, int, int], de
     file cannot be written, the images are in the memory of this process only, and the log has a warning.
 
     Args:
-        path: the `.npy` file; its SHA-256 is in a file beside it.
+        path: the `.npy` file; its SHA-256 is in a file next to it.
         rows: (n,) int64, ascending.
         shape: (C, H, W).
         decode: makes images; called with some hundred rows at a time.

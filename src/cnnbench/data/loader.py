@@ -118,7 +118,7 @@ class BatchPlan:
         """The parts of batches that this rank gets in a pass: for each of them the positions of its batch, and its own.
 
         Shuffled: `accumulate` parts of every batch. In the stored order: this rank's share of all images, some at a time, where
-        a part is its own batch. A rank without images gets one empty part.
+        each part is a batch. A rank without images gets one empty part.
         """
         if self.seed is None:
             share = _fair_share(range(images), self.rank, self.world_size)

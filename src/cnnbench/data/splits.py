@@ -31,7 +31,7 @@ def split_train(
     Args:
         labels: (N,) class of each image of the official train split.
         train_size: a range; or a count: the first n images, without validation images if `val_size` is None; None: all
-            images that do not validate.
+            images that are not used for validation.
         val_size: a range; or a count: the first n images that are not in `train_size`; None: `val_share` of the N images,
             stratified, from the images outside a range of `train_size`.
         val_share: see `val_size`.
@@ -54,7 +54,7 @@ def split_train(
                 f"{count}; type a smaller data.train_size, or a data.val_size"
             )
         val = outside[stratified(labels[outside], count, split_seed)]
-        reason = f"the split has {total} images, and {count} of them validate"
+        reason = f"the split has {total} images, and {count} of them are for validation"
         train = _first_outside(val, train_size, total, "data.train_size", reason)
     else:
         wanted = everything[:0] if train_size is None else size_indices(train_size, total, "data.train_size")

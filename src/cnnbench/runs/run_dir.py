@@ -3,7 +3,7 @@
 runs/<name>/<job>/
   config.yaml      resolved and frozen: exactly what ran (training/run; of a sweep's job sweep/launcher)
   status.json      pending | running | done | failed | diverged | interrupted, and the owner process (runs/status_and_log)
-  log.txt          messages (runs/status_and_log)
+  log.txt          messages; of the other ranks log_rank1.txt, ... (runs/status_and_log)
   metrics.csv      one row per epoch (training/callbacks/history)
   curves.png       (training/callbacks/curves)
   checkpoints/     best.ckpt last.ckpt previous.ckpt, with ema=... best_ema.ckpt (training/callbacks/checkpoints)
@@ -12,6 +12,7 @@ runs/<name>/<job>/
   mistakes.npz     (training/misclassified)
   result.json      present only when done; written last (training/run)
   test_reads.txt   present once `evaluate` has scored the test split again (training/evaluate)
+  .lock            held by the process that runs it
 
 In brackets: the module that writes the file.
 Loads no torch.
@@ -42,7 +43,7 @@ LIVE = "this run is live ({}); wait for it, or type resume=never for a second on
 
 
 class FileIn:
-    """A file of a directory object: as an attribute its full path, below the object's `path`."""
+    """A file of a run or sweep: `directory.config` returns the full path, `directory.path / name`."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -39,7 +39,7 @@ Setting = Annotated[Values, AfterValidator(with_current_paths)]  # dotted key ->
 class Record(BaseModel):
     """The content of a JSON file, or a part of it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
 
     def to_json(self, indent: int | None = 2, allow_nan: bool = True) -> str:
         """The file's text: the fields that were set.
@@ -195,7 +195,7 @@ class ClaimRecord(Record):
     Attributes:
         says: the claim in words.
         of: a setting.
-        over: the setting whose mean is subtracted; None: none is.
+        over: the setting whose mean is subtracted; None: nothing is subtracted.
         metric: name of a metric.
         above, below: bounds, at least one of them.
     """

@@ -1,6 +1,6 @@
-"""Checks what a loaded config may import: a run directory may come from a stranger, whose code must not run.
+"""Checks what a loaded config may import: a run directory may come from an untrusted source, whose code must not run.
 
-Overrides and conf folders are typed by the user. The config.yaml of a run and the config in its checkpoints may be anybody's:
+Overrides and conf folders are typed by the user. The config.yaml of a run and the config in its checkpoints may come from anybody:
 every part that they name must belong to cnnbench, torch or torchvision, unless `--trust` is typed.
 """
 
@@ -66,7 +66,7 @@ def require_data_folder(directory: Path, config: Config) -> None:
 
 
 def _printable(text: str) -> str:
-    """A text of a stranger, in quotes if it has characters that a terminal would interpret."""
+    """A text from an untrusted source, in quotes if it has characters that a terminal would interpret."""
     return text if text.isprintable() else repr(text)
 
 

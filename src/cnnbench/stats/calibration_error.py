@@ -98,7 +98,7 @@ def ece_interval(
 
     An image is drawn together with the predictions of all runs. The error of few images is biased upward, since chance does
     not cancel within a bin, and that of a bootstrap sample more so. The interval of a well-calibrated net may therefore be
-    above the point. It shows how far the number moves with the images, not whether the net is calibrated.
+    above the point. It shows how much the error varies between samples of images, not whether the net is calibrated.
 
     Args:
         confidence: as for `calibration`, (images,) or (runs, images).

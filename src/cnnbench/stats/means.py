@@ -40,7 +40,7 @@ def mean_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, 
 def one_sample(values: Iterable[float], level: float = 0.95) -> Difference:
     """Compares the mean of values with 0 by the one-sample t test (Student 1908).
 
-    One value has neither interval nor p. Neither have equal values other than 0: an interval of width 0 would claim
+    One value has neither interval nor p. Equal values other than 0 have neither, either: an interval of width 0 would claim
     certainty that comes from rounding. Values that are all 0 give the interval (0, 0) and p = 1.
 
     Args:
@@ -158,5 +158,5 @@ def _against_zero(numbers: list[float], scale: float, level: float) -> Differenc
 
 
 def _unvarying(point: float, scale: float, n: int) -> Difference:
-    """The result for values without spread: certain where the difference is 0, unknown where it is not."""
+    """The result for values without spread: interval (0, 0) and p = 1 where the difference is 0, else None for both."""
     return Difference(point, None, None, n) if abs(point) > ROUNDING * scale else Difference(0.0, (0.0, 0.0), 1.0, n)

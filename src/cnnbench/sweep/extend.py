@@ -20,7 +20,7 @@ EXTEND_HINT = "sweep.extend=true to add to this"
 def check_same_sweep(sweep: SweepDir, record: SweepRecord, request: SweepRequest, earlier: Sequence[Job]) -> None:
     """Checks that a request has the fixed keys of the sweep in its directory; of the swept keys it may have a part.
 
-    Fixed in a request are the keys that no job of it or of the sweep varies; below a swept group: the typed keys alone.
+    A key is fixed if neither the request nor the sweep varies it. Of the keys below a swept group, only typed ones count.
 
     Raises:
         ConfigError: the directory holds another sweep; names the differences.

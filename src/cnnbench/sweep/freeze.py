@@ -1,4 +1,4 @@
-"""Freezes the jobs of a sweep: prepares each as its run will prepare itself, without training or writing anything.
+"""Freezes the jobs of a sweep: prepares each as its run will, without training or writing anything.
 
 Call it in a process of the fork server that later starts the jobs: so the launcher imports no torch and initializes no GPU.
 """

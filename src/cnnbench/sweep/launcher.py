@@ -124,7 +124,7 @@ class Launcher:
         return bool(self.received) or (limit is not None and self.failures >= limit)
 
     def _start_jobs(self) -> None:
-        """Fills the free slots in the jobs' order; a job that needs more slots than are free lets later ones go first."""
+        """Fills the free slots in the jobs' order; a job that needs more slots than are free waits, and later ones start before it."""
         for planned in list(self.queue):
             if self._stopped or not self._free:
                 return

@@ -110,7 +110,7 @@ def make_plan(
         identity = identities[0]
         if identity not in planned:
             before = next((listed.pop(each) for each in identities if each in listed), None)
-            # of the runs that no sweep.json lists, as single ones: a finished one, else the newest
+            # a run that no sweep.json lists, as a single run: a finished one, else the newest
             found = [before.directory] if before else runs_of_identity(runs, identities)
             finished = [run for run in found if run.result.is_file()]
             directory = next(iter(finished or found), None)
@@ -133,7 +133,7 @@ def make_plan(
             f"{first_few([job.name for job in changed])}"
         )
     notes += _notes(jobs, others, policy)
-    if not others:  # else the baseline or a claim may mean one of these
+    if not others:  # with other jobs, the baseline or a claim may refer to one of those
         notes += unmatched_claims(policy, [(each.job.setting, each.config) for each in jobs])
     jobs = [_in_new_directory(each) if each.due and each.stale else each for each in jobs]
     return Plan(request, sweep, jobs, others, _record(record, request), slots, tuple(notes))

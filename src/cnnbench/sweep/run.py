@@ -20,7 +20,7 @@ def run_sweep(plan: Plan, command: str, console: Console) -> int:
 
     Args:
         plan: the sweep.
-        command: what the user typed; typed again, it runs what is left.
+        command: what the user typed; the same command again runs the jobs that are left.
         console: shows the progress and the results.
 
     Raises:

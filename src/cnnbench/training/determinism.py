@@ -59,7 +59,7 @@ def compile_net(net: nn.Module, config: Config, warn: Callable[[str], None]) -> 
         torch.compile(torch.neg)(torch.zeros(2, device="cuda" if config.trainer.accelerator == "gpu" else "cpu"))
     except Exception as error:  # the compilers may raise anything
         reason = one_line(error).partition(" Set TORCHDYNAMO")[0]
-        warn(f"compile=true: continues without, PyTorch cannot compile here ({reason[:200]})")
+        warn(f"compile=true: PyTorch cannot compile here, the run continues uncompiled ({reason[:200]})")
         return False
     net.compile()
     return True

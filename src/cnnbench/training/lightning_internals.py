@@ -46,7 +46,7 @@ def validation_follows(trainer: Trainer) -> bool:
 
 @contextmanager
 def batch_not_counted(trainer: Trainer) -> Iterator[None]:
-    """Undoes, while the context lasts, that Lightning counts a batch before its first hook: a checkpoint repeats the batch."""
+    """Inside the context, takes back that Lightning has counted the batch already: a run resumed from here repeats the batch."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     counted = progress.state_dict()
     progress.is_last_batch = False

@@ -40,7 +40,7 @@ class Score(nn.Module):
             metric.update(logits.softmax(1) if name == "ece" else logits, y)
 
     def compute_and_reset(self) -> Values:
-        """Returns the scores of all ranks' images since the last call, and starts anew."""
+        """Returns the scores of all ranks' images since the last call, and resets them."""
         scores: Values = {name: value.tolist() for name, value in self.metrics.compute().items()}
         scores["n"] = n = sum(map(sum, scores["confusion"]))
         scores["acc"] = round(scores["acc"] * n) / n  # exactly k / n

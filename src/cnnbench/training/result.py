@@ -1,4 +1,4 @@
-"""Makes what a finished run writes: result.json and predictions.npz."""
+"""Makes the result of a finished run, and saves its predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_result(prepared: Prepared, history: History, classifier: Classifier, co
         prepared: the run's config and data, its net's size.
         history: of the fit.
         classifier: after the test.
-        compiled: whether the net was compiled; `compile=true` continues without where PyTorch cannot.
+        compiled: whether the net was compiled; with `compile=true` a run continues uncompiled where PyTorch cannot compile.
 
     Raises:
         Diverged: a test loss is not a finite number.

@@ -76,7 +76,7 @@ def find_resumable_checkpoint(directory: RunDir, console: Console, why_not: Call
         why_not: content of an undamaged checkpoint -> why the run cannot resume from it, or an empty string.
 
     Raises:
-        PermissionError, MemoryError: a checkpoint that may be good cannot be read; starting anew would overwrite it.
+        PermissionError, MemoryError: a checkpoint that may be good cannot be read; starting from the beginning would overwrite it.
     """
     existing = [path for path in (directory.last, directory.previous) if path.is_file()]
     for path in existing:
@@ -89,7 +89,7 @@ def find_resumable_checkpoint(directory: RunDir, console: Console, why_not: Call
             return path
         print_and_log_warning(console, f"{path}: {reason}, not used")
     if existing:
-        print_and_log_warning(console, f"{directory.path}: no checkpoint to resume from; starts anew")
+        print_and_log_warning(console, f"{directory.path}: no checkpoint to resume from; starts from the beginning")
     return None
 
 

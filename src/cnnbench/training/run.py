@@ -94,13 +94,15 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
 
 
 def fit_and_test(prepared: Prepared, context: RunContext) -> Result:
-    """Trains and tests; writes all files of the run directory but config.yaml, result.json and status.json."""
+    """Trains and tests; the callbacks write metrics, curves, checkpoints and events."""
     config, data, directory, ranks = context.config, prepared.data, context.directory, context.ranks
     tune_malloc()
     seed_everything(config.seed)
     net = to_memory_format(build_net(config, data), config)
     if not ranks.first:
-        own_seed = np.random.SeedSequence([config.seed, ranks.rank]).generate_state(1)[0]  # for other dropout
+        own_seed = np.random.SeedSequence([config.seed, ranks.rank]).generate_state(1)[
+            0
+        ]  # dropout differs between ranks
         seed_everything(int(own_seed))
     classifier = Classifier(
         net,

@@ -1,9 +1,13 @@
 """Learning-rate schedules: a factor on `optimizer.lr` for every step of a run.
 
-A warm-up of W steps gives step t the factor (t + 1) / (W + 1): it starts above zero and ends where the schedule follows, at step W.
+A warm-up of W steps multiplies the schedule's own factor of step t by (t + 1) / (W + 1), and by 1 from step W on.
 
-All schedules take `warmup_epochs` (a fraction is allowed), and get `steps_per_epoch` and `total_steps` of the run. They raise
-ValueError for a value out of bounds.
+All schedules take `warmup_epochs` (a fraction is allowed). Those with the parameters `steps_per_epoch` and `total_steps` get those
+of the run. They raise ValueError for a value out of bounds.
+
+To add one: a public function here, from an optimizer to torch's LRScheduler, and `conf/scheduler/<name>.yaml` with the function as
+`_target_`. If the schedule lowers the rate at a given step, add it to `FIRST_DROP` in training/validate. A schedule that reacts to
+validations has a method `validated(loss)`, as `Plateau`.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ def step(
     steps_per_epoch: int = 1,
     total_steps: float = math.inf,
 ) -> LambdaLR:
-    """Multiplies the learning rate by `gamma` every `every_epochs` epochs, as torch's StepLR; at least one step apart."""
+    """Multiplies the learning rate by `gamma` every `every_epochs` epochs, as torch's StepLR; the interval is at least one step."""
     require_number("every_epochs", every_epochs, above=0)
     require_number("gamma", gamma, above=0)
     every = max(1, round(every_epochs * steps_per_epoch))
@@ -167,7 +171,7 @@ def _ramp(step: int, warm: int) -> float:
     return min(1.0, (step + 1) / (warm + 1))
 
 
-def _warmup(epochs: Any, steps_per_epoch: int, total_steps: float) -> int:
+def _warmup(epochs: Any, steps_per_epoch: int, total_steps: float = math.inf) -> int:
     """Returns the steps of a warm-up; it must be shorter than the run."""
     require_number("warmup_epochs", epochs, at_least=0)
     warm = round(epochs * steps_per_epoch)

@@ -50,7 +50,7 @@ def result_images(classifier: Classifier, data: ImageData) -> dict[str, Image.Im
 
 
 def confusion_matrix_image(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Image.Image:
-    """Draws a confusion matrix; a cell is the darker, the larger its share of its row.
+    """Draws a confusion matrix; a darker cell has a larger share of its row.
 
     Args:
         counts: counts[true][predicted].

@@ -152,7 +152,7 @@ def test_a_class_of_a_split_set_may_be_called_train(tmp_path):
 
 def test_an_unknown_folder_beside_train_is_named(tmp_path):
     top = folders(tmp_path / "x", {"train/a": 4, "train/b": 4, "extra/a": 4})
-    assert refusal(top).startswith(f"{top}: holds extra beside train; expected FOLDER/<class>/<pictures>")
+    assert refusal(top).startswith(f"{top}: holds extra next to train; expected FOLDER/<class>/<pictures>")
 
 
 def test_hidden_folders_and_files_beside_train_do_not_matter(split):

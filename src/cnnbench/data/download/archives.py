@@ -23,7 +23,7 @@ def unpack(remote: Remote, archive: Path, folder: Path, sums: Mapping[str, str])
         remote: the published archive; names its members.
         archive: its file.
         folder: where the members belong.
-        sums: published checksums by member; the SHA-256 of any other member is written to a file beside it.
+        sums: published checksums by member; the SHA-256 of any other member is written to a file next to it.
 
     Raises:
         DataError: the archive is corrupt, lacks a member, or has a member outside the folder.

@@ -34,7 +34,7 @@ def file_size(path: Path) -> int:
 def receive(url: str, part: Path, size: int, slowest: float, progress: Callable[[int], None]) -> None:
     """Appends to `part` until it has `size` bytes. It never shrinks: what was received before an error stays in it.
 
-    A mirror that does not know ranges sends the beginning again, which is not written again.
+    A mirror without range requests sends the beginning again, which is not written again.
 
     Args:
         url: of the file.

@@ -71,7 +71,7 @@ def file_checksum(path: Path, kind: str = "sha256") -> str:
 def download(name: str, remote: Remote, folder: Path, failed: dict[str, str]) -> Path:
     """Downloads a file under a temporary name, and verifies it; continues what an earlier attempt has left there.
 
-    Bytes under this name that are not a beginning of the file, or the file, are deleted.
+    Bytes under this name that are neither the file nor a beginning of it are deleted.
 
     Args:
         name: of the set.

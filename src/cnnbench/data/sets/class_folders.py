@@ -12,7 +12,7 @@ from cnnbench.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jfif .jp2 .png .webp .avif .bmp .gif .tif .tiff .tga .ppm .pgm .pbm".split())
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-LAYOUTS = "expected FOLDER/<class>/<pictures>, or FOLDER/train/<class>/<pictures> with val and test beside train"
+LAYOUTS = "expected FOLDER/<class>/<pictures>, or FOLDER/train/<class>/<pictures> with val and test next to train"
 
 
 class Picture(NamedTuple):
@@ -48,7 +48,7 @@ def find_splits(top: Path) -> dict[str, Path]:
         return {"train": top}
     others = [folder.name for folder in inside.values() if folder not in found.values()]
     if others:
-        raise DataError(f"{top}: holds {others[0]} beside {found['train'].name}; {LAYOUTS}")
+        raise DataError(f"{top}: holds {others[0]} next to {found['train'].name}; {LAYOUTS}")
     return found
 
 

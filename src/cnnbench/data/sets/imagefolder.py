@@ -108,7 +108,7 @@ class ImageFolder(ImageData):
         return found
 
     def official_pictures(self, official: Official) -> list[Picture]:
-        """The pictures of an official split, in the official order; those of the folder `val` end the train split."""
+        """The pictures of an official split, in the official order; those of the folder `val` are at the end of the train split."""
         return self.pictures["test"] if official == "test" else self.pictures["train"] + self.pictures["val"]
 
     def files(self) -> list[Path]:

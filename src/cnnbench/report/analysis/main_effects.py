@@ -93,7 +93,7 @@ def baseline_level(cells: Sequence[Cell], runs: Runs, key: str) -> Any:
 def main_effects(cells: Sequence[Cell], runs: Runs) -> list[Effect]:
     """Estimates the effect of each level of each factor against its baseline level, over the seeds that all its cells have.
 
-    The list is empty where one level has no such seed, since sentences about the others would hide it, and where it has only
+    The list is empty where one level has no such seed, because the sentences would then not mention that level, and where it has only
     one although cells have several.
     """
     values = {canonical_json(cell.setting): cell.values for cell in cells}

@@ -34,7 +34,7 @@ MAX_CELLS_COMPARED = 12  # any two of the first cells are compared on the same i
 
 @dataclass(frozen=True)
 class ImageComparison:
-    """Two cells on the same test images; an image counts for the cell of which more runs are correct on it.
+    """Two cells on the same test images; an image counts for the cell with the larger share of correct runs.
 
     Attributes:
         ours, theirs: predictions of the two cells.

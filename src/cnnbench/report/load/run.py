@@ -1,4 +1,4 @@
-"""The files of one run directory as a typed record. A broken file fails nothing: it is named, and counts as absent."""
+"""The files of one run directory as a typed record. A broken file does not stop the report: it is named, and counts as absent."""
 
 from __future__ import annotations
 

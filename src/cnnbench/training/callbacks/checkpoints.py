@@ -33,7 +33,7 @@ class Checkpoints(Callback):
 
     Args:
         context: of the run; `trainer.checkpoint_every_s` is the interval in seconds.
-        history: knows when a validation is the best.
+        history: decides which validation is the best.
         data: its classes, channels, size, mean, deviation and `fit` go into best.ckpt, from which the net can be rebuilt.
 
     The state of this callback, a part of last.ckpt, holds the identity of the run, the environment in which it was saved, the

@@ -1,4 +1,4 @@
-"""Ends a run whose loss or gradient is not a finite number, before the step that would spoil the weights."""
+"""Ends a run whose loss or gradient is not a finite number, before the step that would make its weights not finite."""
 
 from __future__ import annotations
 

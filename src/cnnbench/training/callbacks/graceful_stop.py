@@ -1,4 +1,4 @@
-"""Saves a run at intervals while it trains, and stops it with a saved state when a signal asks for that."""
+"""Saves a run at intervals while it trains, and stops it with a saved state after a stop signal."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from cnnbench.training.classifier import Classifier
 from cnnbench.training.epoch_records import EpochRecord, ValidationRecord, write_metrics_csv
 from cnnbench.training.run_context import RunContext
 
-SCORES = ("val_loss", "val_acc", "val_ema_loss", "val_ema_acc")  # that an epoch takes from its last validation
+SCORES = ("val_loss", "val_acc", "val_ema_loss", "val_ema_acc")  # an epoch's row has those of its last validation
 
 
 class History(Callback):
