@@ -1,4 +1,4 @@
-"""A run directory from a stranger runs none of their code, neither pickled in checkpoints nor named in configs."""
+"""A run directory from an untrusted source runs none of its code, neither pickled in checkpoints nor named in configs."""
 
 from __future__ import annotations
 
