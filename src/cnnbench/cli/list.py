@@ -12,10 +12,10 @@ from cnnbench.errors import ConfigError, did_you_mean
 
 USAGE = """\
 python -m cnnbench [key=value ...]              train one run, test it once, write runs/<name>/<job>/
-python -m cnnbench -m key=a,b seed=0,1,2        a sweep: train each combination, several at a time; again: finish it
+python -m cnnbench -m key=a,b seed=0,1,2        a sweep: train each combination, several at a time; the same again finishes it
 python -m cnnbench plan -m key=a,b ...          what a sweep would do: jobs, finished jobs, time, memory, confounds
 python -m cnnbench status runs/NAME             the progress of a sweep, from any shell, at any time; --watch
-python -m cnnbench report runs/NAME             the answer of a sweep, with intervals: page, tables, figures; --text: printed
+python -m cnnbench report runs/NAME             the answer of a sweep, with intervals: page, tables, figures; --text prints it
 python -m cnnbench evaluate RUN_DIR             evaluate a saved run, also on another split or data set
 python -m cnnbench compare A B                  two sweeps or runs: differences with intervals, config differences; --fail-if-worse
 python -m cnnbench reproduce RUN_DIR            repeat a run: is the result bit-equal, or within the spread of the seeds?

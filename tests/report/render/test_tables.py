@@ -47,6 +47,7 @@ def test_crossed_factors_have_a_row_per_variant_and_one_per_pair():
     assert column(table, "factor") == ["depth", "norm", "both"]
     assert column(table, "difference")[:2] == ["+10.0", "+5.0"]
     assert table.columns[:3] == ["factor", "variant", "against"]
+    assert table.rows[2].texts[1:3] == ["effect of depth 2 at norm batch", "effect of depth 2 at norm none"]
 
 
 def test_a_claim_has_its_measured_value_and_verdict():

@@ -109,8 +109,8 @@ def on_images(each: ImageComparison, over: str) -> str:
     """A sentence that compares two settings on the same images; `over` names the correction of p if the table does not."""
     ours, theirs = each.only
     return (
-        f"Of {len(each.ours.targets):,} images {ours:,} count for {each.ours.cell.label} and {theirs:,} for "
-        f"{each.theirs.cell.label}: {signed_points(each.difference.point)} points "
+        f"Of {len(each.ours.targets):,} images, {ours:,} are correct in a larger share of runs with {each.ours.cell.label}, {theirs:,} "
+        f"with {each.theirs.cell.label}: {signed_points(each.difference.point)} points "
         f"({interval_text(each.difference.interval)}), p {p_value(each.p)}{over}."
     )
 

@@ -114,7 +114,7 @@ def of_effects(review: Review) -> Table:
     rows = [_effect(each, each.key, each.label, each.base_label) for each in review.effects]
     for each in review.interactions:
         levels = (each.second.label, each.second.base_label)
-        rows.append(_effect(each, "both", *(f"{each.first.label} at {level}" for level in levels)))
+        rows.append(_effect(each, "both", *(f"effect of {each.first.label} at {level}" for level in levels)))
     return Table(columns, range(3, 7), rows)
 
 
