@@ -1,4 +1,4 @@
-"""`python -m cnnbench info`: its tables, the stated distributions of initial weights, its warnings and errors."""
+"""`python -m cnnbench info`: its tables, warnings and errors."""
 
 from __future__ import annotations
 
@@ -9,19 +9,13 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
-from scipy.stats import kstest, norm, uniform
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cnnbench.__main__ import main
 from cnnbench.cli.info import describe
-from cnnbench.complexity.layers import summarize
-from cnnbench.complexity.warnings import model_warnings
 from cnnbench.config.compose import compose, conf_dir, groups
-from cnnbench.models.googlenet import GoogLeNet
-from cnnbench.models.initialization import distributions, initialize
 from cnnbench.training.factories import build_net, data_for_net
 
 NAMES = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml") if file.stem != "custom")
@@ -103,7 +97,7 @@ def test_jsons_memory_is_that_of_a_training_step_with_the_runs_optimizer_and_bat
     weights = 4 * 61_706
     assert (memory["weights"], memory["gradients"]) == (weights, weights)
     assert memory["optimizer"] == 2 * weights + 4 * 10
-    assert memory["activations"] == 10 * 45_888 + 4  # counted by hand in tests/complexity/test_layers.py
+    assert memory["activations"] == 10 * 45_888 + 4  # counted by hand in tests/complexity/test_memory.py
     assert memory["total"] == sum(value for key, value in memory.items() if key != "total")
 
 
@@ -173,80 +167,6 @@ def test_the_test_above_would_detect_a_net_in_memory():
     with Largest() as largest:
         build_net(config := compose(["model=lenet5"]), data_for_net(config))
     assert largest.nbytes == 4 * 120 * 16 * 25
-
-
-# ---- initial weights have their stated distributions -----------------------------------------------------------------------
-
-INITS = ["torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal"]
-CHANCE = 1e-5  # p-value below which a draw counts as wrong; some hundred right draws hardly ever reach it
-NUMBER = r"(-?[\d.e-]+)"
-
-
-class Others(nn.Module):
-    """Layers that the nets of conf/model/ lack."""
-
-    def __init__(self):
-        super().__init__()
-        self.grouped = nn.Conv2d(32, 64, 3, groups=4)
-        self.transposed = nn.ConvTranspose2d(64, 16, 5)
-        self.row = nn.Conv1d(16, 24, 7)
-        self.group_norm, self.layer_norm = nn.GroupNorm(4, 64), nn.LayerNorm([16, 3])
-        self.linear = nn.Linear(300, 40, bias=False)
-
-
-def assert_drawn(values: Tensor, stated: str, name: str) -> None:
-    """Asserts that `values` fit N(mean, deviation) or U(from, to), or equal the number."""
-    if match := re.fullmatch(rf"([NU])\({NUMBER}, {NUMBER}\)", stated):
-        kind, first, second = match[1], float(match[2]), float(match[3])
-        assert second > first
-        expected = norm(first, second) if kind == "N" else uniform(first, second - first)
-        assert kstest(values.flatten()[:5_000].double().numpy(), expected.cdf).pvalue > CHANCE, (name, stated)
-    else:
-        assert (values == float(stated)).all(), (name, stated)
-
-
-@pytest.mark.parametrize("init", INITS)
-def test_weights_have_the_stated_distribution(init):
-    for model in ("mnist_cnn", "lenet5_by_hand", "resnet20 model.shortcut=B"):
-        config = compose([*f"model={model}".split(), f"init={init}", "init_std=0.3"])
-        torch.manual_seed(0)
-        net = build_net(config, data_for_net(config))
-        stated = distributions(net, config.init, config.init_std)
-        assert list(stated) == [name for name, _ in net.named_parameters()]
-        for name, values in net.named_parameters():
-            assert_drawn(values.detach(), stated[name], name)
-
-
-def test_stated_distributions_are_those_of_the_runs_init():
-    stated = {p["name"]: p["init"] for p in describe(compose(["init=normal", "init_std=0.3"]))["parameters"]}
-    assert (stated["conv1.weight"], stated["linear7.weight"], stated["linear7.bias"]) == ("N(0, 0.3)", "N(0, 0.3)", "0")
-
-
-@pytest.mark.parametrize("init", INITS)
-def test_weights_of_other_layers_have_the_stated_distribution(init):
-    torch.manual_seed(1)
-    net = Others()
-    initialize(net, init, 0.3)
-    stated = distributions(net, init, 0.3)
-    for name, values in net.named_parameters():
-        assert_drawn(values.detach(), stated[name], name)
-
-
-def test_a_layer_with_its_own_initialization_is_named():
-    assert distributions(nn.Sequential(nn.PReLU()), "torch") == {"0.weight": "as PReLU draws it"}
-
-
-@pytest.mark.parametrize(
-    ("values", "stated"),
-    [
-        (torch.linspace(-1, 1, 4_999), "U(-0.9, 0.9)"),
-        (torch.linspace(-1, 1, 4_999), "N(0, 0.577)"),
-        (torch.zeros(3), "1"),
-    ],
-)
-def test_a_wrong_distribution_would_be_detected(values, stated):
-    with pytest.raises(AssertionError):
-        assert_drawn(values, stated, "")
 
 
 # ---- all nets -----------------------------------------------------------------------------------------------------------
@@ -356,49 +276,6 @@ def test_if_no_net_accepts_the_images_all_fails_in_one_line(info):
     assert err.startswith("cnnbench: data.image_size=4: ")
 
 
-# ---- warnings -----------------------------------------------------------------------------------------------------------
-
-
-def warnings_of(net: nn.Module, *shape: int) -> list[str]:
-    summary = summarize(net.to("meta"), shape)
-    assert summary.failure is None
-    return list(model_warnings(summary))
-
-
-def test_w_10_f_3_s_2_p_0_does_not_fit():
-    (line,) = warnings_of(nn.Conv2d(1, 1, 3, stride=2), 1, 10, 10)
-    assert "(10 - 3 + 2·0) / 2 + 1 = 4.5" in line
-    assert line.startswith("Conv2d: a window does not fit its input evenly")
-    assert line.endswith("the last row and column are never seen")
-
-
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 0), (3, 2, 0), (3, 2, 1), (1, 3, 0), (7, 1, 0)])
-def test_windows_that_fit_seven_pixels_give_no_warning(kernel, stride, padding):
-    assert warnings_of(nn.Conv2d(1, 1, kernel, stride, padding), 1, 7, 7) == []
-
-
-def test_more_than_one_row_that_is_not_seen_is_counted():
-    (line,) = warnings_of(nn.MaxPool2d(4), 1, 11, 11)
-    assert line.endswith("the last 3 rows and columns are never seen")
-
-
-def test_rows_in_the_padding_do_not_count_as_not_seen():
-    (line,) = warnings_of(nn.Conv2d(1, 1, 4, stride=4, padding=1), 1, 13, 13)
-    assert "(13 - 4 + 2·1) / 4 + 1 = 3.75" in line
-    assert line.endswith("the last 2 rows and columns are never seen")
-
-
-def test_a_window_that_does_not_fit_and_moves_by_more_than_its_size_skips_pixels():
-    (line,) = warnings_of(nn.Conv2d(1, 1, 1, stride=2), 1, 8, 8)
-    assert "(8 - 1 + 2·0) / 2 + 1 = 4.5" in line
-    assert line.endswith("with stride 2 it sees 1 of 4 pixels")
-
-
-def test_operations_without_a_rule_make_receptive_fields_upper_bounds():
-    (line,) = warnings_of(nn.Sequential(nn.Conv2d(1, 1, 3), nn.ConvTranspose2d(1, 1, 2, 2)), 1, 8, 8)
-    assert line.startswith("convolution: no rule, so it counts as seeing the whole image")
-
-
 def test_a_net_with_another_number_of_outputs_gets_a_warning(info):
     _, out, _ = info(f"{CUSTOM}WrongOutput data=synthetic data.image_size=28")
     assert (
@@ -412,53 +289,6 @@ def test_a_net_for_other_channels_is_refused_without_a_table(info):
     assert (code, err.count("\n")) == (2, 1)
     assert "conv1 (Conv2d): expects 3 channels, but the images have 1" in err
     assert "total" not in out
-
-
-def test_the_warning_says_if_only_zeros_of_the_padding_are_left_out():
-    (line,) = warnings_of(nn.Conv2d(1, 1, 7, stride=2, padding=3), 1, 32, 32)
-    assert "(32 - 7 + 2·3) / 2 + 1 = 16.5" in line
-    assert line.endswith("only zeros of the padding are left out")
-
-
-def test_a_dilated_window_is_as_wide_as_it_reaches():
-    (line,) = warnings_of(nn.Conv2d(1, 1, 3, stride=2, dilation=2), 1, 10, 10)
-    assert "(10 - 5 + 2·0) / 2 + 1 = 3.5" in line
-
-
-def test_poolings_that_round_up_see_every_row():
-    assert warnings_of(nn.MaxPool2d(3, 2, ceil_mode=True), 1, 10, 10) == []
-
-
-def test_layers_that_miss_the_same_pixels_share_one_warning():
-    lines = warnings_of(nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(1, 1, 1), nn.MaxPool2d(2)), 1, 7, 7)
-    assert [line.partition(":")[0] for line in lines] == ["0 and 1 more"]
-
-
-def test_the_warning_names_the_first_layer_whose_receptive_field_exceeds_the_image():
-    convolutions = (nn.Conv2d(1, 1, 3, padding=1) for _ in range(5))
-    (line,) = warnings_of(nn.Sequential(*convolutions), 1, 7, 7)
-    assert line.startswith("from 3 on, 2 of 5 convolutions and poolings have a receptive field (9 pixels and more)")
-    assert "7×7 image" in line
-
-
-def test_a_receptive_field_as_large_as_the_image_gives_no_warning():
-    assert warnings_of(nn.Sequential(nn.Conv2d(1, 1, 5), nn.Conv2d(1, 1, 3)), 1, 7, 7) == []
-
-
-def test_a_convolution_on_a_map_of_one_pixel_gives_a_warning():
-    lines = warnings_of(nn.Sequential(nn.Conv2d(1, 1, 8), nn.Conv2d(1, 1, 3, padding=1)), 1, 8, 8)
-    assert any(line.startswith("1: its input is 1×1, so only the centre") for line in lines)
-
-
-def test_a_1x1_convolution_on_one_pixel_gives_no_warning():
-    assert warnings_of(nn.Sequential(nn.Conv2d(1, 1, 8), nn.Conv2d(1, 1, 1)), 1, 8, 8) == []
-
-
-def test_unused_parameters_give_a_warning_with_their_count():
-    with torch.device("meta"):
-        net = GoogLeNet(aux_heads=True, in_channels=3, num_classes=10)
-    lines = [line for line in warnings_of(net, 3, 64, 64) if "not used" in line]
-    assert lines == ["aux1, aux2: 4,350,484 parameters are not used in evaluation"]
 
 
 def test_a_net_that_fits_its_images_has_no_warnings(info):

@@ -34,14 +34,14 @@ SUBJECTS = {
                 "same_images", "sample_size",
             )
         ),
-        tests=("tests/stats/test_stats.py",),
+        tests=("tests/stats",),
     ),
     "splits": Subject(
         modules=("cnnbench.data.splits",), tests=("tests/data/test_splits.py", "tests/data/test_label_noise.py")
     ),
     "schedules": Subject(
         modules=("cnnbench.training.schedulers", "cnnbench.checks"),
-        tests=("tests/training/test_schedulers.py", "tests/test_checks.py"),
+        tests=("tests/training/test_schedulers.py", "tests/training/test_every_schedule.py", "tests/test_checks.py"),
     ),
     "geometry": Subject(modules=("cnnbench.augment.functional",), tests=("tests/augment/test_functional.py",)),
     "ledger": Subject(

@@ -2,142 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Callable, Iterator
-from functools import cache
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
-from cnnbench.complexity.channels_last import to_memory_format
-from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
-from cnnbench.errors import ConfigError, Diverged, RunFailed
-from cnnbench.runs.run_dir import RunDir
-from cnnbench.training.callbacks.curves import Curves
-from cnnbench.training.callbacks.divergence import Divergence
+from cnnbench.errors import ConfigError
 from cnnbench.training.classifier import logits_and_auxiliary
 from cnnbench.training.factories import build_net
-from cnnbench.training.metrics import Score
-from cnnbench.training.run import Outcome, run, seed_everything
-from cnnbench.training.validate import prepare
-
-# three steps of 32 images an epoch, two epochs
-BASE = "threads=1 data=synthetic data.image_size=8 data.train_size=96 data.val_size=40 data.test_size=40 data.noise=0.4"
-BASE += " batch_size=32 epochs=2 model=custom optimizer=sgd scheduler=constant trainer=cpu"
-SMALL, LINEAR = "model._target_=small_nets.Small model.dropout=0", "model._target_=nets.Linear model.hidden=12"
-LR = 0.1  # of optimizer=sgd
-
-
-def slow(*case: Any) -> Any:
-    return pytest.param(*case, marks=pytest.mark.slow)
-
-
-@cache
-def composed(keys: str) -> Config:
-    keys = f"{BASE} {keys if 'model' in keys else f'{SMALL} {keys}'}"
-    own = ("model.dropout=", "model.hidden=", "model.heads=", "model.what=", "model.at=")
-    return compose([f"+{key}" if key.startswith(own) else key for key in keys.split()])
-
-
-@pytest.fixture
-def train(tmp_path, monkeypatch) -> Callable[[str], Outcome]:
-    """Trains in an empty folder, without drawing the curves, which would take most of the time."""
-    monkeypatch.setattr(Curves, "draw", lambda self: None)
-    return lambda keys="": run(composed(keys).model_copy(update={"runs_dir": str(tmp_path)}))
-
-
-@pytest.fixture
-def only(tmp_path) -> Callable[..., RunDir]:
-    """Returns the only run of the folder, or of a name."""
-
-    def directory(name: str = "*") -> RunDir:
-        (path,) = tmp_path.glob(f"{name}/*")
-        return RunDir(path)
-
-    return directory
-
-
-class Plain:
-    """The net, the batches and the seed of a run, for a plain PyTorch loop."""
-
-    def __init__(self, keys: str = "") -> None:
-        prepared = prepare(composed(keys))
-        self.config, self.data = prepared.config, prepared.data
-        seed_everything(self.config.seed)
-        self.net = to_memory_format(build_net(self.config, self.data), self.config)
-        self.loader = self.data.train_dataloader()
-
-    def batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yields the batches of the whole run, with their numbers."""
-        number = 0
-        for _ in range(self.config.epochs):
-            for x, y in self.loader:
-                yield number, x, y
-                number += 1
-
-    def evaluate(self, split: str, net: nn.Module | None = None) -> tuple[float, float]:
-        """Returns loss and accuracy on a split."""
-        self.data.setup("test")
-        net = (net or self.net).eval()
-        with torch.no_grad():
-            batches = [(net(x), y) for x, y in self.data.loader(split)]
-        self.net.train()
-        logits, labels = map(torch.cat, zip(*batches, strict=True))
-        return cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()
-
-
-def targets(y: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Returns smoothed targets (N, 10) for labels or class shares."""
-    shares = one_hot(y, 10).float() if y.ndim == 1 else y
-    return shares * (1 - smoothing) + smoothing / 10
-
-
-def cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
-    return -(targets(y, smoothing) * logits.log_softmax(1)).sum(1).mean()
-
-
-def descend(net: nn.Module, loss: Tensor, lr: float = LR) -> None:
-    """Takes a step of gradient descent."""
-    for parameter, gradient in zip(net.parameters(), torch.autograd.grad(loss, list(net.parameters())), strict=True):
-        parameter.data -= lr * gradient
-
-
-def weights(path: Any, of: str = "net") -> dict[str, Tensor]:
-    """Returns the weights of the net, or of the averaged net, in a checkpoint."""
-    states = torch.load(path, weights_only=True)["state_dict"]
-    prefix = {"net": "net.", "averaged": "averaged.module.", "": ""}[of]
-    return {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
-
-
-def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-6) -> None:
-    assert found.keys() == expected.keys()
-    for key in found:
-        torch.testing.assert_close(
-            found[key], expected[key], rtol=0, atol=tolerance, msg=lambda text, key=key: f"{key}: {text}"
-        )
-
-
-def rows(directory: RunDir) -> list[dict[str, float]]:
-    """Reads metrics.csv as numbers."""
-    with directory.metrics.open(newline="") as file:
-        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-
-
-def validations(directory: RunDir) -> list[dict[str, Any]]:
-    return torch.load(directory.last, weights_only=True)["callbacks"]["History"]["validations"]
-
-
-def set_accuracies(monkeypatch, *accuracies: float) -> None:
-    """Replaces the accuracies of the following scores."""
-    original, following = Score.compute_and_reset, iter(accuracies)
-    monkeypatch.setattr(Score, "compute_and_reset", lambda self: {**original(self), "acc": next(following)})
-
+from options import (
+    LINEAR,
+    LR,
+    Plain,
+    assert_close,
+    composed,
+    cross_entropy,
+    descend,
+    rows,
+    set_accuracies,
+    slow,
+    validations,
+    weights,
+)
 
 # ---- the loss --------------------------------------------------------------------------------------------------------
 
@@ -430,159 +318,6 @@ def test_all_options_together_equal_a_loop_of_plain_pytorch(train):
     directory = train(keys).directory
     assert_close(weights(directory.last), plain.net.state_dict())
     assert_close(floats(weights(directory.last, "averaged")), average.values)
-
-
-# ---- early stopping --------------------------------------------------------------------------------------------------
-
-PEAKING = "model._target_=nets.Peaking epochs=9 early_stopping=3"  # the second validation is the best
-
-
-@pytest.mark.parametrize(("every", "steps"), [("", [3, 6, 9, 12, 15]), ("trainer.val_every_steps=2", [2, 4, 6, 8, 10])])
-def test_early_stopping_counts_validations_without_a_better_one(every, steps, train):
-    outcome = train(f"{PEAKING} {every}")
-    assert [record["step"] for record in validations(outcome.directory)] == steps
-    assert torch.load(outcome.directory.last, weights_only=True)["global_step"] == steps[-1]
-    assert outcome.directory.status().state == "done"
-    assert outcome.result.best_epoch == 2
-    assert "early_stopping=3: no better validation accuracy since epoch" in outcome.directory.log.read_text()
-
-
-def test_only_a_better_validation_resets_the_count(train, monkeypatch):
-    set_accuracies(monkeypatch, 0.5, 0.4, 0.6, 0.6, 0.5, 0.9)
-    directory = train(f"{LINEAR} epochs=9 early_stopping=2").directory
-    assert [record["step"] for record in validations(directory)] == [3, 6, 9, 12, 15]
-
-
-def test_without_early_stopping_a_run_trains_all_epochs(train):
-    assert len(rows(train("model._target_=nets.Peaking epochs=6").directory)) == 6
-
-
-@pytest.mark.parametrize("every", [slow(""), "trainer.val_every_steps=2"])
-def test_a_resumed_run_that_had_stopped_early_trains_no_further(every, train, only, monkeypatch):
-    whole = train(f"{PEAKING} {every}").result
-
-    def fails(*_):
-        raise OSError("No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("cnnbench.training.run.save_predictions", fails)
-        with pytest.raises(RunFailed, match="No space left"):
-            train(f"{PEAKING} {every} name=again")
-    directory = only("again")
-    trained = directory.last.read_bytes()
-    resumed = train(f"{PEAKING} {every} name=again resume=auto")
-    assert resumed.directory == directory
-    assert directory.last.read_bytes() == trained
-    assert resumed.result.metrics == whole.metrics
-
-
-# ---- divergence ------------------------------------------------------------------------------------------------------
-
-
-def cosine(step: int, steps: int = 6) -> float:
-    """Returns the learning rate of a step, counted from 1."""
-    return LR * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
-
-
-def assert_checkpoints_finite(directory: RunDir, step: int) -> None:
-    """Asserts that last.ckpt is of `step`, and that all saved weights are finite."""
-    assert not directory.result.exists()
-    assert torch.load(directory.last, weights_only=True)["global_step"] == step
-    for path in directory.path.glob("checkpoints/*"):
-        for name, value in torch.load(path, weights_only=True)["state_dict"].items():
-            assert torch.isfinite(value).all(), f"{path.name}: {name}"
-
-
-SPOILED = "model._target_=small_nets.Spoiled scheduler=cosine trainer.checkpoint_every_s=0.000001"
-
-
-@pytest.mark.parametrize(
-    ("what", "reason"),
-    [
-        ("loss", "the training loss is nan in step 5"),
-        ("infinite", "the training loss is inf in step 5"),
-        ("gradient", "the gradient's norm is nan in step 5"),
-    ],
-)
-@pytest.mark.parametrize("option", ["", slow("clip_grad=1.0"), slow("ema=0.9")])
-def test_a_loss_or_gradient_that_is_not_finite_ends_the_run_before_its_step(what, reason, option, train, only):
-    with pytest.raises(Diverged) as raised:
-        train(f"{SPOILED} model.what={what} model.at=5 {option}")
-    directory, message = only(), f"{reason}, lr {cosine(5):g}"
-    assert str(raised.value) == f"{directory.path}: diverged, {message}; try a smaller learning rate: optimizer.lr=..."
-    assert raised.value.exit_code == 3
-    assert (directory.status().state, directory.status().reason) == ("diverged", message)
-    assert_checkpoints_finite(directory, step=4)
-
-
-def test_a_loss_that_is_not_finite_in_one_part_ends_the_run_before_the_step(train, only):
-    with pytest.raises(Diverged, match=rf"the training loss is nan in step 4, lr {cosine(4):g};"):
-        train(f"{SPOILED} model.what=loss model.at=14 accumulate=4")
-    assert_checkpoints_finite(only(), step=3)
-
-
-def test_a_validation_loss_that_is_not_finite_ends_the_run_and_is_not_recorded(train, only):
-    with pytest.raises(Diverged, match=rf"the validation loss is nan after step 6, lr {cosine(6):g};"):
-        train(f"{SPOILED} model.what=validation model.at=6")
-    directory = only()
-    assert directory.status().state == "diverged"
-    assert_checkpoints_finite(directory, step=5)
-    assert [record["step"] for record in validations(directory)] == [3]
-    assert torch.load(directory.best, weights_only=True)["step"] == 3
-
-
-def test_a_validation_loss_of_the_averaged_weights_that_is_not_finite_ends_the_run(train, monkeypatch):
-    def spoil(self):
-        scores = original(self)
-        computed.append(scores)
-        return {**scores, "loss": math.nan} if len(computed) == 4 else scores  # the net's, then the average's
-
-    computed, original = [], Score.compute_and_reset
-    monkeypatch.setattr(Score, "compute_and_reset", spoil)
-    with pytest.raises(Diverged, match=r"the validation loss of the averaged weights is nan after step 6, lr 0\.1;"):
-        train("ema=0.9")
-
-
-def overflowing(scaler: torch.amp.GradScaler, steps: int, which: Callable[[int], bool], start: int = 0) -> Divergence:
-    """Returns a callback that has seen `steps` steps of half precision, some of which overflow."""
-    weight = nn.Parameter(torch.ones(1))
-    optimizer = torch.optim.SGD([weight], lr=0.1)
-    callback, net = Divergence(), nn.Module()
-    net.net, net.train_sums = nn.Linear(1, 1), torch.zeros(2)
-    for step in range(steps):
-        trainer = SimpleNamespace(
-            precision="16-mixed", precision_plugin=SimpleNamespace(scaler=scaler), global_step=start + step
-        )
-        optimizer.zero_grad()
-        scaler.scale((weight * (math.inf if which(step) else 1.0)).sum()).backward()
-        callback.on_before_optimizer_step(trainer, net, optimizer)
-        scaler.step(optimizer)
-        scaler.update()
-    return callback
-
-
-def test_half_precision_gradients_that_always_overflow_end_the_run():
-    with pytest.raises(Diverged, match=r"^the gradient of half precision overflows, 20 steps in a row, lr 0\.1$"):
-        overflowing(torch.amp.GradScaler("cpu"), 22, lambda step: True)
-
-
-def test_half_precision_gradients_may_overflow_sometimes():
-    callback = overflowing(torch.amp.GradScaler("cpu"), 80, lambda step: step % 20 != 0)
-    callback.check()
-
-
-def test_a_huge_learning_rate_ends_the_run(train, only):
-    with pytest.raises(Diverged, match=r"in step 2, lr 1e\+30; try a smaller"):
-        train(f"{LINEAR} optimizer.lr=1e30 trainer.checkpoint_every_s=0.000001")
-    assert_checkpoints_finite(only(), step=1)
-
-
-def test_weights_that_are_not_finite_are_never_saved(train, only):
-    with pytest.raises(Diverged, match=r"a weight is not a finite number after step 1, lr 0.1; try"):
-        train(f"{SPOILED} model.what=weights optimizer=adam optimizer.lr=0.1 optimizer.eps=0")  # 0 divided by 0
-    directory = only()
-    assert directory.status().state == "diverged"
-    assert not list(directory.path.glob("checkpoints/*"))
 
 
 # ---- mistakes --------------------------------------------------------------------------------------------------------

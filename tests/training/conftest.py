@@ -1,0 +1,3 @@
+"""Fixtures of the tests of training."""
+
+from options import only, train  # noqa: F401
