@@ -20,7 +20,7 @@ from cnnbench.report.analysis.config_diff import run_differences
 from cnnbench.report.load.sweep import read_runs
 from cnnbench.report.number_format import accuracy_text, p_value, plural, signed_points
 from cnnbench.report.render.tables import Row, Table
-from cnnbench.report.render.terminal import of_table
+from cnnbench.report.render.terminal import rich_table
 
 STYLES: dict[str, str | None] = {
     "worse": "red",
@@ -87,7 +87,7 @@ def print_comparison(comparison: SweepComparison, console: Console) -> None:
 def comparison_table(pairs: list[CellPair]) -> RichTable:
     """The table with one row per setting."""
     columns = ["setting", "n", "A", "B", "points", "95 % interval", "p", "B is"]
-    table = of_table(Table(columns, range(1, 7), [Row(_texts(pair)) for pair in pairs]))
+    table = rich_table(Table(columns, range(1, 7), [Row(_texts(pair)) for pair in pairs]))
     for column in table.columns[1:]:
         column.no_wrap = True
     for row, pair in zip(table.rows, pairs, strict=True):

@@ -142,7 +142,7 @@ def test_a_cell_alone_is_not_called_the_best():
 
 
 def test_the_number_of_comparisons_counts_p_values():
-    assert review_of([(A, ALONE), (B, (0.83, 0.86, 0.82)), (C, [0.9])]).comparisons == 1
+    assert review_of([(A, ALONE), (B, (0.83, 0.86, 0.82)), (C, [0.9])]).number_of_comparisons == 1
 
 
 def test_more_comparisons_need_more_seeds():

@@ -44,7 +44,7 @@ class Review:
         return [cell for cell in self.cells if cell.n]
 
     @property
-    def comparisons(self) -> int:
+    def number_of_comparisons(self) -> int:
         """Number of p values in the answer; each is corrected for this number."""
         return sum(each.p is not None for each in self.effects or self.cells)
 
@@ -57,7 +57,7 @@ class Review:
         """
         if len(differences) < 2:
             return None
-        return stats.more_pairs(differences, target, alpha=ALPHA / max(1, self.comparisons))
+        return stats.more_pairs(differences, target, alpha=ALPHA / max(1, self.number_of_comparisons))
 
 
 def review(runs: Runs) -> Review:

@@ -136,7 +136,7 @@ def comparison_sentence(each: Comparison, review: Review) -> str:
     """`X raises test accuracy by 1.9 points against Y (95 % interval 0.7 to 3.1, 5 paired seeds).`, or that it is undecided."""
     difference = each.difference
     seeds = plural(difference.n, "paired seed") if difference.paired else f"unpaired, {difference.n} or more seeds each"
-    how = f"{interval_text(difference.interval)}, {seeds}{_p_text(each.p, review.comparisons)}"
+    how = f"{interval_text(difference.interval)}, {seeds}{_p_text(each.p, review.number_of_comparisons)}"
     size = points(abs(difference.point))
     if is_significant(each.p):
         verb = "raises" if difference.point > 0 else "lowers"

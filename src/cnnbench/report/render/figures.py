@@ -34,7 +34,7 @@ def draw(report: Report, folder: Path) -> list[Path]:
         The files: an SVG and a PNG for each figure.
     """
     drawings = {
-        "accuracy": accuracy, "curves": of_curves, "cost": cost, "confusion": confusion, "reliability": reliability,
+        "accuracy": accuracy, "curves": learning_curves, "cost": cost, "confusion": confusion, "reliability": reliability,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     made = []
@@ -77,7 +77,7 @@ def accuracy(report: Report) -> Figure | None:
     return figure
 
 
-def of_curves(report: Report) -> Figure | None:
+def learning_curves(report: Report) -> Figure | None:
     """Plots loss and accuracy over epochs: mean and standard deviation; None without epochs."""
     if not any(run.epochs for run in report.review.runs.runs):
         return None

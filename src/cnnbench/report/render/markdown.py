@@ -23,24 +23,24 @@ def render(report: Report, figures: Sequence[Path], folder: Path, command: str) 
     parts = [f"# {plain(title)}", " ".join(map(plain, report.answer))]
     if report.limits:
         parts.append("Limitations:\n\n" + "\n".join(f"- {plain(sentence)}" for sentence in report.limits))
-    parts += ["## Settings", of_table(tables.of_cells(review))]
+    parts += ["## Settings", table_text(tables.cells_table(review))]
     if any(cell.best for cell in review.cells):
         parts.append("★ highest mean; ≈ not significantly different from the best.")
     others = {
-        "Main effects": tables.of_effects(review),
-        "Claims": tables.of_claims(report.verdicts),
-        "Published results": tables.of_published(report.published),
+        "Main effects": tables.effects_table(review),
+        "Claims": tables.claims_table(report.verdicts),
+        "Published results": tables.published_table(report.published),
     }
     for title, table in others.items():
         if table.rows:
-            parts += [f"## {title}", of_table(table)]
+            parts += [f"## {title}", table_text(table)]
     if pictures := [path.relative_to(folder) for path in figures if path.suffix == ".svg"]:
         parts += ["## Figures", *(f"![{path.stem}]({path.as_posix()})" for path in pictures)]
     parts.append(f"{len(review.runs.done)} of {len(review.runs.runs)} runs; `{command}`")
     return "\n\n".join(parts) + "\n"
 
 
-def of_table(table: tables.Table) -> str:
+def table_text(table: tables.Table) -> str:
     """A Markdown table, without its empty columns."""
     filled = table.filled
     rows = [[table.columns[index] for index in filled]]

@@ -26,19 +26,19 @@ TILE = 3  # settings whose predictions a misclassified image shows
 def plotly_data(report: Report) -> Values:
     """All data of the page: settings, learning curves, costs, errors."""
     cells = report.review.cells
-    drawn = {metric: of_curves(cells, metric) for metric in curves.METRIC_LABELS}
+    drawn = {metric: curves_data(cells, metric) for metric in curves.METRIC_LABELS}
     losses = [value for setting in drawn["train/loss"] for value in setting["band"]["mean"] if value > 0]
     data = {
-        "settings": [of_setting(number, cell) for number, cell in enumerate(cells)],
+        "settings": [setting_data(number, cell) for number, cell in enumerate(cells)],
         "curves": drawn if any(drawn.values()) else {},
         "log_loss": bool(losses) and max(losses) > 20 * min(losses),
         "costs": [{"name": name, "points": list(map(vars, points))} for name, points in cost_points(cells).items()],
-        "errors": of_errors(report) if report.cell_predictions else None,
+        "errors": errors_data(report) if report.cell_predictions else None,
     }
     return rounded(data)
 
 
-def of_setting(number: int, cell: Cell) -> Values:
+def setting_data(number: int, cell: Cell) -> Values:
     """A setting: its style, its mean with the interval, the accuracy of each run."""
     known = {run.name: run.accuracy for run in cell.runs if run.accuracy is not None}
     low, high = cell.interval or (None, None)
@@ -48,7 +48,7 @@ def of_setting(number: int, cell: Cell) -> Values:
     }  # fmt: skip
 
 
-def of_curves(cells: Iterable[Cell], metric: str) -> list[Values]:
+def curves_data(cells: Iterable[Cell], metric: str) -> list[Values]:
     """A metric's learning curves: for each setting the mean with its band, and every run."""
     return [
         {"setting": number, "band": vars(band), "runs": list(map(vars, curves.curves(cell.runs, metric)))}
@@ -57,7 +57,7 @@ def of_curves(cells: Iterable[Cell], metric: str) -> list[Values]:
     ]
 
 
-def of_errors(report: Report) -> Values:
+def errors_data(report: Report) -> Values:
     """Confusion, accuracy by class, calibration, pairwise comparisons and galleries."""
     tested, pairs = report.cell_predictions, report.comparisons
     listed = []
@@ -76,12 +76,14 @@ def of_errors(report: Report) -> Values:
         "classes": mistakes.class_names(report.review.runs.done, len(tested[0].confusion)),
         "settings": listed,
         "first": [numbers.index(cell.index) for cell in (pairs[0].ours, pairs[0].theirs)] if pairs else [0, 0],
-        "pairs": {f"{each.ours.index} {each.theirs.index}": on_images(each, over) for each, over in compared},
-        **(of_pictures(report) if report.images else {"pictures": None}),
+        "pairs": {
+            f"{each.ours.index} {each.theirs.index}": image_comparison_sentence(each, over) for each, over in compared
+        },
+        **(galleries_data(report) if report.images else {"pictures": None}),
     }
 
 
-def of_pictures(report: Report) -> Values:
+def galleries_data(report: Report) -> Values:
     """The galleries as tiles, and each of their images once, as a data URI."""
     same = mistakes.same_test_images(report.cell_predictions)
     numbers = [cell.index for cell in same]
@@ -91,21 +93,21 @@ def of_pictures(report: Report) -> Values:
     for each in pairs:
         for ours, theirs in permutations((each.ours, each.theirs)):
             images = mistakes.correct_only_in_first(ours, theirs, report.images)
-            only[f"{ours.index} {theirs.index}"] = [as_tile(image, (ours, theirs)) for image in images]
-    missed = [as_tile(image, same[:TILE]) for image in mistakes.most_misclassified(same, report.images)]
+            only[f"{ours.index} {theirs.index}"] = [tile_data(image, (ours, theirs)) for image in images]
+    missed = [tile_data(image, same[:TILE]) for image in mistakes.most_misclassified(same, report.images)]
     indices = {tile["index"] for tiles in (*only.values(), missed) for tile in tiles}
     pictures = {index: mistakes.png_data_uri(report.images[index]) for index in sorted(indices)}
     return {"missed": missed, "only": only, "pictures": pictures}
 
 
-def as_tile(image: Misclassified, cells: Iterable[CellPredictions]) -> Values:
+def tile_data(image: Misclassified, cells: Iterable[CellPredictions]) -> Values:
     """An image of a gallery, with the class that the first settings predict and the share of runs that are right."""
     predicted = zip(cells, image.predicted, strict=False)
     shown = [[cell.index, label, round(share, 3)] for cell, (label, share) in predicted]
     return {"index": image.index, "target": image.target, "predicted": shown}
 
 
-def on_images(each: ImageComparison, over: str) -> str:
+def image_comparison_sentence(each: ImageComparison, over: str) -> str:
     """A sentence that compares two settings on the same images; `over` names the correction of p if the table does not."""
     ours, theirs = each.only
     return (

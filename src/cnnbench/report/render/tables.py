@@ -85,7 +85,7 @@ def _difference(difference: Difference | None) -> tuple[Number, Number]:
 # ---- tables ------------------------------------------------------------------------------------------------------------
 
 
-def of_cells(review: Review) -> Table:
+def cells_table(review: Review) -> Table:
     """One row per setting: accuracy, difference from its baseline, cost."""
     columns = [
         "setting", "n", "mean", "sd", "95 % interval", "difference", "interval of difference", "p", "parameters", "MACs",
@@ -108,7 +108,7 @@ def _cell(cell: Cell, number: int, baseline: bool) -> Row:
     )  # fmt: skip
 
 
-def of_effects(review: Review) -> Table:
+def effects_table(review: Review) -> Table:
     """One row per variant of a factor, and one per pair of variants of two factors."""
     columns = ["factor", "variant", "against", "difference", "95 % interval", "seeds", "p"]
     rows = [_effect(each, each.key, each.label, each.base_label) for each in review.effects]
@@ -122,7 +122,7 @@ def _effect(each: Effect | Interaction, *names: str) -> Row:
     return make_row(*names, *_difference(each.difference), _number(each.difference.n), (p_value(each.p), each.p))
 
 
-def of_claims(verdicts: Sequence[Verdict]) -> Table:
+def claims_table(verdicts: Sequence[Verdict]) -> Table:
     """One row per claim."""
     columns = ["claim", "check", "measured", "95 % interval", "seeds", "verdict"]
     rows = [
@@ -135,7 +135,7 @@ def of_claims(verdicts: Sequence[Verdict]) -> Table:
     return Table(columns, range(2, 5), rows)
 
 
-def of_published(found: Sequence[tuple[Cell, PublishedResult]]) -> Table:
+def published_table(found: Sequence[tuple[Cell, PublishedResult]]) -> Table:
     """One row per published result that matches a setting."""
     columns = ["setting", "ours", "95 % interval", "n", "published", "measured on", "source"]
     rows = [
@@ -148,7 +148,7 @@ def of_published(found: Sequence[tuple[Cell, PublishedResult]]) -> Table:
     return Table(columns, range(1, 5), rows)
 
 
-def of_comparisons(comparisons: Sequence[ImageComparison]) -> Table:
+def comparisons_table(comparisons: Sequence[ImageComparison]) -> Table:
     """One row per pair of settings, compared on the same test images."""
     columns = ["A", "B", "only A right", "only B right", "A minus B", "95 % interval", "p"]
     rows = [

@@ -19,13 +19,13 @@ def print_report(report: Report, console: Console) -> None:
     for sentence in report.limits:
         console.print(Text(f"- {sentence}", "yellow"), highlight=False)
     review = report.review
-    for table in (tables.of_cells(review), tables.of_effects(review), tables.of_claims(report.verdicts)):
+    for table in (tables.cells_table(review), tables.effects_table(review), tables.claims_table(report.verdicts)):
         if table.rows:
             console.print()
-            console.print(of_table(table))
+            console.print(rich_table(table))
 
 
-def of_table(table: tables.Table) -> Table:
+def rich_table(table: tables.Table) -> Table:
     """A table for the terminal, without its empty columns."""
     filled = table.filled
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
