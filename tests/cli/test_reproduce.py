@@ -99,8 +99,8 @@ def test_a_different_result_fails_and_its_differences_are_printed(done, capsys):
     code, printed, _ = reproduce(capsys, done.path)
     assert code == 1
     lines = printed.splitlines()
-    at = next(number for number, line in enumerate(lines) if line.startswith("not equal; the spread"))
-    assert lines[at].endswith("the spread of the seeds is unknown: 0 other seeds of its setting finished")
+    at = next(number for number, line in enumerate(lines) if line.startswith("not equal: "))
+    assert lines[at].endswith("; the spread of the seeds is unknown: 0 other seeds of its setting finished")
     assert lines[at + 2].startswith("  test/acc 0.99, now ")
     assert lines[at + 3] == "possible causes:"
     assert lines[at + 4].startswith("  code: 0123 ")

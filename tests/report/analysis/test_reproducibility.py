@@ -151,7 +151,7 @@ def test_with_one_other_seed_the_spread_is_unknown(runs, config):
     other_seed(runs[0], config, 1, 0.625)
     change(runs[1], metrics=metrics(test_loss=0.7))
     found = compare_with_repetition(*runs)
-    assert (found.within, found.verdict) == (False, "not equal; the spread of the seeds is unknown")
+    assert (found.within, found.verdict) == (False, "not equal")
     assert found.spread.sentence() == "the spread of the seeds is unknown: 1 other seed of its setting finished"
 
 

@@ -90,11 +90,7 @@ class Reproduction:
             return "equal"
         if self.within:
             return "within the spread of the seeds"
-        return (
-            "outside the spread of the seeds"
-            if self.spread.interval
-            else "not equal; the spread of the seeds is unknown"
-        )
+        return "outside the spread of the seeds" if self.spread.interval else "not equal"
 
 
 def compare_with_repetition(before: RunDir, now: RunDir) -> Reproduction:
