@@ -323,7 +323,7 @@ def test_cells_with_different_keys_compose_as_each_would_alone(tmp_path):
         assert config.model_copy(update={"choices": {}}) == alone.model_copy(update={"choices": {}})
 
 
-def test_hydra_composes_once_for_each_combination_of_groups(monkeypatch):
+def test_hydra_composes_each_choice_of_two_groups_once(monkeypatch):
     calls = []
     theirs = composing.compose_values
     monkeypatch.setattr(
@@ -333,7 +333,7 @@ def test_hydra_composes_once_for_each_combination_of_groups(monkeypatch):
         ["model=lenet5,simplecnn,resnet20", "optimizer=sgd,adam,adamw", "epochs=1,2,3", "seed=range(20)"]
     )
     assert len(request.configs) == 540
-    assert len(calls) == 9  # three models × three optimizers
+    assert len(calls) == 5  # three models with sgd, and the first with adam and adamw
 
 
 @pytest.mark.slow

@@ -153,12 +153,14 @@ class Composition:
     Attributes:
         values: nested values of all keys, resolved, of plain types.
         choices: the label of each group's choice.
-        has_interpolations: whether some value is computed from others (`${...}`).
+        has_interpolations: whether some value or choice is computed from others (`${...}`).
+        independent: the groups whose chosen file sets only keys of its group and chooses nothing.
     """
 
     values: dict[str, Any]
     choices: dict[str, str]
     has_interpolations: bool
+    independent: frozenset[str]
 
     @property
     def run_values(self) -> dict[str, Any]:
@@ -189,7 +191,7 @@ def compose_values(overrides: list[str], config_dir: Path | None, missing: bool 
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            keep_parsed_files()
+            files = keep_parsed_files()
             composed = hydra_compose("config", [*search, *UNUSED_BY_COMPOSE, *overrides], return_hydra_config=True)
         chosen = composed.hydra.runtime.choices
         plugin = next((group for group in PLUGIN_GROUPS if chosen.get(group) != "basic"), None)
@@ -197,7 +199,7 @@ def compose_values(overrides: list[str], config_dir: Path | None, missing: bool 
             raise ConfigError(f"{plugin}={chosen[plugin]} in the defaults of a YAML: {PLUGINS_HINT}")
         keys = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         values: Any = OmegaConf.to_container(keys, resolve=True, throw_on_missing=not missing)
-        has_interpolations = "${" in str(OmegaConf.to_container(keys, resolve=False))
+        has_interpolations = files.interpolated or "${" in str(OmegaConf.to_container(keys, resolve=False))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides, groups(config_dir))) from error
     misplaced = next((group for group in GLOBAL_GROUPS if values.get(group)), None)
@@ -210,4 +212,5 @@ def compose_values(overrides: list[str], config_dir: Path | None, missing: bool 
     for group in LIST_GROUPS:  # of a list, Hydra records no choice
         names = _listed(last_typed(overrides, group) or "") or values.get(group, {})
         labels.setdefault(group, "+".join(names) or UNCHOSEN)
-    return Composition(values, labels, has_interpolations)
+    independent = frozenset(group for group in labels if files.stays_in_group(f"{group}/{chosen.get(group)}"))
+    return Composition(values, labels, has_interpolations, independent)

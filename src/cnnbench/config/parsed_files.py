@@ -3,13 +3,49 @@
 from __future__ import annotations
 
 import pickle
+from copy import copy
 from typing import ClassVar
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import ConfigDefault, InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
+
+
+class LoadedFiles:
+    """What the defaults lists of the loaded files do.
+
+    Attributes:
+        interpolated: whether one of them is computed from choices (`${...}`).
+    """
+
+    def __init__(self) -> None:
+        self.interpolated = False
+        self._included: dict[str, list[str | None]] = {}  # by file
+
+    def add(self, name: str, file: ConfigResult) -> None:
+        """Notes a file, loaded by its name without suffix."""
+        defaults = [default for default in file.defaults_list or [] if not default.is_self()]
+        self.interpolated |= "${" in repr(defaults)
+        self._included[name] = [included_file(default, name) for default in defaults]
+        if file.header.get("package"):
+            self._included[name].append(None)
+
+    def stays_in_group(self, name: str | None) -> bool:
+        """Whether a file is loaded, sets only keys of its own group, and chooses nothing: then no other group depends on it."""
+        return name in self._included and all(map(self.stays_in_group, self._included[name]))
+
+
+def included_file(default: InputDefault, of: str) -> str | None:
+    """The file that an entry of the defaults list of file `of` puts into the same package; None: the entry does something else."""
+    if not isinstance(default, ConfigDefault) or default.path is None or default.package not in (None, ""):
+        return None
+    if default.path.startswith("/"):
+        return default.path[1:] if default.package == "" else None
+    return f"{of.rpartition('/')[0]}/{default.path}"
 
 
 class ParsedFiles(ConfigRepository):
@@ -20,19 +56,30 @@ class ParsedFiles(ConfigRepository):
 
     _pickled: ClassVar[dict[tuple[str, str], bytes]] = {}  # by folder and name; each composition changes its copy
 
+    def __init__(self, search_path: ConfigSearchPath) -> None:
+        super().__init__(search_path)
+        self.loaded = LoadedFiles()
+
+    def __deepcopy__(self, memo: object) -> ParsedFiles:
+        return copy(self)  # Hydra gives the copy another list of sources, and changes nothing else
+
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Loads a file by its name without suffix, as `model/lenet5`; None if no source has it."""
         source = self._find_object_source(config_path, ObjectType.CONFIG)
-        if source is None or source.provider not in ("hydra", "main"):
+        if source is None:
             return super().load_config(config_path)
         key = (source.path, config_path)
-        if key not in self._pickled:
+        if source.provider in ("hydra", "main") and key not in self._pickled:
             self._pickled[key] = pickle.dumps(super().load_config(config_path))
-        return pickle.loads(self._pickled[key])
+        result = pickle.loads(self._pickled[key]) if key in self._pickled else super().load_config(config_path)
+        if result:
+            self.loaded.add(config_path, result)
+        return result
 
 
-def keep_parsed_files() -> None:
-    """Makes the initialized Hydra use `ParsedFiles`."""
+def keep_parsed_files() -> LoadedFiles:
+    """Makes the initialized Hydra use `ParsedFiles`; returns what it will have loaded."""
     loader = GlobalHydra.instance().config_loader()
     assert isinstance(loader, ConfigLoaderImpl)
     loader.repository = ParsedFiles(loader.config_search_path)
+    return loader.repository.loaded
