@@ -24,6 +24,7 @@ import psutil
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cnnbench.distributed.signals import STOP_SIGNALS
 from cnnbench.runs.run_dir import RunDir
 
 MARK = "CNNBENCH_TESTED"  # an environment variable of every process that a test starts
@@ -263,7 +264,7 @@ def run_in_fork(
     for path, number in zip(screen, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if fault is not None:
         fault(*about)

@@ -22,6 +22,7 @@ from cnnbench.runs.run_dir import RunDir
 from cnnbench.sweep.expand import expand_grid
 from cnnbench.sweep.plan import Plan, PlannedJob, make_plan
 from cnnbench.sweep.schema import SweepKeys
+from owners import DEAD
 
 SMALL = [
     "data=synthetic", "data.train_size=100", "data.val_size=20", "data.test_size=20", "epochs=2", "batch_size=32", "threads=1",
@@ -89,7 +90,7 @@ def write_run(planned: PlannedJob, state: str, owner: dict[str, Any] | None = No
 def write_run_in(path: Path, config: Config, state: str, owner: dict[str, Any] | None = None, **result: Any) -> RunDir:
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.yaml").write_text(config.model_copy(update={"name": path.parent.name}).dump())
-    gone = {**this_process().model_dump(), "pid_started": 0.0}
+    gone = {**this_process().model_dump(), **DEAD}
     reason = "it went wrong" if state in ("failed", "diverged") else None
     (path / "status.json").write_text(json.dumps({**(owner or gone), "state": state, "reason": reason}))
     if state == "done":

@@ -49,16 +49,32 @@ class Sweep:
     """Runs a command, by default of a sweep, in a fork that has imported torch and Lightning.
 
     A keeper process above it inherits orphans of any session and environment, and ends when no process is left.
+
+    Args:
+        folder: the current folder of the command.
+        arguments: of the command, after `first`.
+        first: the first argument.
+        fault: called with `about` before the command, to inject a fault.
+        about: arguments of `fault`.
+        environment: additional environment variables.
     """
 
-    def __init__(self, folder: Path, *arguments: str, first: str = "-m", **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        first: str = "-m",
+        fault: Callable[..., None] | None = None,
+        about: tuple[Any, ...] = (),
+        **environment: str,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.arguments, name = folder, (first, *arguments), uuid.uuid4().hex
         self._out, self._err, self._notes = (folder / f"{name}.{what}" for what in ("out", "err", "notes"))
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["cnnbench.training.run", "cnnbench.sweep.run", "hydra"])
         screen = [str(self._out), str(self._err)]
-        given = (str(folder), self.arguments, environment, screen, str(self._notes))
+        given = (str(folder), self.arguments, environment, screen, str(self._notes), fault, about)
         self.keeper = context.Process(target=_keep, args=given)
         self.keeper.start()
         self.pid = int(wait_until(lambda: self._lines(1), "it starts")[0])
@@ -161,11 +177,19 @@ def metrics(directory: RunDir) -> dict[str, Any]:
 # ---- the fork --------------------------------------------------------------------------------------------------------
 
 
-def _keep(folder: str, arguments: tuple[str, ...], environment: dict[str, str], screen: list[str], notes: str) -> None:
+def _keep(
+    folder: str,
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    screen: list[str],
+    notes: str,
+    fault: Callable[..., None] | None,
+    about: tuple[Any, ...],
+) -> None:
     ctypes.CDLL(None).prctl(BECOMES_INIT, 1, 0, 0, 0)
     launcher = os.fork()
     if launcher == 0:
-        _launch(folder, arguments, environment, screen)
+        _launch(folder, arguments, environment, screen, fault, about)
     _write_number(notes, launcher)
     while True:
         try:
@@ -181,14 +205,21 @@ def _write_number(path: str, number: int) -> None:
         file.write(f"{number}\n")
 
 
-def _launch(folder: str, arguments: tuple[str, ...], environment: dict[str, str], screen: list[str]) -> None:
+def _launch(
+    folder: str,
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    screen: list[str],
+    fault: Callable[..., None] | None,
+    about: tuple[Any, ...],
+) -> None:
     """Acts as the interpreter: runs the command and the exit handlers, and exits with its code."""
     os.setsid()
     sys.path.insert(0, folder)  # as with python -m: the user's modules are found there
     util.spawnv_passfds = _fork_for(util.spawnv_passfds)
     code = 1
     try:
-        run_in_fork(folder, arguments, environment, screen, None, ())
+        run_in_fork(folder, arguments, environment, screen, fault, about)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:

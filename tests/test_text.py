@@ -13,6 +13,7 @@ from cnnbench.text import (
     NAME,
     canonical_json,
     duration,
+    file_size,
     finite_number,
     first_few,
     flatten,
@@ -98,6 +99,17 @@ def test_other_names_are_not_allowed(name):
 )
 def test_the_first_few_texts_are_listed_and_the_others_counted(texts, shown):
     assert first_few(list(texts)) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 kB"), (1_250_000, "1.2 MB"), (2e9, "2.0 GB"),
+        (3e12, "3,000.0 GB"),
+    ],
+)  # fmt: skip
+def test_a_file_size_has_its_largest_decimal_unit(count, text):
+    assert file_size(count) == text
 
 
 @pytest.mark.parametrize(

@@ -3,43 +3,84 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
 from cnnbench.errors import CnnbenchError, ConfigError, Untrusted, did_you_mean, exit_code_of
+from cnnbench.output import guarded_output
 
 PROGRAM = ("python", "-m", "cnnbench")
 COMMANDS = (  # each is the function `main` of a module of cnnbench.cli, imported when called
-    "plan status report compare reproduce evaluate predict info features fetch preview ops list"
+    "plan status report compare merge clean reproduce evaluate predict info features fetch preview ops list"
 ).split()
+FLAGS_WITH_VALUE = "--config-dir --fail-if-worse --image --layer --out --root --show --split --top --tta".split()
+LISTINGS = (
+    "list",
+    "status",
+    "info",
+    "compare",
+    "plan",
+    "--help",
+    "-h",
+    "help",
+    "--version",
+)  # they do nothing but print
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command of these arguments, by default of the command line; returns the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        restart_in_utf8_mode()
+        arguments = sys.argv[1:]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # × and – on an ASCII terminal
 
     def hint(error: CnnbenchError) -> str:
         return f": {shlex.join([*PROGRAM, *arguments, '--trust'])}" if isinstance(error, Untrusted) else ""
 
-    return exit_code_of(lambda: _command(arguments), hint)
+    def work() -> int | None:
+        code = _command(arguments)
+        sys.stdout.flush()
+        return code
+
+    lists = (split_command(arguments)[0] or "".join(arguments[:1])) in LISTINGS or "--text" in arguments
+    with guarded_output(end=lists):
+        return exit_code_of(work, hint)
+
+
+def restart_in_utf8_mode() -> None:
+    """Replaces this process by one in Python's UTF-8 mode if file names are read as ASCII: an ü in a path could not be saved."""
+    if sys.getfilesystemencoding() == "ascii" and "utf8" not in sys._xoptions and sys.executable:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def split_command(arguments: list[str]) -> tuple[str, list[str]]:
+    """Returns the command, before which flags may be typed, and the other arguments.
+
+    The command is the first argument that is neither a flag nor a flag's value; it is empty if that is `key=value`.
+    """
+    for at, argument in enumerate(arguments):
+        is_value = at > 0 and arguments[at - 1] in FLAGS_WITH_VALUE
+        if not is_value and not argument.startswith("-"):
+            is_override = "=" in argument or argument.startswith(("+", "~"))
+            return ("", arguments) if is_override else (argument, arguments[:at] + arguments[at + 1 :])
+    return "", arguments
 
 
 def _command(arguments: list[str]) -> int | None:
-    first = arguments[0] if arguments else ""
-    if first in COMMANDS:
-        return _load(first)(arguments[1:])
-    if first in ("--help", "-h", "help") or "--help" in arguments or "-h" in arguments:
+    command, others = split_command(arguments)
+    if command in COMMANDS:
+        return _load(command)(others)
+    if command == "help" or "--help" in arguments or "-h" in arguments:
         return _load("list", "usage")(arguments)
-    if first == "--version":
+    if "--version" in arguments:
         return _load("list", "version")(arguments)
-    if first and "=" not in first and not first.startswith(("-", "+", "~")):
-        raise ConfigError(
-            f"{first}: no such command{did_you_mean(first, COMMANDS) or ';'} commands: {', '.join(COMMANDS)}, or key=value to train"
-        )
+    if command:
+        near = did_you_mean(command, COMMANDS) or ";"
+        raise ConfigError(f"{command}: no such command{near} commands: {', '.join(COMMANDS)}, or key=value to train")
     return _load("train")(arguments, shlex.join([*PROGRAM, *arguments]))
 
 

@@ -8,18 +8,10 @@ from rich.table import Table
 FILE_WIDTH = 160  # characters a line in a file or a pipe
 
 
-class PipeSafeConsole(Console):
-    """A console that raises BrokenPipeError when the reader of a pipe has exited, as in `| head`."""
-
-    def on_broken_pipe(self) -> None:
-        """Raises instead of exiting with 1, so that the command chooses its exit code."""
-        raise BrokenPipeError
-
-
 def make_console() -> Console:
     """A console on stdout, as wide as the terminal; a file or a pipe takes wider tables."""
-    console = PipeSafeConsole()
-    return console if console.is_terminal else PipeSafeConsole(width=FILE_WIDTH)
+    console = Console()
+    return console if console.is_terminal else Console(width=FILE_WIDTH)
 
 
 def print_plain(console: Console, text: str, style: str | None = None) -> None:

@@ -1,16 +1,19 @@
 """Errors of cnnbench, each with its exit code; a message says what came, what was expected and what to type.
 
 0 done · 1 a check failed, or a bug · 2 configuration or data are wrong and nothing ran · 3 a run failed or diverged
-· 128 + signal after a signal: 130 Ctrl-C, 143 SIGTERM · 141 the reader of a pipe has exited.
+· 128 + signal after a signal: 130 Ctrl-C, 143 SIGTERM · 141 the reader of a listing has exited.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -61,6 +64,12 @@ class Interrupted(CnnbenchError):
         self.exit_code = 128 + signum
 
 
+class OutputLost(CnnbenchError):
+    """The output of a command that only prints can no longer be written; the message is empty where its reader has exited."""
+
+    exit_code = 141  # 128 + SIGPIPE, as of any command
+
+
 class ReportedByOtherRank(CnnbenchError):
     """Another rank reported the error; this process exits with its code and prints nothing."""
 
@@ -75,23 +84,39 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def shorten_words(text: str) -> str:
+    """Cuts the words of a message that have more than 300 characters, as the name of a file may."""
+    return re.sub(
+        r"(\S{60})\S{240,}?([:;,.)']*(?!\S))", lambda long: f"{long[1]}...({len(long[0]):,} characters){long[2]}", text
+    )
+
+
+@contextmanager
+def long_names_refused() -> Iterator[None]:
+    """Raises ConfigError in place of the operating system's error about a file name that is too long."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise ConfigError(f"{error.filename}: the name is too long for a file or folder; type a shorter one") from error
+
+
 def exit_code_of(work: Callable[[], int | None], hint: Callable[[CnnbenchError], str] = lambda error: "") -> int:
     """Calls `work` and returns its exit code; prints an error of cnnbench in one line, followed by the caller's hint."""
     try:
-        return work() or 0
-    except ReportedByOtherRank as error:
-        return error.exit_code
+        with long_names_refused():
+            return work() or 0
     except CnnbenchError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            traceback.print_exc()
-        print_error(f"{error}{hint(error)}")
+        if str(error):
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                traceback.print_exc()
+            text = shorten_words(str(error)) if isinstance(error, ConfigError) else str(error)
+            print_error(f"{text}{hint(error)}")
         return error.exit_code
     except KeyboardInterrupt:
         print_error("interrupted")
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has exited, as in `| head`
-        return 141  # 128 + SIGPIPE, as of any command
 
 
 def print_error(message: str) -> None:

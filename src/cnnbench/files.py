@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+TEMPORARY_NAME = re.compile(r"\..+\.(\d{1,9})\.\d+\.tmp")  # of a file that is being written: with the id of the process
 
 
 @contextmanager

@@ -72,8 +72,11 @@ def safe_filename(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """The text of an object, as an error, with every run of spaces and line ends replaced by one space."""
-    return " ".join(str(text).split())
+    """The text of an object, as an error, with every run of spaces and line ends replaced by one space.
+
+    Leaves out where in PyTorch's C++ code an error was raised.
+    """
+    return " ".join(str(text).split()).partition(" Exception raised from ")[0]
 
 
 def csv_table(columns: Collection[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -89,6 +92,14 @@ def first_few(texts: Sequence[str], most: int = 4, separator: str = ", ") -> str
     """The first `most` texts, joined by the separator, and the number of the others: `a, b and 3 more`."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return separator.join(texts[:most]) + more
+
+
+def file_size(count: int) -> str:
+    """Bytes in the largest decimal unit: `300 bytes`, `4.2 kB`, `1.3 MB`, `2.4 GB`."""
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count} byte{'s' * (count != 1)}"
 
 
 def duration(seconds: float) -> str:

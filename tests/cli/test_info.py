@@ -30,9 +30,10 @@ CUSTOM = "model=custom model._target_=nets."
 def info(capsys, monkeypatch, tmp_path):
     """Runs the command in an empty folder, without data: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNBENCH_DATA", f"{tmp_path}/none")
 
     def run(arguments: str) -> tuple[int, str, str]:
-        code = main(["info", *arguments.split(), *([] if "data.root" in arguments else [f"data.root={tmp_path}/none"])])
+        code = main(["info", *arguments.split()])
         out, err = capsys.readouterr()
         return code, out, err
 

@@ -16,7 +16,7 @@ def test_help_names_every_key_and_choice(capsys):
         assert f"{key}=" in text
     for key in config["trainer"]:
         assert f"trainer.{key}=" in text
-    for key in config["data"].keys() - {"_target_", "fingerprint"}:
+    for key in config["data"].keys() - {"_target_", "fingerprint", "typed_root"}:
         assert f"data.{key}=" in text
 
 

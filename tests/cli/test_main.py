@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pexpect
 import pytest
 
-from cnnbench.__main__ import main
+from cnnbench.__main__ import COMMANDS, FLAGS_WITH_VALUE, main, split_command
+from cnnbench.cli.parser import Parser
+from cnnbench.errors import ConfigError
 
 TINY = "threads=1 data=synthetic data.train_size=256 data.val_size=32 data.test_size=32 epochs=2".split()
 
@@ -68,8 +71,8 @@ def test_hydra_full_error_shows_the_traceback(tmp_path):
     [
         (
             ["trian"],
-            "cnnbench: trian: no such command; commands: plan, status, report, compare, reproduce, evaluate, predict, info, "
-            "features, fetch, preview, ops, list, or key=value to train",
+            "cnnbench: trian: no such command; commands: plan, status, report, compare, merge, clean, reproduce, evaluate, "
+            "predict, info, features, fetch, preview, ops, list, or key=value to train",
         ),
         (["evalute", "x"], "cnnbench: evalute: no such command; did you mean evaluate? commands: "),
         (["list", "modle"], "cnnbench: list modle: no such group; did you mean model? groups: "),
@@ -83,6 +86,52 @@ def test_a_wrong_command_gets_one_line(arguments, line, capsys):
     error = capsys.readouterr().err
     assert error.startswith(line)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command", "others"),
+    [
+        ("info model=lenet5", "info", "model=lenet5"),
+        ("--config-dir my info model=mine", "info", "--config-dir my model=mine"),
+        ("--config-dir=my plan -m seed=0,1", "plan", "--config-dir=my -m seed=0,1"),
+        ("--config-dir plan info", "info", "--config-dir plan"),
+        ("--config-dir info", "", "--config-dir info"),
+        ("--config-dir my -m seed=0,1", "", "--config-dir my -m seed=0,1"),
+        ("--out report --text report report", "report", "--out report --text report"),
+        ("-m seed=0,1 plan", "", "-m seed=0,1 plan"),
+        ("", "", ""),
+    ],
+)
+def test_flags_may_come_before_a_command_and_their_values_are_not_commands(arguments, command, others):
+    assert split_command(arguments.split()) == (command, others.split())
+
+
+def test_every_flag_with_a_value_is_known_before_a_command(monkeypatch):
+    found = set()
+
+    def stop_after_noting(parser, *_):
+        found.update(flag for action in parser._actions for flag in action.option_strings if action.nargs != 0)
+        raise ConfigError("stop")
+
+    monkeypatch.setattr(Parser, "parse_args", stop_after_noting)
+    for command in COMMANDS:
+        with pytest.raises(ConfigError, match="stop"):
+            import_module(f"cnnbench.cli.{command}").main([])
+    assert found == set(FLAGS_WITH_VALUE)
+
+
+def test_a_users_net_is_found_with_the_flag_before_the_command(tmp_path, capsys):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mynet.yaml").write_text("_target_: cnnbench.models.lenet5.LeNet5\n")
+    for arguments in (["--config-dir", str(tmp_path), "list", "model"], [f"--config-dir={tmp_path}", "list", "model"]):
+        assert main(arguments) == 0
+        assert "  mynet " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", ["list", "info", "plan seed=0,1", "-m seed=0,1", "seed=1"])
+def test_an_absent_conf_folder_is_one_line_for_every_command(arguments, capsys):
+    assert main(["--config-dir", "nowhere", *arguments.split()]) == 2
+    assert capsys.readouterr().err == "cnnbench: --config-dir nowhere: no such folder\n"
 
 
 @pytest.mark.slow

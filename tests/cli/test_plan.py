@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from cnnbench.__main__ import main
 from cnnbench.cli.plan import factor_confounds
 from cnnbench.cli.plan import main as plan_main
+from cnnbench.data.loader import Images
 from cnnbench.errors import ConfigError
 from cnnbench.report.analysis.confounds import join_values, value_text
+from cnnbench.sweep.benchmark_steps import random_images
 from cnnbench.sweep.launcher import freeze_to_disk
+from cnnbench.sweep.plan import make_plan
 from cnnbench.sweep.time_estimates import Estimate
+from picturefolders import folders
 from sweeping import SMALL, plan, tree, write_run
 
 ROW_6 = ["sweep.cells=[{model:plain18,optimizer.lr:0.005},{model:resnet18,optimizer.lr:0.01}]", "seed=0,1"]
@@ -60,6 +67,104 @@ def test_plan_prints_the_same_in_its_own_process_and_in_this_one(printed_plan, t
     assert without_hashes(done.stdout.splitlines()) == without_hashes(printed_plan(*arguments))
 
 
+def files_below(*folders):
+    return {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """A plan that asks a mirror fails; downloads go to an absent folder, whose path this returns."""
+
+    def refuse(*_, **__):
+        raise AssertionError("a plan downloads nothing")
+
+    monkeypatch.setattr("cnnbench.data.download.fetch.download", refuse)
+    monkeypatch.setenv("CNNBENCH_DATA", "absent")
+    return Path("absent")
+
+
+@pytest.mark.parametrize(
+    ("data", "folder", "megabytes", "steps"),
+    [
+        ("mnist", "absent/MNIST/raw", "11.6", "8,440"),
+        ("fashionmnist", "absent/FashionMNIST/raw", "30.9", "8,440"),
+        ("cifar10", "absent", "170.5", "7,040"),
+        ("cifar100", "absent", "169.0", "7,040"),
+    ],
+)
+def test_absent_data_are_named_with_their_size_and_nothing_is_downloaded(
+    data, folder, megabytes, steps, in_this_process, no_network, capsys, tmp_path
+):
+    plan_main([f"data={data}", "model=resnet20", "trainer=cpu", "threads=1", "seed=0,1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"data={data}: not in {folder}; a run downloads {megabytes} MB to there"
+    assert line_with(lines, "seed0 ", "pending").split()[3] == steps
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["data.train_size=60001 data.val_size=10", "data.test_size=10001", "model.kernel_size=99"]
+)
+def test_a_mistake_is_found_although_the_data_are_absent(wrong, in_this_process, no_network):
+    with pytest.raises(ConfigError, match=r"type at most|refused"):
+        plan_main(["data=mnist", "seed=0,1", *wrong.split()])
+
+
+def test_an_absent_folder_of_pictures_is_one_line(in_this_process, no_network):
+    with pytest.raises(ConfigError, match=r"^data=imagefolder data.root=.*none: no such folder"):
+        plan_main(["data=imagefolder", "data.root=none", "seed=0,1"])
+
+
+@pytest.mark.parametrize("more", [[], ["data.image_size=8", "augment=[resized_crop]"]])
+def test_planning_pictures_gives_the_run_that_would_be_trained_and_keeps_nothing(
+    more, in_this_process, no_network, tmp_path, capsys
+):
+    top = folders(tmp_path / "pictures", {"train/cat": 12, "train/dog": 12, "test/cat": 3, "test/dog": 3}, 14, 11)
+    typed = ["data=imagefolder", f"data.root={top}", "model=resnet20", "trainer=cpu", "threads=1", "seed=0", *more]
+    before = files_below(tmp_path)
+    planned = make_plan(typed, writes=False)
+    plan_main(typed)
+    assert files_below(tmp_path) == before
+    assert [each.config for each in planned.jobs] == [each.config for each in make_plan(typed).jobs]
+    assert (tmp_path / "absent" / "decoded").is_dir()  # a run decodes them
+
+
+def test_a_set_that_is_there_is_planned_as_a_run_prepares_it(in_this_process, real_data, no_network, tmp_path):
+    typed = ["data=mnist", f"data.root={real_data}", "data.train_size=100", "data.val_size=50", "threads=1", "seed=0"]
+    planned = make_plan(typed, writes=False)
+    assert (tree(tmp_path), planned.notes) == ({}, ())
+    assert [each.config for each in planned.jobs] == [each.config for each in make_plan(typed).jobs]
+
+
+def test_runs_made_before_the_data_were_removed_are_found(
+    in_this_process, real_data, no_network, tmp_path, printed_plan
+):
+    root = tmp_path / "root"
+    shutil.copytree(real_data / "MNIST", root / "MNIST")
+    typed = ["data=mnist", f"data.root={root}", "data.train_size=100", "data.val_size=50", "threads=1", "name=mine"]
+    freeze_to_disk(made := make_plan([*typed, "seed=0,1"]), "typed")
+    for planned in made.jobs:
+        write_run(planned, "done")
+    shutil.rmtree(root)
+    again = make_plan([*typed, "seed=0,1,2"], writes=False)
+    assert [each.status.state for each in again.jobs] == ["done", "done", "pending"]
+    assert again.notes[0].startswith(f"data=mnist: not in {root}/MNIST/raw; a run downloads")
+
+
+def test_steps_on_absent_data_are_measured_on_random_images(in_this_process, no_network, capsys, tmp_path):
+    plan_main(["--measure", "data=mnist", "trainer=cpu", "threads=1", "seed=0"])
+    assert "(12 steps measured)" in capsys.readouterr().out
+    assert tree(tmp_path) == {}
+
+
+def test_random_images_have_the_size_and_the_labels_of_the_set():
+    images = random_images(
+        Images(torch.empty(60_000, 3, 32, 32, dtype=torch.uint8, device="meta"), torch.arange(60_000)), 128
+    )
+    assert (images.source.shape, images.labels.tolist()) == ((128, 3, 32, 32), list(range(128)))
+    assert images.source.float().std() > 60
+
+
 # ---- output ----------------------------------------------------------------------------------------------------------
 
 
@@ -96,6 +201,14 @@ def test_the_state_says_whether_a_job_runs_again(printed_plan):
     for planned, state in zip(jobs, states, strict=True):
         assert line_with(lines, f"{planned.job.label} ").split("  ")[1].strip() == state
     assert lines[0].startswith("runs/mine: 5 jobs, 1 done already, 3 to run, 2 of them resumed, ")
+
+
+def test_jobs_of_another_part_are_marked_and_not_counted_as_to_run(printed_plan):
+    lines = printed_plan("name=mine", "seed=range(4)", "sweep.part=1/2")
+    states = ["pending", "pending, another part", "pending, another part", "pending"]
+    for seed, state in enumerate(states):
+        assert line_with(lines, f"seed{seed} ").split("  ")[1].strip() == state
+    assert lines[0].startswith("runs/mine: 4 jobs, 2 of them in part 1/2, 2 to run, ")
 
 
 def test_a_rerun_job_is_marked(printed_plan):

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from cnnbench.__main__ import main
-from cnnbench.runs.liveness import living_process, this_process
+from cnnbench.runs.liveness import this_process
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import SweepRecord
 from cnnbench.runs.sweep_dir import Job, SweepDir
+from owners import DEAD, ME, OTHER_HOST, make_older, read_only, record
 
-DEAD = {"pid_started": 0.0}
 RESULT = {"metrics": {"test/acc": 0.5, "best/val/acc": 0.6}, "time": {"fit_s": 30.0}}
 COMMAND = "python -m cnnbench -m seed=0,1,2,3"
 PROGRESS = {"epoch": 2, "epochs": 5, "loss": 0.25, "val_acc": 0.75, "left_s": 9.0}
@@ -70,7 +70,7 @@ def test_a_sweep_with_a_launcher_names_it_and_the_time_left(sweep, capsys):
     with sweep.lock():
         lines = status(capsys, "runs/mine")
     # two jobs of 30 s in two slots
-    assert lines[1].endswith(f"of 4   30.0 s left   ({living_process(this_process())})")
+    assert lines[1].endswith(f"of 4   30.0 s left   ({ME})")
     assert not any("no process" in line for line in lines)
 
 
@@ -78,6 +78,36 @@ def test_a_running_job_is_shown_with_its_progress(sweep, capsys):
     write_run(sweep.path / "a_seed2_01234562", "running", **PROGRESS)
     (row,) = [line for line in status(capsys, "runs/mine") if line.startswith("a_seed2")]
     assert row.split() == ["a_seed2_01234562", "2/5", "0.2500", "0.7500", "9.0", "s"]
+
+
+def test_a_sweep_whose_launcher_holds_the_lock_is_running(sweep, capsys):
+    with sweep.lock():
+        sweep.owner.write_text(json.dumps(record(**DEAD)))
+        lines = status(capsys, "runs/mine")
+    assert lines[1].endswith("(another process, which holds its lock)")
+    assert not any("no process" in line for line in lines)
+
+
+def test_a_sweep_of_another_host_in_a_read_only_folder_is_shown_as_not_verified(sweep, capsys, monkeypatch):
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    sweep.owner.write_text(json.dumps(record(**OTHER_HOST, pid=12)))
+    make_older(sweep.owner, 9.04)
+    assert "(pid 12 on another, heartbeat 9." in status(capsys, "runs/mine")[1]
+    make_older(sweep.owner, 600.1)
+    assert (
+        "no process runs it (pid 12 on another: heartbeat 10 min ago by this machine's clock, not verified). To continue"
+    ) in " ".join(status(capsys, "runs/mine"))
+
+
+def test_the_jobs_of_other_parts_are_counted_apart(sweep, capsys):
+    sweep.write(sweep.read().model_copy(update={"part": "1/2"}), sweep.jobs())
+    lines = status(capsys, "runs/mine")  # seeds 0 and 3 are in this part
+    assert lines[1] == "runs/mine, part 1/2  1 done, 1 pending of 2"
+    merge = "python -m cnnbench merge runs/mine FOLDER adds those of another machine's folder"
+    assert lines[2] == f"other parts: 0 of 2 jobs are done here; {merge}"
+    assert lines[3] == f"no process runs it. To continue, type the same command again: {COMMAND}"
+    finish(sweep, 3)
+    assert len(status(capsys, "runs/mine")) == 3
 
 
 def test_a_finished_sweep_has_nothing_to_type(sweep, capsys):
@@ -120,8 +150,19 @@ def test_a_running_run_is_shown_with_its_progress_and_owner(tmp_path, capsys):
     write_run(tmp_path / "r", "running", **PROGRESS)
     assert status(capsys, tmp_path / "r") == [
         f"{tmp_path / 'r'}  running",
-        f"epoch 2/5  loss 0.2500  val acc 0.7500  9.0 s left  ({living_process(this_process())})",
+        f"epoch 2/5  loss 0.2500  val acc 0.7500  9.0 s left  ({ME})",
     ]
+
+
+def test_a_run_of_another_host_in_a_read_only_folder_is_shown_as_not_verified(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    write_run(tmp_path / "r", "running", **OTHER_HOST, **PROGRESS)
+    assert status(capsys, tmp_path / "r")[1].endswith(" s ago by this machine's clock, not verified)")
+    make_older(tmp_path / "r" / "status.json", 600.1)
+    head, doubt, resume = status(capsys, tmp_path / "r")
+    assert head.endswith("r  interrupted")
+    assert doubt.endswith(" on another: heartbeat 10 min ago by this machine's clock, not verified")
+    assert resume.startswith("to resume: ")
 
 
 def test_a_run_without_progress_is_starting(tmp_path, capsys):

@@ -25,10 +25,15 @@ MISTAKES = {
     "seed=[1": "seed=[1: cannot be read; expected key=value, with quotes around a value that holds = or brackets",
     "batch_size=0": "batch_size=0: expected an integer above 0; for instance batch_size=64",
     "precision=17": "precision=17: expected auto, 32, bf16 or 16; for instance precision=auto",
-    "threads=0": "threads=0: expected auto or an integer above 0; for instance threads=2",
+    "threads=1000000": "threads=1000000: expected auto or an integer from 1 to 1024; for instance threads=2",
+    "trainer.devices=1000000": "trainer.devices=1000000: expected an integer from 1 to 1024; for instance trainer.devices=1",
+    "data.image_size=1000000": "data.image_size=1000000: expected auto or pixels a side, an integer from 1 to 4096; "
+    "for instance data.image_size=32",
+    "threads=0": "threads=0: expected auto or an integer from 1 to 1024; for instance threads=2",
     "deterministic=maybe": "deterministic=maybe: expected auto, true, warn or false; for instance deterministic=true",
     "name=a/b": "name=a/b: expected at most 80 letters, digits, '.', '_', '-'; for instance name=my_run",
-    "data.image_size=big": "data.image_size=big: expected auto or pixels a side, an integer above 0; for instance data.image_size=32",
+    "data.image_size=big": "data.image_size=big: expected auto or pixels a side, an integer from 1 to 4096; "
+    "for instance data.image_size=32",
     "data.train_size=[5,3]": "data.train_size=[5,3]: expected a count, a range [a,b] with a below b, or null; "
     "for instance data.train_size=1000",
     "data.std=0": "data.std=0: expected auto, a number above 0 or one for each channel; for instance data.std=[0.5]",
@@ -47,6 +52,15 @@ MISTAKES = {
     "augment.crop.padding=2": "augment.crop.padding: augment has no step crop; choose steps, as in augment=basic",
     "hydra/sweeper=optuna": "hydra/sweeper=optuna: cnnbench chooses and starts the jobs of a sweep itself; type -m with key=a,b or "
     "key=range(1,5), sweep.seeds=5, sweep.factors and sweep.zip for more, sweep.slots=4 for jobs at a time",
+    "hydra.run.dir=out": "hydra.run.dir=out: has no effect, cnnbench does not use this key of Hydra; runs are written to "
+    "runs_dir/name/; type runs_dir=FOLDER name=NAME",
+    "+hydra.job.chdir=true": "+hydra.job.chdir=true: has no effect, cnnbench does not use this key of Hydra; runs are written to "
+    "runs_dir/name/; type runs_dir=FOLDER name=NAME",
+    "hydra/job_logging=none": "hydra/job_logging=none: has no effect, cnnbench does not use this key of Hydra; messages are in the "
+    "run's log.txt; type log=full for more in TensorBoard",
+    "hydra.searchpath=[my]": "hydra.searchpath=[my]: has no effect, cnnbench does not use this key of Hydra; a conf folder of yours "
+    "is added with --config-dir DIR before or after the other arguments",
+    "hydra.mode=MULTIRUN": "hydra.mode=MULTIRUN: has no effect, cnnbench does not use this key of Hydra; a sweep is started with -m",
     "model=lenet5,simplecnn": "model=lenet5,simplecnn: one run takes one model, as in model=lenet5; "
     "a run for each: type -m before it",
 }
@@ -84,14 +98,69 @@ def test_a_misspelt_step_or_argument_of_a_step_is_answered_with_the_near_one():
         compose(["augment=basic", "augment.crop.pading=1"])
 
 
-@pytest.mark.parametrize("plugin", ["sweeper: optuna", "launcher: joblib"])
-def test_a_hydra_plugin_in_the_defaults_of_a_yaml_is_refused(plugin, tmp_path):
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        (
+            "# @package _global_\ndefaults: [override /hydra/sweeper: optuna]",
+            "hydra/sweeper: cnnbench chooses and starts",
+        ),
+        (
+            "# @package _global_\ndefaults: [override /hydra/launcher: joblib]",
+            "hydra/launcher: cnnbench chooses and starts",
+        ),
+        (
+            "# @package _global_\ndefaults: [override /hydra/job_logging: disabled]",
+            "hydra/job_logging: .*; type log=full",
+        ),
+        (
+            "# @package _global_\nhydra: {run: {dir: out}}",
+            "hydra.run.dir: has no effect.* type runs_dir=FOLDER name=NAME$",
+        ),
+        ("# @package hydra.job\nname: mine", "hydra.job: has no effect.* type runs_dir=FOLDER name=NAME$"),
+        ("# @package _global_\ndefaults: [/model/lenet5@hydra.run]", "hydra.run: has no effect"),
+    ],
+)
+@pytest.mark.parametrize("work", [compose, expand_sweep])
+def test_what_a_yaml_sets_of_hydras_own_is_refused_with_what_to_type(work, yaml, message, tmp_path):
     (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\ndefaults: [override /hydra/{plugin}]\n")
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"{yaml}\n")
+    with pytest.raises(ConfigError, match=rf"^experiment/mine\.yaml: {message}"):
+        work(["experiment=mine"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key", ["hydra.run.dir=a,b", "sweep.factors={hydra.run.dir:[a,b]}", "sweep.cells=[{hydra.run.dir:a}]"]
+)
+def test_a_key_of_hydras_own_cannot_be_swept(key):
+    with pytest.raises(ConfigError, match=r"^hydra\.run\.dir: has no effect, .*; type runs_dir=FOLDER name=NAME$"):
+        expand_sweep([key])
+
+
+@pytest.mark.parametrize("typed", ["data.root=/x", "data=synthetic data.root=/x", "experiment=mine"])
+@pytest.mark.parametrize("work", [compose, expand_sweep])
+def test_a_folder_for_a_set_that_reads_none_is_refused_with_the_sets_that_do(work, typed, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\ndata: {root: /x}\n")
     with pytest.raises(
-        ConfigError, match=rf"^hydra/{plugin.split(':')[0]} in the defaults of a YAML: cnnbench chooses"
+        ConfigError, match=r"^data\.root=/x: data=(mnist5k|synthetic) reads no folder; .* data=imagefolder data\.root="
     ):
-        compose(["experiment=mine"], tmp_path)
+        work(typed.split(), tmp_path)
+
+
+def test_a_sweep_over_sets_names_the_job_whose_set_reads_no_folder():
+    with pytest.raises(ConfigError, match=r"^data\.root=/x: data=mnist5k reads no folder; .*\(job mnist5k\)$"):
+        expand_sweep(["data=mnist,mnist5k", "data.root=/x"])
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["+channels_last=true", "+swept=[seed]", "+choices.model=mine", "+data.fingerprint=abc", "+data.typed_root=x"],
+)
+@pytest.mark.parametrize("work", [compose, expand_sweep])
+def test_a_key_that_freezing_sets_cannot_be_typed(work, typed):
+    with pytest.raises(ConfigError, match=r"no such key, cnnbench sets it itself; leave it out$"):
+        work([typed])
 
 
 def test_a_users_recipe_without_its_package_line_is_refused_with_that_line(tmp_path):
@@ -201,13 +270,13 @@ def test_a_config_yaml_that_holds_no_config_is_refused(tmp_path):
 
 
 def test_a_folder_with_any_name_can_be_typed():
-    config = compose(["data.root=/x/pics (2024), [a]='b'", 'runs_dir="/y/a b"'])
+    config = compose(["data=imagefolder", "data.root=/x/pics (2024), [a]='b'", 'runs_dir="/y/a b"'])
     assert (config.data.root, config.runs_dir) == ("/x/pics (2024), [a]='b'", "/y/a b")
 
 
 def test_a_folder_may_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("PICTURES", "/x/pictures")
-    assert compose(["data.root=${oc.env:PICTURES}"]).data.root == "/x/pictures"
+    assert compose(["data=mnist", "data.root=${oc.env:PICTURES}"]).data.root == "/x/pictures"
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,8 @@ def test_every_earlier_value_belongs_to_a_key_or_a_part():
 
 def test_the_keys_outside_the_identity_are_these():
     assert set(OUTSIDE_IDENTITY) == {
-        "name", "runs_dir", "resume", "log", "choices", "swept", "threads", "channels_last", "data.root", "data.pipeline",
+        "name", "runs_dir", "resume", "log", "choices", "swept", "threads", "channels_last", "data.root",
+        "data.typed_root", "data.pipeline",
         "trainer.devices", "trainer.num_nodes", "trainer.checkpoint_every_s", "trainer.cuda_graph",
     }  # fmt: skip
 

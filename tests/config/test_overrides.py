@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.config.overrides import hydra_override, last_typed, override_value, quote_path, read_overrides
+from cnnbench.config.overrides import hydra_override, last_typed, override_value, quote_text, read_overrides
 from cnnbench.errors import ConfigError
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")))
@@ -49,12 +49,12 @@ def test_text_that_looks_like_something_else_stays_text(text):
 )
 def test_a_path_with_any_characters_is_read_as_it_was_typed(name):
     for key in ("data.root", "runs_dir"):
-        assert override_value(quote_path(f"{key}=/x/{name}")) == f"/x/{name}"
+        assert override_value(quote_text(f"{key}=/x/{name}")) == f"/x/{name}"
 
 
 @pytest.mark.parametrize("typed", ["data.root='/x/a b'", 'data.root="/x/a b"', "data.root=", "name=a b"])
 def test_quoted_paths_empty_paths_and_other_keys_stay_as_typed(typed):
-    assert quote_path(typed) == typed
+    assert quote_text(typed) == typed
 
 
 def test_the_last_value_of_a_repeated_key_counts():

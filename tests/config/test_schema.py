@@ -30,9 +30,9 @@ def test_what_decides_a_number_changes_the_identity(change):
 
 
 def test_names_places_and_devices_leave_the_identity_alone():
-    config = compose(KEEPS)
-    assert config != DEFAULT
-    assert config.identity() == DEFAULT.identity()
+    before, after = compose(["data=mnist"]), compose(["data=mnist", *KEEPS])
+    assert after != before
+    assert after.identity() == before.identity()
 
 
 def numbers(keys, prefix=""):
@@ -68,6 +68,21 @@ def test_true_in_a_list_of_numbers_is_refused():
         compose(["data.mean=[true,0.5]"])
 
 
+@pytest.mark.parametrize(
+    ("unused", "used"),
+    [
+        ("init_std=0.02", "init=normal"),
+        ("data.split_seed=1", "data.fraction=0.5"),
+        ("data.split_seed=1", "data.label_noise=0.1"),
+        ("optimizer.decay=weights", "optimizer.weight_decay=0.1"),
+    ],
+)
+def test_a_key_without_an_effect_gets_a_warning_that_names_what_uses_it(unused, used, tiny):
+    (warning,) = prepare(compose([*tiny, unused])).warnings
+    assert warning.startswith(f"{unused}: has no effect here; it is used with ")
+    assert prepare(compose([*tiny, unused, used])).warnings == ()
+
+
 def test_how_a_value_was_chosen_is_no_part_of_the_identity():
     by_recipe = compose(["recipe=nndl_lenet"])
     by_hand = compose(
@@ -87,7 +102,7 @@ def test_the_identity_is_the_hash_of_the_config_without_those_keys(finished):
         del values[key]
     for key in ("devices", "num_nodes", "checkpoint_every_s", "cuda_graph"):
         del values["trainer"][key]
-    for key in ("root", "pipeline"):
+    for key in ("root", "typed_root", "pipeline"):
         del values["data"][key]
     for group in ("model", "data", "scheduler"):
         values[group]["_target_"] = values[group]["_target_"].split(".")[-1]

@@ -149,3 +149,20 @@ def test_when_the_launcher_is_killed_its_ranks_save_or_are_killed_with_their_chi
         wait_until(lambda: not alive(child), "its child ends", 10)
     elif alive(child):
         os.kill(child, signal.SIGKILL)
+
+
+# ---- the fork server is killed -----------------------------------------------------------------------------------------------
+
+
+def test_when_the_fork_server_is_killed_its_ranks_save_and_the_next_ones_start(tmp_path):
+    ranks = RankProcesses(sleep, (str(tmp_path),), 1)
+    ranks.start()
+    wait_until((tmp_path / "pids").exists, "it starts")
+    os.kill(fork_server.forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    assert ranks.wait() == -signal.SIGTERM
+    assert (tmp_path / "saved").exists()
+    assert ranks.living() == []
+    ranks.kill()  # the child process that it has left
+    after = RankProcesses(exit_with, ([0],), 1)
+    after.start()
+    assert after.wait() == 0

@@ -18,8 +18,10 @@ import pytest
 from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
+from cnnbench.runs.liveness import STALE_S
 from cnnbench.runs.run_dir import RunDir, hashed_runs, runs_of_identity
-from cnnbench.runs.schema import Result, Status
+from cnnbench.runs.schema import ProcessRecord, Result, Status
+from owners import DEAD, ME, OTHER_HOST, OTHER_NAMESPACE, make_older, no_locks, record
 
 CREATE = """
 import sys, time
@@ -41,12 +43,18 @@ with RunDir(Path(sys.argv[1])).lock():
     print("locked", flush=True)
     time.sleep(60)
 """
-ME = f"pid {os.getpid()} on {socket.gethostname()}"
 
 
 @pytest.fixture
 def directory(tmp_path) -> RunDir:
     return RunDir.create(tmp_path / "runs", "job")
+
+
+def write_record(directory: RunDir, **values) -> ProcessRecord:
+    """Writes the status of a running run, of this process with other values; returns the process."""
+    values = record(**values)
+    directory.status_file.write_text(json.dumps({"state": "running", **values}))
+    return ProcessRecord(**values)
 
 
 def refuse(*_, **__) -> None:
@@ -231,13 +239,90 @@ def test_a_killed_process_holds_no_lock(directory):
         pass
 
 
-def test_a_file_system_without_locks_is_tolerated(directory, monkeypatch):
-    def no_locks(*_, **__):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_tolerated(directory, monkeypatch, code):
+    monkeypatch.setattr("fcntl.flock", lambda *_: no_locks(code=code))
     with directory.lock():
-        pass
+        directory.write_status("running")
+        assert directory.owner() == ME
+
+
+def test_a_run_whose_lock_is_held_is_running(directory):
+    write_record(directory, **DEAD)
+    assert directory.effective_status().state == "interrupted"
+    with directory.lock():
+        assert directory.effective_status().state == "running"
+        assert directory.owner() == "another process, which holds its lock"
+    assert directory.owner() is None
+
+
+def test_looking_for_the_owner_leaves_no_file(directory):
+    write_record(directory, **OTHER_HOST)
+    before = sorted(directory.path.iterdir())
+    assert directory.owner()
+    make_older(directory.status_file, STALE_S + 1)
+    assert directory.owner() is None
+    assert sorted(directory.path.iterdir()) == before
+
+
+def test_a_run_of_a_living_process_is_not_taken_over(directory):
+    for owner in ({}, OTHER_HOST, OTHER_NAMESPACE):
+        write_record(directory, **owner)
+        with directory.lock(), pytest.raises(ConfigError, match=r"this run is live \(pid \d+ on .*\); wait for it"):
+            directory.require_no_owner()
+
+
+@pytest.mark.parametrize("age", [STALE_S + 1, -86400])
+def test_a_run_whose_process_on_another_host_has_died_is_taken_over(directory, monkeypatch, age):
+    monkeypatch.setattr("cnnbench.runs.liveness.LOOK_S", 0.2)
+    write_record(directory, **OTHER_HOST, heartbeat=9e99)
+    make_older(directory.status_file, age)
+    with directory.lock():
+        directory.require_no_owner()
+
+
+# ---- states of runs of other processes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owner", [DEAD, {**OTHER_HOST, "pid": 12}, OTHER_NAMESPACE], ids=["dead", "host", "namespace"])
+@pytest.mark.parametrize("state", ["pending", "failed"])
+def test_the_outcome_of_a_dead_process_is_written_and_keeps_that_process(directory, owner, state):
+    before = write_record(directory, **owner)
+    make_older(directory.status_file, STALE_S + 1)
+    directory.write_outcome(state, "because")
+    status = directory.status()
+    assert (status.state, status.reason) == (state, "because")
+    assert ProcessRecord.model_validate(status.model_dump()) == before
+
+
+@pytest.mark.parametrize("owner", [OTHER_HOST, OTHER_NAMESPACE], ids=["host", "namespace"])
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_run_of_another_living_process_keeps_its_status(directory, monkeypatch, owner, locks):
+    write_record(directory, **owner)
+    before = directory.status_file.read_bytes()
+    if not locks:
+        monkeypatch.setattr("fcntl.flock", no_locks)
+    directory.write_outcome("failed", "because")
+    assert directory.status_file.read_bytes() == before
+
+
+def test_a_locked_run_keeps_its_status(directory):
+    """Another process has just resumed it, and has not yet written that it runs."""
+    directory.write_status("interrupted")
+    with directory.lock():
+        directory.write_outcome("failed", "because")
+    assert directory.status().state == "interrupted"
+
+
+def test_this_process_writes_the_outcome_of_its_own_run(directory):
+    directory.write_status("running", epoch=3)
+    directory.write_outcome("failed", "because")
+    assert (directory.status().state, directory.status().pid, directory.status().epoch) == ("failed", os.getpid(), None)
+
+
+def test_a_run_that_has_not_begun_has_no_process(directory):
+    directory.write_outcome("failed", "because")
+    assert (directory.status().state, directory.status().pid) == ("failed", None)
 
 
 # ---- results and repair ---------------------------------------------------------------------------------------------
@@ -266,6 +351,14 @@ def test_repair_removes_partly_written_files_and_sets_a_run_with_a_result_to_don
     partial.touch()
     directory.repair()
     assert (directory.status().state, partial.exists()) == ("done", False)
+
+
+def test_repair_keeps_the_process_that_ran_a_run(directory):
+    before = write_record(directory, **DEAD)
+    directory.result.write_text("{}")
+    directory.repair()
+    assert directory.status().state == "done"
+    assert ProcessRecord.model_validate(directory.status().model_dump()) == before
 
 
 def test_repair_leaves_the_status_of_a_run_without_a_result(directory):

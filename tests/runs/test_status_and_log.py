@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -18,6 +19,7 @@ from cnnbench.runs.status_and_log import Heartbeat, log, log_to_file, record_run
 from cnnbench.training.callbacks.curves import Curves
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.run import run
+from owners import OTHER_HOST, make_older, record
 from processes import only_run_in, wait_until
 
 
@@ -75,8 +77,19 @@ def test_a_heartbeat_on_a_full_disk_is_skipped(directory, heartbeat, monkeypatch
     refused: list[int] = []
     with monkeypatch.context() as patched:
         patched.setattr("cnnbench.runs.run_dir.write_atomic", refuse)
+        make_older(directory.status_file, 1000)
         wait_until(lambda: refused, "writing fails", 10)
+        wait_until(lambda: time.time() - directory.status_file.stat().st_mtime < 100, "its time is renewed", 10)
     assert writes_again(directory)
+
+
+def test_a_run_that_was_taken_for_dead_leaves_the_status_of_its_successor(directory, request):
+    """As after a laptop's sleep, on a file system whose locks another host does not see."""
+    taken = json.dumps(record(**OTHER_HOST, state="running"))
+    directory.status_file.write_text(taken)
+    request.getfixturevalue("heartbeat")
+    time.sleep(0.1)
+    assert directory.status_file.read_text() == taken
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from cnnbench.runs.liveness import STALE_S, this_process
 from cnnbench.runs.run_dir import RunDir, hashed_runs
 from cnnbench.runs.schema import Status, SweepRecord
 from cnnbench.runs.sweep_dir import METRICS, Job, Summary, SweepDir, summary_row
+from owners import DEAD, ME, OTHER_HOST, make_older, no_locks, read_only, record
 
 METRIC_VALUES = {"best/val/acc": 0.75, "best/val/loss": 0.5, "last/val/acc": 0.7, "test/acc": 0.625, "test/loss": 0.6}
 RESULT = {"metrics": METRIC_VALUES, "best_epoch": 2, "time": {"fit_s": 3.5}, "samples_per_s": 200.0}
@@ -54,9 +56,6 @@ def write_status(job, state, result=None, **more):
         job.directory.result.write_text(json.dumps(result))
 
 
-DEAD = {"pid_started": 0.0}  # another process had the same pid before
-OTHER_HOST = {"host": "another"}
-
 # ---- the state of a job ------------------------------------------------------------------------------------------------------
 
 
@@ -82,7 +81,7 @@ def test_a_running_job_with_a_dead_owner_is_interrupted(job):
 def test_a_job_on_another_machine_is_running_until_its_heartbeat_is_old(job):
     write_status(job, "running", **OTHER_HOST)
     assert job.status().state == "running"
-    write_status(job, "running", **OTHER_HOST, heartbeat=time.time() - STALE_S - 1)
+    make_older(job.directory.status_file, STALE_S + 1)
     assert job.status().state == "interrupted"
 
 
@@ -168,6 +167,12 @@ def test_run_directories_are_found_by_the_hash_in_their_names_the_oldest_first(s
 # ---- the lock ----------------------------------------------------------------------------------------------------------------
 
 
+def write_launcher(sweep, **values):
+    """Writes launcher.json of this process with other values."""
+    sweep.path.mkdir(parents=True, exist_ok=True)
+    sweep.owner.write_text(json.dumps(record(**values)))
+
+
 @pytest.fixture
 def launcher(sweep):
     """Another process that has locked the sweep."""
@@ -198,11 +203,78 @@ def test_a_sweep_whose_launcher_was_killed_can_be_locked(sweep, launcher):
 
 
 def test_a_sweep_of_a_launcher_on_another_machine_is_refused_and_stays_its_own(sweep):
-    sweep.path.mkdir(parents=True)
-    (sweep.path / "launcher.json").write_text(json.dumps({**this_process().model_dump(), **OTHER_HOST}))
+    write_launcher(sweep, **OTHER_HOST)
     with pytest.raises(ConfigError, match=r"this sweep is live \(pid \d+ on another\)"), sweep.lock():
         pass
     assert sweep.launcher().endswith("on another")
+
+
+@pytest.mark.parametrize("age", [STALE_S + 1, -86400])
+def test_a_sweep_whose_launcher_on_another_host_has_died_can_be_locked(sweep, monkeypatch, age):
+    """Ahead: the host's clock was a day ahead, and gave the file its time."""
+    monkeypatch.setattr("cnnbench.runs.liveness.LOOK_S", 0.2)
+    write_launcher(sweep, **OTHER_HOST, heartbeat=9e99)
+    make_older(sweep.owner, age)
+    assert sweep.launcher() is None
+    with sweep.lock():
+        assert sweep.launcher() == ME
+
+
+@pytest.mark.parametrize("left", ["nothing", "a dead process", "a heartbeat of long ago"])
+def test_a_launcher_that_holds_the_lock_is_alive(sweep, launcher, left):
+    sweep.owner.unlink()
+    if left != "nothing":
+        write_launcher(sweep, **(DEAD if "dead" in left else OTHER_HOST))
+        make_older(sweep.owner, STALE_S + 1)
+    assert sweep.launcher().endswith(", which holds its lock")
+    launcher.kill()
+    launcher.wait()
+    assert sweep.launcher() is None
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_on_a_file_system_without_locks_launcher_json_shows_the_owner(sweep, monkeypatch, code):
+    monkeypatch.setattr("fcntl.flock", lambda *_: no_locks(code=code))
+    with sweep.lock():
+        assert sweep.launcher() == ME
+        with pytest.raises(ConfigError, match=rf"this sweep is live \({ME}\)"), sweep.lock():
+            pass
+        assert sweep.launcher() == ME
+    assert (sweep.launcher(), sweep.owner.exists()) == (None, False)
+
+
+def test_a_sweep_in_a_read_only_folder_is_refused_in_one_line(sweep, monkeypatch):
+    monkeypatch.setattr("cnnbench.runs.sweep_dir.write_atomic", read_only)
+    with pytest.raises(ConfigError) as raised, sweep.lock():
+        pass
+    assert str(raised.value) == (
+        f"runs_dir: cannot write to {sweep.path} (Read-only file system); choose another with runs_dir=..."
+    )
+
+
+def test_a_heartbeat_on_a_full_disk_renews_the_time_of_the_file(sweep, monkeypatch):
+    with sweep.lock():
+        make_older(sweep.owner, 1000)
+        monkeypatch.setattr("cnnbench.runs.sweep_dir.write_atomic", read_only)  # any error
+        sweep.renew_launcher()
+        assert time.time() - sweep.owner.stat().st_mtime < 100
+
+
+def test_a_launcher_that_was_taken_for_dead_leaves_the_record_of_its_successor(sweep):
+    """As after a laptop's sleep, on a file system whose locks another host does not see."""
+    with sweep.lock():
+        write_launcher(sweep, **OTHER_HOST)
+        before = sweep.owner.read_bytes()
+        sweep.renew_launcher()
+        assert sweep.owner.read_bytes() == before
+    assert sweep.owner.read_bytes() == before
+
+
+def test_a_launcher_writes_its_record_again_once_its_successor_is_dead(sweep):
+    with sweep.lock():
+        write_launcher(sweep, **DEAD)
+        sweep.renew_launcher()
+        assert sweep.launcher() == ME
 
 
 def test_a_sweep_has_no_launcher_once_it_is_unlocked(sweep):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sweeps import STOPPABLE, Sweep, swept
@@ -18,7 +20,7 @@ def launch(tmp_path):
     """Starts sweeps in the test's folder, and kills their processes at the end of the test."""
     begun = []
 
-    def start(*arguments: str, **more: str) -> Sweep:
+    def start(*arguments: str, **more: Any) -> Sweep:
         begun.append(Sweep(tmp_path, *arguments, **more))
         return begun[-1]
 

@@ -16,6 +16,7 @@ import pytest
 
 from cnnbench.runs.environment import usable_cores
 from cnnbench.runs.run_dir import RunDir
+from owners import DEAD
 from processes import ForkedCommand, child_environment, wait_until
 from sweeps import FAULTY, Sweep, changed, metrics, swept
 
@@ -98,7 +99,7 @@ def test_a_missing_summary_and_an_old_status_are_repaired(seeded):
     before = summary.read_text()
     summary.unlink()
     status = json.loads((first.path / "status.json").read_text())
-    (first.path / "status.json").write_text(json.dumps({**status, "state": "running", "pid_started": 0}))
+    (first.path / "status.json").write_text(json.dumps({**status, "state": "running", **DEAD}))
     assert launch_again(seeded.second, *FAULTY, "seed=0,1,2", "sweep.slots=2").code == 0
     assert first.status().state == "done"
     assert summary.read_text() == before

@@ -9,7 +9,8 @@ from cnnbench.sweep.schema import SweepKeys
 
 MISTAKES = {
     "seeds": (0, "sweep.seeds=0: expected a number of seeds, a list of seeds, or null; for instance sweep.seeds=5"),
-    "slots": (0, "sweep.slots=0: expected auto or an integer above 0; for instance sweep.slots=2"),
+    "slots": (0, "sweep.slots=0: expected auto or an integer from 1 to 1024; for instance sweep.slots=2"),
+    "part": ("3/2", "sweep.part=3/2: expected i/n, the i-th of n parts, or null; for instance sweep.part=1/2"),
     "timeout": (-1, "sweep.timeout=-1: expected seconds, a number above 0, or null; for instance sweep.timeout=3600"),
     "on_failure": ("die", "sweep.on_failure=die: expected continue or stop; for instance sweep.on_failure=stop"),
     "max_failures": (0, "sweep.max_failures=0: expected an integer above 0, or null; for instance sweep.max_failures=3"),
@@ -30,6 +31,12 @@ def test_a_wrong_value_is_an_error_that_says_what_is_expected(key):
     with pytest.raises(ConfigError) as raised:
         SweepKeys.from_values({key: value})
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("part", ["0/2", "1/0", "x", "1", 1, 0.5, "", "-1/2", "1/2/3", "1/", "01/2", [1, 2]])
+def test_a_part_is_one_of_n(part):
+    with pytest.raises(ConfigError, match=r"^sweep\.part=.*: expected i/n, the i-th of n parts, or null; for instance"):
+        SweepKeys.from_values({"part": part})
 
 
 @pytest.mark.parametrize("seeds", [True, [], [1, -1], [2**32], ["a"]])

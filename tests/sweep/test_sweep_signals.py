@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pexpect
@@ -124,7 +125,7 @@ def terminal(tmp_path):
     """Runs commands on a pseudo-terminal."""
     begun = []
 
-    def start(*arguments: str, **more: str) -> pexpect.spawn:
+    def start(*arguments: str, before: Callable[[], None] | None = None, **more: str) -> pexpect.spawn:
         environment = child_environment(tmp_path.name, {"COLUMNS": "200", "LINES": "40", "TERM": "xterm", **more})
         begun.append(
             pexpect.spawn(
@@ -134,6 +135,7 @@ def terminal(tmp_path):
                 env=environment,
                 timeout=120,
                 dimensions=(40, 200),
+                preexec_fn=before,
             )
         )
         return begun[-1]
@@ -203,3 +205,23 @@ def test_sigterm_leaves_no_process_with_the_environment_of_the_sweep(tmp_path, w
     assert run.wait() == 143
     wait_until(lambda: not run.family(), "nobody is left", LEFT_S)
     assert_same_sweep(swept(tmp_path, *STOPPABLE), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ignored", [False, True])
+def test_when_the_terminal_is_closed_the_jobs_save_unless_sighup_is_ignored(ignored, terminal, tmp_path):
+    child = terminal("-m", *STOPPABLE, NETS_WAIT="0.1", before=ignore_hangup if ignored else None)
+    sweep = SweepDir(tmp_path / "runs" / "swept")
+    wait_until(lambda: both_have_saved(sweep), "both save")
+    child.ptyproc.fileobj.close()
+    _, status = os.waitpid(child.pid, 0)
+    child.ptyproc.terminated = True
+    assert os.waitstatus_to_exitcode(status) == (0 if ignored else 129)
+    states = [job.directory.status().state for job in sweep.jobs()]
+    assert states == (["done"] * 4 if ignored else STOPPED)
+    line = "SIGHUP: no further job starts; running jobs that save: 2"
+    assert (line in sweep.log.read_text().splitlines()) is not ignored
+
+
+def ignore_hangup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -11,10 +11,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cnnbench.runs.run_dir import RunDir
+from lost_output import ERRORS, lose
 from processes import ForkedCommand, assert_same_run, call_before_writes, has_saved, only_run_in, run_forked, wait_until
 
 SMALL = ["trainer=cpu", "threads=1", "data=synthetic", "data.train_size=640", "data.val_size=100", "data.test_size=101"]
@@ -82,12 +84,13 @@ def whole(tmp_path_factory):
 
 
 def killed_at_random(name: str, seed: int, whole: Whole, folder: Path) -> int:
-    """Kills a run one to three times at random moments; returns how often it was still running."""
+    """Kills a run one to three times at random moments; returns how often it was still running. With an odd seed it has lost stdout."""
     arguments, ranks = CONFIGURATIONS[name]
     draw = random.Random(seed)
+    screen: dict[str, Any] = {"fault": lose, "about": ("stdout", draw.choice([*ERRORS]))} if seed % 2 else {}
     hits = 0
     for sitting in range(draw.choice([1, 1, 2, 3])):
-        run = ForkedCommand(folder, *arguments, *(["resume=auto"] if sitting else []), ranks=ranks)
+        run = ForkedCommand(folder, *arguments, *(["resume=auto"] if sitting else []), ranks=ranks, **screen)
         wait_until(lambda run=run: has_saved(folder) or not run.living, "it saves", every=0.005)
         wait = whole.training if draw.random() < 0.8 else (whole.training + whole.after) * 0.95
         start_up = whole.before if sitting else 0  # which a resumed run needs, too
@@ -177,7 +180,7 @@ def assert_killed_there_it_ends_the_same(number: int, tiny_whole, folder: Path) 
     assert not list(path.rglob(".*.tmp"))
 
 
-STOPS = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 128 + signal.SIGUSR1}
+STOPS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 138, "SIGUSR2": 140, "SIGXCPU": 152}
 
 
 def assert_stopped_there_it_ends_the_same(number: int, name: str, tiny_whole, folder: Path) -> None:

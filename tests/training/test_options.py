@@ -328,8 +328,9 @@ def test_all_options_together_equal_a_loop_of_plain_pytorch(train):
     [
         ("label_smoothing", 1, "a number from 0, below 1; for instance label_smoothing=0.1"),
         ("label_smoothing", "some", "a number from 0, below 1; for instance label_smoothing=0.1"),
-        ("mixup", -0.1, "a number, at least 0; for instance mixup=0.2"),
-        ("cutmix", math.inf, "a number, at least 0; for instance cutmix=1.0"),
+        ("mixup", -0.1, "0, or a number from 0.001 to 1000; for instance mixup=0.2"),
+        ("cutmix", math.inf, "0, or a number from 0.001 to 1000; for instance cutmix=1.0"),
+        ("mixup", 1e-308, "0, or a number from 0.001 to 1000; for instance mixup=0.2"),
         ("ema", 1, "a number from 0, below 1; for instance ema=0.999"),
         ("early_stopping", 0, "an integer above 0, or null; for instance early_stopping=5"),
         ("early_stopping", 2.5, "an integer above 0, or null; for instance early_stopping=5"),

@@ -150,11 +150,19 @@ def _build_and_summarize(config: Config, data: ImageData) -> tuple[nn.Module, Mo
 
     try:
         net, summary = build("meta")
-    except ConfigError:
-        raise
-    except Exception:  # a user's net may need values while it is built
+        if summary.failure is None:
+            return net, summary
+    except Exception as error:  # a user's net may need values while it is built
+        if isinstance(error, ConfigError):
+            raise
+    try:
         return build("cpu")
-    return (net, summary) if summary.failure is None else build("cpu")
+    except Exception as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"model: {config.model.target.rpartition('.')[2]} cannot be built: {one_line(error)}"
+        ) from error
 
 
 def _totals(net: nn.Module, summary: ModelSummary, config: Config, warnings: list[str]) -> Values:

@@ -18,6 +18,8 @@ python -m cnnbench status runs/NAME             the progress of a sweep, from an
 python -m cnnbench report runs/NAME             the answer of a sweep, with intervals: page, tables, figures; --text prints it
 python -m cnnbench evaluate RUN_DIR             evaluate a saved run, also on another split or data set
 python -m cnnbench compare A B                  two sweeps or runs: differences with intervals, config differences; --fail-if-worse
+python -m cnnbench merge A B                    two folders of one sweep, as two machines made them with sweep.part: adds the runs of B to A
+python -m cnnbench clean DIR                    what takes room on the disk; --yes deletes what finished runs no longer need, no results
 python -m cnnbench reproduce RUN_DIR            repeat a run: is the result bit-equal, or within the spread of the seeds?
 python -m cnnbench predict RUN_DIR IMAGE ...    the most probable classes of image files
 python -m cnnbench info [key=value ...]         a net's layers: parameters, multiply-adds, receptive fields; --all compares nets

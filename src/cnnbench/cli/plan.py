@@ -1,4 +1,4 @@
-"""`cnnbench plan -m key=a,b ...`: the jobs of a sweep, which of them are done, and their expected cost; trains and writes nothing."""
+"""`cnnbench plan -m key=a,b ...`: the jobs of a sweep, which are done, and their expected cost; trains, downloads and writes nothing."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def main(arguments: list[str]) -> None:
     """Prints the plan of a sweep."""
     parser = Parser(
         "plan",
-        "The plan of a sweep: its jobs, which are done, expected time and memory. Nothing is trained or written.",
+        "The plan of a sweep: its jobs, which are done, expected time and memory. Nothing is trained, downloaded or written.",
     )
     parser.add_argument("-m", "--multirun", action="store_true", help="optional")
-    parser.add_switch("--measure", "time a few real steps of each cell")
+    parser.add_switch("--measure", "time a few real steps of each cell, on random images")
     parser.add_switch("--jobs", f"a row per job even if there are more than {MAX_JOBS}")
     parser.add_overrides("as after python -m cnnbench -m")
     options = parser.parse_args(arguments)
     console = make_console()
     try:
-        plan = plan_with_progress(options.overrides, options.config_dir, console)
+        plan = plan_with_progress(options.overrides, options.config_dir, console, writes=False)
         estimates = measure_cells(plan, console) if options.measure else estimate_jobs(plan)
     finally:
         stop_fork_server()
@@ -87,7 +87,8 @@ def job_table(plan: Plan, estimates: Estimates) -> Table:
     for each in plan.jobs:
         state = each.status.state
         text = state + ", run again" * bool(each.due and each.stale)
-        text += ", not run again" * (not each.due and state != "done")
+        text += ", another part" * each.elsewhere
+        text += ", not run again" * (not each.due and not each.elsewhere and state != "done")
         table.add_row(Text(each.job.label), Text(text, STATE_COLORS[state]), *cost_columns(each, estimates))
     return table
 

@@ -115,7 +115,9 @@ def relocated_config(run: RunDir, places: list[str]) -> Config:
     root = Path(typed.get("data.root", config.data.root))
     if "data.root" in typed and not root.is_dir():
         raise ConfigError(f"data.root={root}: the folder does not exist")
-    data = config.data.model_copy(update={"root": str(root.resolve())})
+    data = config.data.model_copy(
+        update={"root": str(root.resolve()), "typed_root": typed.get("data.root", config.data.typed_root)}
+    )
     return config.model_copy(update={"data": data, "runs_dir": str(runs_dir), "name": name, "resume": "never"})
 
 

@@ -14,10 +14,11 @@ from rich.text import Text
 from cnnbench.cli.parser import Parser
 from cnnbench.console import make_console
 from cnnbench.runs.commands import resume_command
+from cnnbench.runs.part import in_part
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.sweep_dir import SweepDir
 from cnnbench.sweep.progress import MAX_SAMPLE, ProgressTracker
-from cnnbench.sweep.status_table import progress_columns, retry_override, status_view
+from cnnbench.sweep.status_table import other_parts_line, progress_columns, retry_override, status_view, sweep_name
 
 REFRESH_S = 1.0
 
@@ -50,35 +51,41 @@ def view(directory: Path) -> tuple[Group, str | None]:
 
 def run_view(run: RunDir) -> tuple[Group, str | None]:
     """The state of one run: its progress while it is running, else what to type next."""
-    status, state, owner = run.status(), run.effective_status().state, run.owner()
-    lines = [f"{run.path}  {state}"]
-    if owner:
+    recorded, (status, owner) = run.status(), run.inspect()
+    lines = [f"{run.path}  {status.state}"]
+    if owner.living:
         epoch, loss, accuracy, left = progress_columns(status)
-        lines.append(f"epoch {epoch}  loss {loss}  val acc {accuracy}  {left} left  ({owner})")
-    if status.reason:
-        lines.append(status.reason)
-    if state == "interrupted":
+        lines.append(f"epoch {epoch}  loss {loss}  val acc {accuracy}  {left} left  ({owner.living})")
+    if reason := recorded.reason or owner.doubt:
+        lines.append(reason)
+    if status.state == "interrupted":
         lines.append(f"to resume: {resume_command(run.path)}")
-    return Group(*map(Text, lines)), owner
+    return Group(*map(Text, lines)), owner.living
 
 
 def sweep_view(sweep: SweepDir) -> tuple[Group, str | None]:
     """The state of all jobs of a sweep, and what to type next."""
     record = sweep.read()
     assert record is not None  # the sweep was opened
-    jobs, launcher = sweep.jobs(record), sweep.launcher()
+    jobs, owner = sweep.jobs(record), sweep.find_launcher()
     statuses = [(job, job.status()) for job in jobs]
     finished = [job for job, status in statuses if status.state == "done"][-MAX_SAMPLE:]
     results = [(job.name, job.result()) for job in finished]
     took = {name: result.fit_s for name, result in results if result and result.fit_s is not None}
-    tracker = ProgressTracker(statuses, record.slots or 1, took)
-    parts: list[Any] = [status_view(tracker, str(sweep.path), launcher)]
+    own = in_part(statuses, record.part)
+    names = {job.name for job, _ in own}
+    others = [status.state for job, status in statuses if job.name not in names]
+    tracker = ProgressTracker(own, record.slots or 1, took)
+    parts: list[Any] = [status_view(tracker, sweep_name(sweep.path, record.part), owner.living)]
+    if line := other_parts_line(sweep.path, others):
+        parts.append(Text(line))
     if record.question:
         parts.insert(0, Text(record.question, "italic"))
     command = record.command or f"python -m cnnbench -m name={shlex.quote(record.name)} ..."
-    if not launcher:
+    if not owner.living:
         if tracker.finished < tracker.total:
-            parts.append(Text(f"no process runs it. To continue, type the same command again: {command}"))
+            doubt = f" ({owner.doubt})" if owner.doubt else ""
+            parts.append(Text(f"no process runs it{doubt}. To continue, type the same command again: {command}"))
         if retry := retry_override(tracker.counts):
             parts.append(Text(f"to run the failed jobs again as well: {command}{retry}"))
-    return Group(*parts), launcher
+    return Group(*parts), owner.living

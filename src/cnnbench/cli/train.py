@@ -16,6 +16,7 @@ from cnnbench.console import plain_table, print_plain
 from cnnbench.distributed.ranks import rank_and_world_size, require_world_size
 from cnnbench.errors import ConfigError, Diverged, Interrupted, ReportedByOtherRank, RunFailed, exit_code_of
 from cnnbench.runs.commands import trust_flag
+from cnnbench.runs.environment import require_cores
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Result
 
@@ -36,6 +37,7 @@ def main(arguments: list[str], command: str) -> int:
         require_trusted(config)
     _, started = rank_and_world_size()
     if started == 1 and config.trainer.devices > 1 and config.trainer.num_nodes == 1:
+        require_cores(config.trainer.devices)
         return train_on_ranks(config, command)
     require_world_size(config, started)
     train(config, command)
@@ -79,9 +81,9 @@ def train_on_ranks(config: Config, command: str) -> int:
     if code >= 0:
         return code
     name = signal.Signals(-code).name
-    if name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+    if -code in signals.STOP_SIGNALS:
         raise Interrupted(f"stopped by {name}", -code)
-    raise RunFailed(f"a rank was ended by {name}" + ("; was there enough memory?" if name == "SIGKILL" else ""))
+    raise ReportedByOtherRank(3) if ranks.reported else RunFailed(f"a rank was {signals.killed_by(-code)}")
 
 
 def run_rank(config: Config, command: str) -> int:

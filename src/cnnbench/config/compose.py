@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.config.hydra_errors import PLUGIN_GROUPS, PLUGINS_HINT, explain
-from cnnbench.config.overrides import last_typed, quote_path
+from cnnbench.config.hydra_errors import explain, refuse_hydra_key
+from cnnbench.config.overrides import hydra_override, last_typed, quote_text
+from cnnbench.config.shipped_parts import part_name
 from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.text import Values, flatten, to_override
 
 if TYPE_CHECKING:
     from cnnbench.config.schema import Config
@@ -20,6 +22,17 @@ UNCHOSEN = "none"  # label of a group without a choice
 OPEN_KEYS = ("sweep.factors", "sweep.baseline")  # mappings with any keys: Hydra has to add values, not override
 GLOBAL_GROUPS = ("recipe", "experiment")  # groups whose files set keys of any group
 LIST_GROUPS = ("augment",)  # groups that take several choices, in brackets
+SETS_WITHOUT_FOLDER = (
+    "MNIST5k",
+    "Synthetic",
+)  # data sets that are installed or drawn: `data.root` has no effect on them
+SET_BY_FREEZING = (
+    "channels_last",
+    "choices",
+    "swept",
+    "data.fingerprint",
+    "data.typed_root",
+)  # keys of a frozen config that nobody types
 # Parts of Hydra's own config that only `@hydra.main` uses: without them a composition takes a fifth less time.
 UNUSED_BY_COMPOSE = [f"~hydra/{part}" for part in ("help", "hydra_help", "output", "hydra_logging", "job_logging")]
 
@@ -35,7 +48,13 @@ def conf_dir() -> Path:
 
 
 def groups(extra: Path | None = None) -> dict[str, dict[str, Path]]:
-    """Lists every config group with its choices and their files; a user's conf folder `extra` adds groups and choices."""
+    """Lists every config group with its choices and their files; a user's conf folder `extra` adds groups and choices.
+
+    Raises:
+        ConfigError: there is no folder `extra`.
+    """
+    if extra is not None and not extra.is_dir():
+        raise ConfigError(f"--config-dir {extra}: no such folder")
     found: dict[str, dict[str, Path]] = {}
     for root in filter(None, (conf_dir(), extra)):
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
@@ -57,14 +76,30 @@ def compose(overrides: Iterable[str], config_dir: Path | None = None) -> Config:
         ConfigError: one line that states what is wrong and what to type instead.
     """
     overrides = list(overrides)
-    if config_dir is not None and not config_dir.is_dir():
-        raise ConfigError(f"--config-dir {config_dir}: no such folder")
     check_choices(overrides, groups(config_dir))  # before Hydra is imported: a misspelt model is the commonest mistake
-    from cnnbench.config.schema import Config
-
     composition = compose_values(overrides, config_dir)
     _refuse_sweep(overrides, composition.values["sweep"])
-    return Config.from_values({**composition.run_values, "choices": composition.choices})
+    return checked_config(composition.run_values, composition.choices)
+
+
+def checked_config(values: Values, choices: dict[str, str]) -> Config:
+    """Checks a run's composed values, nested as in `conf/`, and returns them with the label of each group's choice.
+
+    Raises:
+        ConfigError: a value is wrong, or a key has no effect on this run.
+    """
+    from cnnbench.config.schema import Config
+
+    config = Config.from_values({**values, "choices": choices})
+    for key in SET_BY_FREEZING:
+        if key in values or key in flatten(values):
+            raise ConfigError(f"{key}: no such key, cnnbench sets it itself; leave it out")
+    if config.data.root != "auto" and part_name(config.data.target) in SETS_WITHOUT_FOLDER:
+        raise ConfigError(
+            f"data.root={to_override(config.data.root)}: data={choices.get('data')} reads no folder; for your own images type "
+            f"data=imagefolder data.root=..., or name a published set (mnist, fashionmnist, cifar10, cifar100), else leave it out"
+        )
+    return config
 
 
 def _refuse_sweep(overrides: list[str], sweep: dict[str, Any]) -> None:
@@ -94,9 +129,8 @@ def check_choices(overrides: Iterable[str], known: dict[str, dict[str, Path]]) -
         ConfigError: an unknown choice, several choices of a group that takes one, or no `key=value`.
     """
     for override in overrides:
-        if override.lstrip("+~").startswith(("hydra/", "hydra.")):
-            raise ConfigError(f"{override}: {PLUGINS_HINT}")
         key, equals, value = override.partition("=")
+        refuse_hydra_key(key, override)
         if not override.startswith("~") and not (key.strip("+") and equals):
             raise ConfigError(f"{override}: expected key=value, as in seed=1")
         choices = known.get(key.lstrip("+"))
@@ -187,16 +221,13 @@ def compose_values(overrides: list[str], config_dir: Path | None, missing: bool 
 
     from cnnbench.config.parsed_files import keep_parsed_files
 
-    overrides = [quote_path(f"+{text}" if text.partition("=")[0] in OPEN_KEYS else text) for text in overrides]
-    search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
+    overrides = [quote_text(f"+{text}" if text.partition("=")[0] in OPEN_KEYS else text) for text in overrides]
+    search = [hydra_override("hydra.searchpath", [f"file://{config_dir.resolve()}"])] if config_dir else []
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             files = keep_parsed_files()
             composed = hydra_compose("config", [*search, *UNUSED_BY_COMPOSE, *overrides], return_hydra_config=True)
         chosen = composed.hydra.runtime.choices
-        plugin = next((group for group in PLUGIN_GROUPS if chosen.get(group) != "basic"), None)
-        if plugin:
-            raise ConfigError(f"{plugin}={chosen[plugin]} in the defaults of a YAML: {PLUGINS_HINT}")
         keys = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         values: Any = OmegaConf.to_container(keys, resolve=True, throw_on_missing=not missing)
         has_interpolations = files.interpolated or "${" in str(OmegaConf.to_container(keys, resolve=False))

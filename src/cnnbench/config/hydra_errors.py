@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.config.overrides import last_typed, unreadable_message
-from cnnbench.errors import did_you_mean
+from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.text import one_line
 
 if TYPE_CHECKING:
     from omegaconf.errors import OmegaConfBaseException
 
 MISSING = "a value is missing; for a net of your own: model._target_=mypkg.MyNet"
-PLUGIN_GROUPS = ("hydra/sweeper", "hydra/launcher")
+UNUSED = "has no effect, cnnbench does not use this key of Hydra;"
+PLACE_HINT = f"{UNUSED} runs are written to runs_dir/name/; type runs_dir=FOLDER name=NAME"
+LOG_HINT = f"{UNUSED} messages are in the run's log.txt; type log=full for more in TensorBoard"
 PLUGINS_HINT = (
     "cnnbench chooses and starts the jobs of a sweep itself; type -m with key=a,b or key=range(1,5), sweep.seeds=5, "
     "sweep.factors and sweep.zip for more, sweep.slots=4 for jobs at a time"
 )
+HYDRA_HINTS = {  # what to type instead of a key or group of Hydra's own, by the beginning of its name; the first that fits
+    "hydra.sweeper": PLUGINS_HINT,
+    "hydra.launcher": PLUGINS_HINT,
+    "hydra.searchpath": f"{UNUSED} a conf folder of yours is added with --config-dir DIR before or after the other arguments",
+    "hydra.mode": f"{UNUSED} a sweep is started with -m",
+    "hydra.verbose": LOG_HINT,
+    "hydra.job_logging": LOG_HINT,
+    "hydra.hydra_logging": LOG_HINT,
+    "hydra.job.env": f"{UNUSED} set environment variables in the shell, as in NAME=value python -m cnnbench ...",
+    "hydra": PLACE_HINT,
+}
+
+
+def refuse_hydra_key(key: str, shown: str) -> None:
+    """Refuses a key or group of Hydra's own, none of which has an effect on a run.
+
+    Args:
+        key: its name, as `hydra.run.dir` or `hydra/job_logging`; other keys pass.
+        shown: what was typed, or which file holds it, for the message.
+
+    Raises:
+        ConfigError: names what to type instead.
+    """
+    parts = re.split(r"[./@:]", key.lstrip("+~/"))
+    if parts[0] == "hydra":
+        hint = next(hint for start, hint in HYDRA_HINTS.items() if ".".join(parts).startswith(start))
+        raise ConfigError(f"{shown}: {hint}")
 
 
 def explain(error: Exception, overrides: list[str], groups: Iterable[str]) -> str:
@@ -28,16 +58,13 @@ def explain(error: Exception, overrides: list[str], groups: Iterable[str]) -> st
         overrides: those that were composed.
         groups: names of the config groups, to suggest.
     """
-    from hydra.errors import MissingConfigException, OverrideParseException
+    from hydra.errors import OverrideParseException
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}: {MISSING}"
     if isinstance(error, OverrideParseException):
         return unreadable_message(error.override)
-    if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith(PLUGIN_GROUPS):
-        plugin = str(error.missing_cfg_file).rpartition("/")[0]
-        return f"{plugin} in the defaults of a YAML: {PLUGINS_HINT}"
     text = one_line(error)
     key = text.partition("'")[2].partition("'")[0]  # Hydra's messages quote the key
     if text.startswith("Could not override") and isinstance(error.__cause__, OmegaConfBaseException):

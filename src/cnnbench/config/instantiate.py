@@ -68,7 +68,7 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
             raise ConfigError(f"{group}.{key}: {name} needs it; type +{group}.{key}=...")
     try:
         return target(*positional, **node.arguments, **{key: facts[key] for key in named if key in facts})
-    except (ValueError, TypeError, AssertionError) as error:
+    except (ValueError, TypeError, AssertionError, ArithmeticError, MemoryError) as error:
         raise ConfigError(_refusal(error, node, group, name, parameters)) from error
 
 

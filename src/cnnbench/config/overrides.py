@@ -11,6 +11,9 @@ from typing import Any
 from cnnbench.errors import ConfigError
 
 PATH_KEYS = ("data.root", "runs_dir")  # keys whose values are folders
+OPTIONAL_TEXT_KEYS = ("sweep.question", "sweep.cost")  # text, or null
+TEXT_KEYS = (*PATH_KEYS, *OPTIONAL_TEXT_KEYS, "name")  # keys whose values are text as typed, also 1e3 and true
+MAX_JOBS = 100_000  # of a sweep
 RESERVED_WORDS = ("null", "true", "false", "nan", "inf")  # Hydra's grammar does not read these as text
 
 
@@ -42,7 +45,7 @@ def read_overrides(overrides: Iterable[str], known: dict[str, dict[str, Path]]) 
     from hydra.errors import HydraException
 
     typed, parser = ParsedOverrides({}, {}), OverridesParser.create()
-    for text in map(quote_path, overrides):
+    for text in map(quote_text, overrides):
         try:
             parsed = parser.parse_override(text)
         except HydraException as error:
@@ -65,8 +68,22 @@ def read_overrides(overrides: Iterable[str], known: dict[str, dict[str, Path]]) 
             if not typed.swept[key]:
                 raise ConfigError(f"{text}: matches no choice; choices: {', '.join(choices) or 'none'}")
         else:
+            _require_listable(text, values)
             typed.swept[key] = list(parsed.sweep_iterator(Override._convert_value))  # without quotes
     return typed
+
+
+def _require_listable(override: str, values: Any) -> None:
+    """Checks, before its values are listed, that a `range(start,stop,step)` has between 1 and `MAX_JOBS` of them."""
+    from hydra.core.override_parser.types import RangeSweep
+
+    if not isinstance(values, RangeSweep):
+        return
+    if not values.step:
+        raise ConfigError(f"{override}: expected a step other than 0")
+    count = ((values.stop or 0) - (values.start or 0)) / values.step
+    if not count <= MAX_JOBS:
+        raise ConfigError(f"{override}: has {count:,.0f} values; a sweep has at most {MAX_JOBS:,} jobs")
 
 
 def override_value(override: str) -> Any:
@@ -88,8 +105,7 @@ def hydra_override(key: str, value: Any) -> str:
 
     def in_quotes(value: Any) -> Any:
         if isinstance(value, str):
-            plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./:-]*", value) and value.lower() not in RESERVED_WORDS
-            return value if plain else QuotedString(text=value, quote=Quote.single)
+            return value if is_plain(value) else QuotedString(text=value, quote=Quote.single)
         if isinstance(value, list):
             return [in_quotes(item) for item in value]
         if isinstance(value, dict):
@@ -99,13 +115,28 @@ def hydra_override(key: str, value: Any) -> str:
     return f"{key}={Override._get_value_element_as_str(in_quotes(value))}"
 
 
-def quote_path(override: str) -> str:
-    """Puts a folder's name in quotes, which Hydra's grammar needs for many characters; a quoted one stays as it is."""
+def quote_text(override: str) -> str:
+    """Puts text that Hydra's grammar would read as something else in quotes: folders, and single words as `name=2024`.
+
+    Quoted text stays as it is, and so does `null` where it means that there is no text.
+    """
     key, equals, value = override.partition("=")
-    if key not in PATH_KEYS or value[:1] in ("'", '"') or not value:
+    if key not in TEXT_KEYS or value[:1] in ("'", '"') or not value:
+        return override
+    if key not in PATH_KEYS and (is_plain(value) or is_no_text(key, value) or not re.fullmatch(r"[\w.:+-]+", value)):
         return override
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"{key}{equals}'{escaped}'"
+
+
+def is_plain(text: str) -> bool:
+    """Whether Hydra's grammar reads the text as itself, without quotes."""
+    return bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./:-]*", text)) and text.lower() not in RESERVED_WORDS
+
+
+def is_no_text(key: str, value: str) -> bool:
+    """Whether a typed value stands for the absence of an optional text."""
+    return key in OPTIONAL_TEXT_KEYS and value.lower() in ("null", "~")
 
 
 def unreadable_message(override: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from copy import copy
+from pathlib import Path
 from typing import ClassVar
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -12,7 +14,12 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ConfigDefault, InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
-from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf import DictConfig, OmegaConf
+
+from cnnbench.config.hydra_errors import refuse_hydra_key
+from cnnbench.config.text_values import restore_text
+from cnnbench.text import flatten
 
 
 class LoadedFiles:
@@ -27,7 +34,15 @@ class LoadedFiles:
         self._included: dict[str, list[str | None]] = {}  # by file
 
     def add(self, name: str, file: ConfigResult) -> None:
-        """Notes a file, loaded by its name without suffix."""
+        """Notes a file, loaded by its name without suffix.
+
+        Raises:
+            ConfigError: it sets or chooses something of Hydra's own.
+        """
+        if file.provider != "hydra":
+            for key in hydra_keys(file):
+                key = key.lstrip("/").removeprefix("_global_.")
+                refuse_hydra_key(key, f"{name}.yaml: {key}")
         defaults = [default for default in file.defaults_list or [] if not default.is_self()]
         self.interpolated |= "${" in repr(defaults)
         self._included[name] = [included_file(default, name) for default in defaults]
@@ -37,6 +52,15 @@ class LoadedFiles:
     def stays_in_group(self, name: str | None) -> bool:
         """Whether a file is loaded, sets only keys of its own group, and chooses nothing: then no other group depends on it."""
         return name in self._included and all(map(self.stays_in_group, self._included[name]))
+
+
+def hydra_keys(file: ConfigResult) -> Iterator[str]:
+    """Yields the keys and groups of Hydra's own that a file sets or chooses, and the packages of them that it is put into."""
+    for default in file.defaults_list or []:
+        yield from (getattr(default, "group", None) or "", getattr(default, "path", None) or "", default.package or "")
+    yield file.header.get("package") or ""
+    if isinstance(file.config, DictConfig) and "hydra" in file.config:
+        yield from flatten({"hydra": OmegaConf.to_container(file.config)["hydra"]})  # type: ignore[call-overload, index]
 
 
 def included_file(default: InputDefault, of: str) -> str | None:
@@ -70,10 +94,16 @@ class ParsedFiles(ConfigRepository):
             return super().load_config(config_path)
         key = (source.path, config_path)
         if source.provider in ("hydra", "main") and key not in self._pickled:
-            self._pickled[key] = pickle.dumps(super().load_config(config_path))
-        result = pickle.loads(self._pickled[key]) if key in self._pickled else super().load_config(config_path)
+            self._pickled[key] = pickle.dumps(self._load(config_path, source))
+        result = pickle.loads(self._pickled[key]) if key in self._pickled else self._load(config_path, source)
         if result:
             self.loaded.add(config_path, result)
+        return result
+
+    def _load(self, config_path: str, source: ConfigSource) -> ConfigResult | None:
+        result = super().load_config(config_path)
+        if result and source.scheme() == "file":
+            restore_text(result, config_path, Path(source.path, f"{config_path}.yaml"))
         return result
 
 

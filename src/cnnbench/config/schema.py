@@ -7,6 +7,7 @@ config, and nothing else configures the run.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeGuard, TypeVar
@@ -43,6 +44,9 @@ NotNegative = Annotated[FiniteFloat, Field(ge=0)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 SeedNumber = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[PositiveInt, Field(strict=True)]
+MAX_PROCESSES = 1024  # threads of a run, its devices, machines, and jobs of a sweep at a time
+MAX_SIDE = 4096  # pixels; larger pictures are shrunk when they are read
+UpTo1024 = Annotated[int, Field(ge=1, le=MAX_PROCESSES)]
 PerChannel: TypeAlias = Literal["auto"] | Number | Annotated[list[Number], Field(min_length=1)]
 OUTSIDE: Values = {"in_identity": False}
 INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
@@ -59,6 +63,18 @@ def _ascending(bounds: list[int]) -> list[int]:
     return bounds
 
 
+def _zero_or_drawable(parameter: float) -> float:
+    """Checks the a of a distribution Beta(a, a), whose draws are no numbers for an extreme a.
+
+    Raises:
+        ValueError: it is neither 0 nor from 0.001 to 1000.
+    """
+    if parameter and not 0.001 <= parameter <= 1000:
+        raise ValueError("range")
+    return parameter
+
+
+BetaParameter = Annotated[FiniteFloat, AfterValidator(_zero_or_drawable)]
 Index = Annotated[int, Field(ge=0, strict=True)]
 Size = Count | Annotated[list[Index], Field(min_length=2, max_length=2), AfterValidator(_ascending)] | None
 
@@ -130,9 +146,13 @@ class DataKeys(Node):
     """The data set, its preprocessing and its splits; a data set may have further keys."""
 
     group = "data"
-    not_arguments = ("target", "fingerprint")
+    not_arguments = ("target", "fingerprint", "typed_root")
     root: str = outside_key("a folder", "auto", default="auto", min_length=1)
-    image_size: Literal["auto"] | Count = key("auto or pixels a side, an integer above 0", 32, default="auto")
+    # the root as it was typed, None for `auto`; freezing the config fills it, and resolves the root
+    typed_root: str | None = Field(None, json_schema_extra=OUTSIDE)
+    image_size: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_SIDE, strict=True)] = key(
+        f"auto or pixels a side, an integer from 1 to {MAX_SIDE}", 32, default="auto"
+    )
     mean: PerChannel[FiniteFloat] = key("auto, a number or one for each channel", "[0.5]", default="auto")
     std: PerChannel[Positive] = key("auto, a number above 0 or one for each channel", "[0.5]", default="auto")
     train_size: Size = key("a count, a range [a,b] with a below b, or null", 1000, default=None)
@@ -173,8 +193,8 @@ class TrainerKeys(Keys):
     """The devices of a run, its number of steps, and how often it validates and saves."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = key("auto, cpu or gpu", "auto")
-    devices: PositiveInt = outside_key("an integer above 0", 1)
-    num_nodes: PositiveInt = outside_key("an integer above 0", 1)
+    devices: UpTo1024 = outside_key(f"an integer from 1 to {MAX_PROCESSES}", 1)
+    num_nodes: UpTo1024 = outside_key(f"an integer from 1 to {MAX_PROCESSES}", 1)
     sync_batchnorm: bool = key("true or false", "true", default=False)
     cuda_graph: bool = outside_key("true or false", "false", default=True)
     max_steps: Count | None = key("an integer above 0, or null", 100)
@@ -197,8 +217,8 @@ class Config(Keys):
     accumulate: PositiveInt = key("an integer above 0", 2, default=1)
     clip_grad: Positive | None = key("a number above 0, or null", 1.0, default=None)
     label_smoothing: BelowOne = key("a number from 0, below 1", 0.1, default=0.0)
-    mixup: NotNegative = key("a number, at least 0", 0.2, default=0.0)
-    cutmix: NotNegative = key("a number, at least 0", 1.0, default=0.0)
+    mixup: BetaParameter = key("0, or a number from 0.001 to 1000", 0.2, default=0.0)
+    cutmix: BetaParameter = key("0, or a number from 0.001 to 1000", 1.0, default=0.0)
     ema: BelowOne = key("a number from 0, below 1", 0.999, default=0.0)
     early_stopping: Count | None = key("an integer above 0, or null", 5, default=None)
     init: Literal[INITS] = key(f"one of {', '.join(INITS)}", "torch")  # type: ignore[valid-type]
@@ -209,7 +229,7 @@ class Config(Keys):
     ] = key("auto, 32, bf16 or 16", "auto")
     compile: bool = key("true or false", "true")
     deterministic: Literal["auto", "warn"] | bool = key("auto, true, warn or false", "true")
-    threads: Literal["auto"] | Count = outside_key("auto or an integer above 0", 2)
+    threads: Literal["auto"] | UpTo1024 = outside_key(f"auto or an integer from 1 to {MAX_PROCESSES}", 2)
     # the weights' memory format; freezing the config sets it
     channels_last: bool = Field(False, json_schema_extra=OUTSIDE)
     name: str = outside_key("at most 80 letters, digits, '.', '_', '-'", "my_run", pattern=f"^{NAME.pattern}$")
@@ -302,6 +322,19 @@ class Config(Keys):
         return tuple(filter(None, (identity_hash(values), former_hash(values))))
 
 
+def require_utf8(key: str, text: str) -> None:
+    """Checks that the text of a key can be saved in a file.
+
+    Raises:
+        ConfigError: it is the name of a folder in another encoding than UTF-8.
+    """
+    readable = text.encode("utf-8", "replace").decode()
+    if readable != text:
+        ascii_locale = sys.getfilesystemencoding() == "ascii"
+        advice = "the locale is ASCII, type LC_ALL=C.UTF-8 before the command" if ascii_locale else "rename it"
+        raise ConfigError(f"{key}={readable}: expected a folder with a name in UTF-8; {advice}, or choose another one")
+
+
 def _outside(keys: type[Keys], prefix: str = "") -> Iterator[str]:
     """Yields the dotted keys of a schema that are declared outside the identity."""
     for name, field in keys.model_fields.items():
@@ -331,6 +364,8 @@ def _explain(error: ValidationError, values: Values, schema: type[Keys]) -> str:
     if not first["loc"]:
         return first["msg"].removeprefix("Value error, ")
     dotted, field, came = _find(first["loc"], values, schema)
+    if first["type"] == "string_unicode":
+        require_utf8(dotted, came)
     if first["type"] == "extra_forbidden" and field is None:
         return f"{dotted}: no such key; `python -m cnnbench --help` lists them"
     example = f"; for instance {dotted}={field.examples[0]}" if field and field.examples else ""

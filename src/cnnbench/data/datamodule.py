@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import psutil
 import torch
 from pytorch_lightning import LightningDataModule
 
@@ -21,19 +22,21 @@ from cnnbench.augment.functional import resize
 from cnnbench.augment.mixup_cutmix import MixUpCutMix
 from cnnbench.augment.step import Augment
 from cnnbench.config.schema import DataKeys
-from cnnbench.data.decoded_cache import Decode, FileFacts, decoded_folder, load_or_decode
+from cnnbench.data.decoded_cache import Decode, FileFacts, decoded_folder, load_or_decode, map_if_intact
 from cnnbench.data.download.archives import checksum_file
-from cnnbench.data.download.fetch import default_root, expand_home, fetch
+from cnnbench.data.download.fetch import default_root, expand_home, fetch, is_missing
 from cnnbench.data.download.mirrors import Remote, file_checksum, has_checksum
 from cnnbench.data.image_files import Fit
-from cnnbench.data.loader import BatchPlan, Images, Loader, Normalization
-from cnnbench.data.parallel import in_parallel
+from cnnbench.data.loader import STATISTICS_CHUNK, BatchPlan, Images, Loader, Normalization, mean_and_std
+from cnnbench.data.parallel import CHUNK, in_parallel
+from cnnbench.data.read_only import is_read_only
 from cnnbench.data.splits import mislabel, size_indices, split_hash, split_train
 from cnnbench.errors import ConfigError, CorruptFile, DataError
 from cnnbench.text import to_override
 
 log = logging.getLogger("cnnbench.run")
 
+LABEL_BYTES = 8  # of an image
 MAX_NAMED = 10  # classes or files that a message lists
 
 Official = Literal["train", "test"]
@@ -225,12 +228,28 @@ class ImageData(LightningDataModule):
         """
         if "test" in self.indices:
             return
+        if not self.files():
+            self._require_memory(self.count("train") + self.count("test"), self.image_size)
         with self._readable():
-            fetch(self.name, self.remotes, self.folder, self.sums)
-            if "fingerprint" not in self._facts.load():
+            if not is_read_only():
+                fetch(self.name, self.remotes, self.folder, self.sums)
+            if not self.missing and "fingerprint" not in self._facts.load():
                 self.check()
                 self._facts.save(fingerprint=self.fingerprint)
             self._limit_test()
+
+    def require_files(self) -> None:
+        """Checks that the published files are there.
+
+        Raises:
+            DataError: one is absent.
+        """
+        for remote in self.missing:
+            path = next(path for member in remote.members if not (path := self.folder / member).is_file())
+            raise DataError(
+                f"data={self.name}: {path} was there when the run was planned, and is absent now; put it back, and type the "
+                "same command again"
+            )
 
     def repair_files(self) -> None:
         """Downloads absent and corrupt files; reads every file, even if an earlier command has checked it.
@@ -250,6 +269,20 @@ class ImageData(LightningDataModule):
                     except DataError as failure:
                         raise DataError(f"{error}\n{failure}") from failure
             self.check()
+
+    @property
+    def missing(self) -> list[Remote]:
+        """The published files of which some member is not in the folder."""
+        return [remote for remote in self.remotes if is_missing(remote, self.folder)]
+
+    @property
+    def download_note(self) -> str | None:
+        """What a run will download or unpack, as a sentence; None if all files are there."""
+        absent = [remote for remote in self.missing if not remote.is_at(self.folder / remote.name)]
+        size = sum(remote.size for remote in absent)
+        if absent:
+            return f"data={self.name}: not in {self.folder}; a run downloads {size / 1e6:,.1f} MB to there"
+        return f"data={self.name}: a run unpacks it in {self.folder}" if self.missing else None
 
     def require_checksum(self, path: Path) -> None:
         """Compares a file's checksum with the published one or, if none is published, with that at the time of unpacking.
@@ -282,7 +315,8 @@ class ImageData(LightningDataModule):
             DataError: a size does not fit the split, or an image cannot be decoded.
         """
         if stage in ("fit", "validate") and "train" not in self.images:
-            labels = self.labels("train")
+            # without its files only the number of labels is known
+            labels = np.arange(self.count("train")) % self.num_classes if self.missing else self.labels("train")
             self.indices["train"], self.indices["val"] = self.split(labels)
             absent = np.setdiff1d(np.arange(self.num_classes), labels[self.indices["train"]])
             if len(absent):
@@ -369,6 +403,16 @@ class ImageData(LightningDataModule):
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
+    def _require_memory(self, count: int, side: int) -> None:
+        """Checks, before anything is allocated, that images of `side` pixels a side fit in memory."""
+        needed = count * (self.channels * side**2 + LABEL_BYTES)
+        free = psutil.virtual_memory().available
+        if needed > free:
+            raise DataError(
+                f"data={self.name}: {count:,} images of {self.channels}×{side}×{side} take {needed / 1e9:,.1f} GB, "
+                f"{free / 1e9:,.1f} GB of memory are free; type a smaller data.image_size, or fewer images"
+            )
+
     def _limit_test(self) -> None:
         """Selects the images of the official test split that are used for testing."""
         self.indices["test"] = size_indices(self.keys.test_size, self.count("test"), "data.test_size")
@@ -376,7 +420,8 @@ class ImageData(LightningDataModule):
     def _read_official(self, official: Official) -> Images:
         """An official split, read once while a stage is set up."""
         if official not in self._official:
-            self._official[official] = self.read(official)
+            with self._readable():
+                self._official[official] = self.read(official)
             self._facts.require_unchanged(self.files())
         return self._official[official]
 
@@ -392,19 +437,38 @@ class ImageData(LightningDataModule):
     def _statistics(self, side: int, rows: np.ndarray) -> tuple[list[float], list[float]]:
         """Mean and deviation of rows of the official train split at a size."""
         pixels = self._pixels("train", side, rows)
+        if pixels.is_meta:  # in the read-only mode they are decoded and forgotten
+            if self.missing:
+                raise DataError(
+                    f"data={self.name}: not in {self.folder}, and its mean is measured on its images; "
+                    f"type python -m cnnbench fetch {self.name} before, or data.mean=... data.std=..."
+                )
+            decode = self.decoder("train", side)
+            parts = (decode(rows[at : at + STATISTICS_CHUNK]) for at in range(0, len(rows), STATISTICS_CHUNK))
+            # another order in memory would change the last bits of the sums
+            return mean_and_std(torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
         self._official.clear()
         return Images(pixels, torch.from_numpy(rows)).statistics()
 
     def _pixels(self, official: Official, side: int, rows: np.ndarray) -> torch.Tensor:
         """(n, C, side, side) uint8, rows (n,), ascending, of an official split."""
-        decode, files = self.decoder(official, side), self.files()
+        self._require_memory(min(len(rows), CHUNK), side)  # so many are decoded at a time
+        shape = (self.channels, side, side)
+        unread = torch.empty(len(rows), *shape, dtype=torch.uint8, device="meta")
+        files = self.files()
+        if is_read_only() and (self.missing or not files):
+            return unread
+        decode = self.decoder(official, side)
         if not files:
             return torch.from_numpy(decode(rows))
         selected = "" if len(rows) == self.count(official) else f"-{split_hash(rows)[:8]}"
         folder = decoded_folder(self.name, self.fingerprint, files[0].parent)
         path = folder / f"{self.decoding_key(official)}-{self.channels}x{side}{selected}.npy"
+        if is_read_only():
+            decoded = map_if_intact(path, (len(rows), *shape))
+            return unread if decoded is None else torch.from_numpy(decoded)
         title = f"{self.name}: decoding {official} images"
-        return torch.from_numpy(load_or_decode(path, rows, (self.channels, side, side), decode, title))
+        return torch.from_numpy(load_or_decode(path, rows, shape, decode, title))
 
     def _per_channel(self, key: str, own: Sequence[float]) -> list[float]:
         """The key's values, one for each channel; `auto` stands for the set's own."""

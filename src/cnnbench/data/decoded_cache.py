@@ -25,6 +25,7 @@ from cnnbench.data.download.archives import checksum_file
 from cnnbench.data.download.fetch import default_root
 from cnnbench.data.download.mirrors import file_checksum
 from cnnbench.data.parallel import chunks
+from cnnbench.data.read_only import is_read_only
 from cnnbench.errors import DataError
 from cnnbench.files import open_atomic, write_atomic
 
@@ -59,10 +60,10 @@ def load_or_decode(path: Path, rows: np.ndarray, shape: tuple[int, int, int], de
     whole = (len(rows), *shape)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        images = _map_if_intact(path, whole)
+        images = map_if_intact(path, whole)
         if images is None:
             with FileLock(path.with_suffix(".lock")):
-                if _map_if_intact(path, whole) is None:  # another process may have written it in the meantime
+                if map_if_intact(path, whole) is None:  # another process may have written it in the meantime
                     _write(path, whole, map(decode, chunks(rows, title)))
                 images = np.load(path, mmap_mode="c")
         return images
@@ -79,7 +80,7 @@ def load_or_decode(path: Path, rows: np.ndarray, shape: tuple[int, int, int], de
         return images
 
 
-def _map_if_intact(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+def map_if_intact(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """The mapped file; None if it is absent, has another shape, or differs from its digest."""
     try:
         if path.stat().st_size <= CHECKED_BYTES and checksum_file(path).read_text() != file_checksum(path):
@@ -112,9 +113,11 @@ def _write(path: Path, shape: tuple[int, ...], parts: Any) -> None:
 
 
 def decoded_folder(name: str, fingerprint: str, source: Path) -> Path:
-    """The folder for a set's decoded images; removes the folder of earlier files that were in `source`."""
+    """The folder for a set's decoded images; makes it, and removes the folder of earlier files that were in `source`."""
     parent = default_root() / "decoded"
     folder = parent / f"{name}-{fingerprint}"
+    if is_read_only():
+        return folder
     with suppress(OSError):  # `load_or_decode` then warns, and keeps the images in memory
         if not folder.is_dir():
             for earlier in parent.glob(f"{name}-*/source"):
@@ -139,7 +142,7 @@ class FileFacts:
         self.stamps: dict[Path, tuple[int, ...]] = {path: STAMP(path.stat()) for path in files if path.is_file()}
         listed = [[str(path), *self.stamps.get(path, ())] for path in files]
         self.signature = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-        self.complete = 0 < len(self.stamps) == len(files)
+        self.can_be_kept = 0 < len(self.stamps) == len(files) and not is_read_only()
 
     def load(self) -> dict[str, Any]:
         """The kept facts; empty if there are none, or none about the files as they are now.
@@ -157,8 +160,8 @@ class FileFacts:
             return {}
 
     def save(self, **facts: Any) -> None:
-        """Adds facts; does nothing where a file is absent or the folder cannot be written."""
-        if not self.complete:
+        """Adds facts; does nothing in the read-only mode, where a file is absent, or where the folder cannot be written."""
+        if not self.can_be_kept:
             return
         facts = {**self.load(), **facts}
         checksum = zlib.crc32(json.dumps(facts).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from cnnbench.augment.mixup_cutmix import MixUpCutMix
 from cnnbench.augment.step import Augment
 
+STATISTICS_CHUNK = 1024  # images at a time; another number changes the last bits of a mean
 # images (n, C, H, W) float32; labels (n,) int64 or, if mixed, class shares (n, K) float32
 Batch = tuple[Tensor, Tensor]
 
@@ -57,17 +58,23 @@ class Images:
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over all images, of pixels scaled to 0..1; a deviation of 0 becomes 1."""
-        sums = torch.zeros(2, self.source.shape[1], dtype=torch.float64)  # of the pixels, and of their squares
-        for at in torch.arange(len(self)).split(1024):
-            pixels = self.batch(at)[0].to(torch.float64).div_(255)
-            sums += torch.stack([pixels.sum(dim=(0, 2, 3)), pixels.square_().sum(dim=(0, 2, 3))])
-        mean, mean_square = sums / (len(self) * self.source[0, 0].numel())
-        std = (mean_square - mean.square()).clamp(min=0).sqrt()
-        return mean.tolist(), [value or 1.0 for value in std.tolist()]
+        return mean_and_std(self.batch(at)[0] for at in torch.arange(len(self)).split(STATISTICS_CHUNK))
 
     def to(self, device: torch.device) -> Images:
         """A copy of the images on another device."""
         return self if self.source.device == device else Images(self.pixels.to(device), self.labels.to(device))
+
+
+def mean_and_std(batches: Iterable[Tensor]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of pixels scaled to 0..1, over batches (n, C, H, W) uint8; see `statistics`."""
+    sums, count = torch.zeros(2, 1, dtype=torch.float64), 0  # of the pixels, and of their squares
+    for batch in batches:
+        pixels = batch.to(torch.float64).div_(255)
+        sums = sums + torch.stack([pixels.sum(dim=(0, 2, 3)), pixels.square_().sum(dim=(0, 2, 3))])
+        count += len(batch) * batch[0, 0].numel()
+    mean, mean_square = sums / count
+    std = (mean_square - mean.square()).clamp(min=0).sqrt()
+    return mean.tolist(), [value or 1.0 for value in std.tolist()]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Starts processes on this machine from a fork server that has imported torch and Lightning: in 0.02 s instead of 8 s.
 
-The ranks of a run are started here, not by Lightning, which would start them with the command line of this process.
+The ranks of a run are started here, not by Lightning, which would start them with the command line of this process. A system
+without a fork server, as Windows, starts a new interpreter for each process.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -25,9 +28,17 @@ from typing import Any, TypeVar
 import psutil
 
 from cnnbench.distributed import signals
-from cnnbench.errors import CnnbenchError, ConfigError, Interrupted, RunFailed
+from cnnbench.distributed.ranks import share_killed_rank
+from cnnbench.errors import CnnbenchError, ConfigError, Interrupted, RunFailed, long_names_refused
+from cnnbench.output import guarded_output
 
 GRACE_S = 15.0  # for the other ranks to exit after one has failed, and for a rank to save after its launcher has died
+LOST = 255  # multiprocessing's exit code of a process whose fork server was killed; the process itself may be alive
+KILL = getattr(signal, "SIGKILL", 9)  # on Windows any number ends a process
+HAS_FORK_SERVER = all(
+    hasattr(module, name) for module, name in ((os, "setsid"), (os, "killpg"), (signal, "pthread_sigmask"))
+)
+context: Any = multiprocessing.get_context("forkserver" if HAS_FORK_SERVER else "spawn")
 T = TypeVar("T")
 
 
@@ -38,7 +49,7 @@ _watchdog: Connection | None = None  # the pipe to it, where children register
 
 
 def start_fork_server() -> None:
-    """Starts the fork server and the watchdog, unless they are running.
+    """Starts the fork server and the watchdog, unless they are running, or the system has no fork server.
 
     The fork server blocks signals, as they may be sent to all processes of a job; it exits when this process has.
 
@@ -47,6 +58,8 @@ def start_fork_server() -> None:
     then the watchdog sends SIGTERM to the children, so that they save, and kills their process groups `GRACE_S` later.
     """
     global _watchdog
+    if not HAS_FORK_SERVER:
+        return
     forkserver.set_forkserver_preload(["cnnbench.training.preload"])
     resource_tracker.ensure_running()  # its start would unblock the signals again
     with signals_blocked():  # inherited by the fork server
@@ -54,7 +67,7 @@ def start_fork_server() -> None:
         if _watchdog is None:
             read_end, _watchdog = multiprocessing.Pipe(duplex=False)
             # a daemon is not waited for
-            ForkServerProcess(target=_end_children_with_launcher, args=(read_end, GRACE_S), daemon=True).start()
+            context.Process(target=_end_children_with_launcher, args=(read_end, GRACE_S), daemon=True).start()
             read_end.close()
 
 
@@ -70,13 +83,16 @@ def stop_fork_server() -> None:
     server: Any = forkserver._forkserver
     if server._forkserver_pid is not None:
         with suppress(ProcessLookupError):
-            os.kill(server._forkserver_pid, signal.SIGKILL)
+            os.kill(server._forkserver_pid, KILL)
         server._stop()
 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Delays signals until the end of the context, so that what is inside is not interrupted half-way."""
+    """Delays signals until the end of the context, so that what is inside is not interrupted half-way; on Windows it cannot."""
+    if not HAS_FORK_SERVER:
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)
     try:
         yield
@@ -99,29 +115,43 @@ def _end_children_with_launcher(pipe: Connection, grace_s: float) -> None:
             child.send_signal(signal.SIGTERM)
     for child in psutil.wait_procs(children, timeout=grace_s)[1]:  # those that are alive
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            os.killpg(child.pid, signal.SIGKILL)
+            os.killpg(child.pid, KILL)
 
 
-def _new_process(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
+def _new_process(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process from the fork server, not yet started, that registers with the watchdog; signals are blocked in it at first."""
-    return ForkServerProcess(target=_run_watched, args=(_watchdog, target, arguments))
+    return context.Process(target=_run_watched, args=(_watchdog, target, arguments))
 
 
-def _run_watched(watchdog: Connection, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    os.setsid()  # the watchdog kills the process group of this session
-    with suppress(OSError):  # the watchdog was killed
-        watchdog.send(os.getpid())
-    watchdog.close()  # the launcher alone keeps the pipe open
+def _run_watched(watchdog: Connection | None, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    if watchdog is None:  # without a fork server
+        threading.Thread(target=_stop_with_launcher, daemon=True).start()
+    else:
+        os.setsid()  # the watchdog kills the process group of this session
+        with suppress(OSError):  # the watchdog was killed
+            watchdog.send(os.getpid())
+        watchdog.close()  # the launcher alone keeps the pipe open
     _unblock_signals()
     sys.argv = sys.argv[:1]
-    target(*arguments)
+    with guarded_output():
+        target(*arguments)
+
+
+def _stop_with_launcher() -> None:
+    """Waits until the launcher has died, and then has this process save and exit."""
+    launcher = multiprocessing.parent_process()
+    if launcher is not None:
+        launcher.join()
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _unblock_signals() -> None:
     """Lets a signal end this process silently: the launcher reports why."""
     for number in signals.STOP_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP_SIGNALS)
+        if not signals.is_ignored_hangup(number):
+            signal.signal(number, signal.SIG_DFL)
+    if HAS_FORK_SERVER:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP_SIGNALS)
 
 
 # ---- the ranks of a run ------------------------------------------------------------------------------------------------------
@@ -146,10 +176,12 @@ class RankProcesses:
         environment: Mapping[str, str] = {},
         output: Path | None = None,
     ) -> None:
+        self._killed = RawArray("i", 2)  # the rank that was killed first, and the signal
         self._arguments = [
-            (main, arguments, {**environment, **variables}, output) for variables in _torchrun_variables(ranks)
+            (main, arguments, {**environment, **variables}, output, self._killed)
+            for variables in _torchrun_variables(ranks)
         ]
-        self.processes: list[ForkServerProcess] = []
+        self.processes: list[BaseProcess] = []
         self._exit_code = 0
         self._deadline: float | None = None  # for the ranks that are left after one has failed
 
@@ -162,8 +194,8 @@ class RankProcesses:
             self.processes.append(rank)
 
     def send(self, number: int) -> None:
-        """Sends a signal to every rank."""
-        for rank in self.living():
+        """Sends a signal to every rank; on Windows the console has done so, and `os.kill` would end a rank at once."""
+        for rank in self.living() if os.name != "nt" else ():
             assert rank.pid is not None
             with suppress(ProcessLookupError):
                 os.kill(rank.pid, number)
@@ -182,26 +214,43 @@ class RankProcesses:
             if rank.exitcode is None:
                 with suppress(psutil.Error):
                     descendants = psutil.Process(rank.pid).children(recursive=True)
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(rank.pid, signal.SIGKILL)
+            if HAS_FORK_SERVER:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(rank.pid, KILL)
             for each in descendants:
-                with suppress(psutil.Error):
-                    each.kill()
-            rank.kill()  # it may have no session yet
+                _kill(each.pid)
+            if rank.exitcode is None:  # it may have no session yet
+                _kill(rank.pid)
 
-    def living(self) -> list[ForkServerProcess]:
-        """The ranks that have started and not exited; `multiprocessing.connection.wait` takes their sentinels."""
-        return [rank for rank in self.processes if rank.exitcode is None]
+    def living(self) -> list[BaseProcess]:
+        """The ranks that have started and not exited."""
+        return [rank for rank in self.processes if rank.exitcode is None or (rank.exitcode == LOST and _is_alive(rank))]
+
+    def sentinels(self) -> list[int]:
+        """What `multiprocessing.connection.wait` waits for: the end of a rank, or of its fork server."""
+        return [rank.sentinel for rank in self.processes if rank.exitcode is None]
+
+    @property
+    def reported(self) -> bool:
+        """Whether a rank has reported an error, and exited by itself."""
+        return any(0 < (rank.exitcode or 0) < LOST for rank in self.processes)
 
     def exit_code(self) -> int | None:
         """The exit code of the first rank that failed, else 0; negative: the signal that ended it; None while a rank runs.
 
-        After one has failed, the others have `GRACE_S` to exit, then they are killed.
+        After one has failed, the others have `GRACE_S` to exit, then they are killed. Where the fork server was killed, its
+        ranks are asked to save: they count as ended by SIGTERM.
         """
         living = self.living()
-        failed = [rank.exitcode for rank in self.processes if rank.exitcode]
+        failed = [(number, rank.exitcode) for number, rank in enumerate(self.processes) if rank.exitcode]
         if failed and self._deadline is None:
-            self._exit_code, self._deadline = failed[0], time.monotonic() + GRACE_S
+            number, code = failed[0]
+            if code == LOST:
+                self.send(signal.SIGTERM)
+                code = -signal.SIGTERM
+            elif code < 0:
+                self._killed[:] = number, -code
+            self._exit_code, self._deadline = code, time.monotonic() + GRACE_S
         if living and self._deadline is not None and time.monotonic() > self._deadline:
             self.kill()
         return None if living else self._exit_code
@@ -209,8 +258,8 @@ class RankProcesses:
     def wait(self) -> int:
         """Waits until all ranks have exited, and returns their `exit_code`."""
         while (code := self.exit_code()) is None:
-            timeout = None if self._deadline is None else max(0.05, self._deadline - time.monotonic())
-            wait([rank.sentinel for rank in self.living()], timeout)
+            timeout = None if self._deadline is None else 0.1
+            wait(self.sentinels(), timeout)
         return code
 
 
@@ -222,10 +271,27 @@ def _torchrun_variables(ranks: int) -> list[dict[str, str]]:
     return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 
 
+def _kill(pid: int) -> None:
+    with suppress(OSError):  # it has ended
+        os.kill(pid, KILL)
+
+
+def _is_alive(rank: BaseProcess) -> bool:
+    try:
+        return psutil.Process(rank.pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _run_rank(
-    main: Callable[..., int], arguments: tuple[Any, ...], environment: dict[str, str], output: Path | None
+    main: Callable[..., int],
+    arguments: tuple[Any, ...],
+    environment: dict[str, str],
+    output: Path | None,
+    killed: Sequence[int],
 ) -> None:
     """Runs one rank; its output, and the traceback of a crash, are appended to the file."""
+    share_killed_rank(killed)
     if output is not None:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -278,13 +344,15 @@ def run_in_subprocess(work: Callable[..., T], *arguments: Any, progress: Callabl
         worker.join()
         raise RunFailed(f"a process that checks the jobs has ended with exit code {worker.exitcode}") from error
     finally:
-        worker.kill()
+        if worker.exitcode is None and worker.pid is not None:
+            _kill(worker.pid)
 
 
 def _send_result(connection: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     with suppress(BrokenPipeError):  # the launcher is gone
         try:
-            connection.send(("done", work(*arguments, lambda *report: connection.send(("progress", report)))))
+            with long_names_refused():
+                connection.send(("done", work(*arguments, lambda *report: connection.send(("progress", report)))))
         except CnnbenchError as error:
             connection.send(("error", ConfigError(str(error))))
         except Exception:

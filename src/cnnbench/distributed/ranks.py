@@ -6,12 +6,14 @@ On one machine `fork_server` starts the ranks; on several, torchrun or Slurm's s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cnnbench.distributed.signals import killed_by
 from cnnbench.errors import ConfigError, ReportedByOtherRank, RunFailed
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TIMEOUT = timedelta(days=1)  # rank zero may do long work alone, such as a download; a dead rank is noticed at once
+
+
+_killed: Sequence[int] = [0, 0]  # the rank that was killed first, and the signal; 0: none
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,20 @@ def is_lost_connection(error: Exception) -> bool:
     """Whether an error means that another rank has ended, perhaps by a kill."""
     message = str(error).lower()
     return "connection closed by peer" in message or "connection reset by peer" in message
+
+
+def why_connection_was_lost() -> str:
+    """`'rank 1 was killed by SIGKILL; was there enough memory?'` if the launcher on this machine notices that within a second."""
+    deadline = time.monotonic() + 1
+    while not _killed[1] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return f"rank {_killed[0]} was {killed_by(_killed[1])}" if _killed[1] else "another process of the run has ended"
+
+
+def share_killed_rank(shared: Sequence[int]) -> None:
+    """Takes the memory in which the launcher writes which rank was killed first, and by which signal."""
+    global _killed
+    _killed = shared
 
 
 def require_world_size(config: Config, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Handling of SIGINT, SIGTERM and SIGUSR1 during a run or a sweep."""
+"""Handling of the signals that stop a run or a sweep: the first lets it save, the second ends it at once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,56 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
-STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")  # the last: Ctrl-Break on Windows
+STOP_SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+REPEATED = (
+    "SIGHUP",
+    "SIGXCPU",
+)  # the shell sends the first after the terminal did, the kernel the second once a second
+_received: set[str] = set()  # the signals that this process has handled
 REPEAT_S = 0.3  # Slurm and systemd send a signal to the launcher, which forwards it, and to the ranks: it arrives twice
 
 
 @contextmanager
 def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Calls `handler` for the stop signals inside the context, and restores the former handlers at its end."""
-    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+    """Calls `handler` for the stop signals inside the context, and restores the former handlers at its end.
+
+    SIGHUP stays ignored where it is, as under nohup. A signal that has come and that the system repeats is ignored afterwards: it
+    would kill this process while it exits.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        _received.add(signal.Signals(number).name)
+        handler(number, frame)
+
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS if not is_ignored_hangup(number)}
     try:
         yield
     finally:
         for number, former in before.items():
-            signal.signal(number, former)
+            repeated = signal.Signals(number).name in _received.intersection(REPEATED)
+            signal.signal(number, signal.SIG_IGN if repeated else former)
+
+
+def is_ignored_hangup(number: int) -> bool:
+    """Whether this is SIGHUP, and this process ignores it: nohup and disown ask for that."""
+    return signal.Signals(number).name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
+
+
+def is_second(number: int, first_at: float) -> bool:
+    """Whether a stop signal asks for the end at once: it is no repetition of the first one.
+
+    Args:
+        number: of the signal.
+        first_at: when the first stop signal came, by `time.monotonic`.
+    """
+    return signal.Signals(number).name not in REPEATED and time.monotonic() - first_at > REPEAT_S
+
+
+def killed_by(number: int) -> str:
+    """`'killed by SIGSEGV'`; after SIGKILL with the question whether there was enough memory."""
+    name = signal.Signals(number).name
+    return f"killed by {name}" + ("; was there enough memory?" if name == "SIGKILL" else "")
 
 
 class SignalHandler(ExitStack):
@@ -59,7 +96,7 @@ class SignalHandler(ExitStack):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received:
-            if time.monotonic() - self._received_at > REPEAT_S:
+            if is_second(number, self._received_at):
                 self.at_second(number)
                 os._exit(128 + number)
             return

@@ -27,6 +27,8 @@ from cnnbench.models.residual import (
     zero_padding_shortcut,
 )
 
+MAX_DEPTH = 2000  # the paper's deepest net has 1202 layers
+
 
 class CifarResNet(nn.Module):
     """(N, in_channels, H, W) -> logits (N, num_classes); any size from 8 pixels, 32 in the paper.
@@ -43,8 +45,8 @@ class CifarResNet(nn.Module):
         super().__init__()
         require_number("depth", depth, integer=True, above=0)
         require_bool("preactivation", preactivation)
-        if depth < 8 or (depth - 2) % 6:
-            raise ValueError(f"depth={depth}: expected 6n + 2 (8, 14, 20, ...)")
+        if not 8 <= depth <= MAX_DEPTH or (depth - 2) % 6:
+            raise ValueError(f"depth={depth}: expected 6n + 2 (8, 14, 20, ...), at most {MAX_DEPTH}")
         norm = not preactivation  # a pre-activation block normalizes the sum in the next block
         shortcuts: dict[str, Shortcut] = {
             "A": zero_padding_shortcut,

@@ -19,6 +19,8 @@ from cnnbench.checks import require_number
 from cnnbench.models.layers import conv_norm_relu, pool_and_classify
 from cnnbench.models.residual import BasicBlock, projection_shortcut, stage
 
+MAX_BLOCKS = 300  # of a stage
+
 
 class NotesResNet(nn.Module):
     """(N, in_channels, H, W) -> logits (N, num_classes); any size from 8 pixels, 32 in the course. `blocks`: of each stage."""
@@ -30,7 +32,7 @@ class NotesResNet(nn.Module):
         if not isinstance(blocks, Sequence) or len(blocks) != 3:
             raise ValueError(f"blocks={blocks}: expected three numbers, as in [2,2,2]")
         for number in blocks:
-            require_number("blocks", number, integer=True, above=0)
+            require_number("blocks", number, integer=True, above=0, at_most=MAX_BLOCKS)
         basic_stage = partial(stage, BasicBlock, shortcut=projection_shortcut(kernel_size=3))
         self.stem = conv_norm_relu(in_channels, 16, 3)  # (N, 16, 32, 32)
         self.stage1 = basic_stage(16, 16, depth=blocks[0], stride=1)  # (N, 16, 32, 32)

@@ -12,7 +12,7 @@ runs/<name>/<job>/
   mistakes.npz     (training/misclassified)
   result.json      present only when done; written last (training/run)
   test_reads.txt   present once `evaluate` has scored the test split again (training/evaluate)
-  .lock            held by the process that runs it
+  .lock            locked by the process that runs it (runs/file_lock)
 
 In brackets: the module that writes the file.
 Loads no torch.
@@ -24,7 +24,7 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.errors import ConfigError
 from cnnbench.files import overwrite_in_place, write_atomic
 from cnnbench.runs.commands import resume_command
-from cnnbench.runs.liveness import living_process, this_process
-from cnnbench.runs.schema import Result, State, Status
+from cnnbench.runs.file_lock import Locked, exclusive_lock
+from cnnbench.runs.liveness import Owner, find_owner, is_this_process, this_process
+from cnnbench.runs.schema import ProcessRecord, Result, State, Status
 
 if TYPE_CHECKING:
     from cnnbench.config.schema import Config
@@ -59,6 +60,8 @@ class RunDir:
     path: Path
 
     config = FileIn("config.yaml")  # resolved and frozen
+    status_file = FileIn("status.json")  # `schema.Status`
+    lock_file = FileIn(".lock")  # locked by the process that runs it
     result = FileIn("result.json")  # `schema.Result`, when the run is done
     log = FileIn("log.txt")  # messages, warnings and tracebacks
     metrics = FileIn("metrics.csv")  # one row per epoch
@@ -116,31 +119,61 @@ class RunDir:
             reason: why it failed or was interrupted.
             progress: other fields of `Status`.
         """
-        path = self.path / "status.json"
-        text = Status(state=state, reason=reason, **this_process().model_dump(), **progress).to_json()
+        status = Status(state=state, reason=reason, **this_process().model_dump(), **progress)
+        self._write(status, lasting=state != "running" or not progress)
+
+    def write_outcome(self, state: State, reason: str | None = None) -> None:
+        """Writes the state of a run that another process has run, or was to run; the status keeps that process as the owner.
+
+        Changes nothing while a living process other than this one runs it.
+        """
+        with suppress(ConfigError), self.lock():
+            status = self.status()
+            others = status.state == "running" and not is_this_process(status)
+            if others and find_owner(status, self.status_file).living:  # on a file system without locks
+                return
+            process = ProcessRecord.model_validate(status.model_dump(exclude_unset=True))
+            self._write(Status(state=state, reason=reason, **process.model_dump(exclude_unset=True)))
+
+    def _write(self, status: Status, lasting: bool = True) -> None:
+        """Writes status.json; on a full disk the last state overwrites the old one in place."""
+        text = status.to_json()
         try:
-            write_atomic(path, text, lasting=state != "running" or not progress)
+            write_atomic(self.status_file, text, lasting)
         except OSError:
-            if state == "running":
+            if status.state == "running":
                 raise
-            overwrite_in_place(path, text.encode())
+            overwrite_in_place(self.status_file, text.encode())
 
     def status(self) -> Status:
         """The content of status.json; `pending` where it is absent or cannot be read: the run has not started."""
         try:
-            return Status.model_validate_json((self.path / "status.json").read_bytes())
+            return Status.model_validate_json(self.status_file.read_bytes())
         except (OSError, ValueError):
             return Status(state="pending")
 
+    def inspect(self) -> tuple[Status, Owner]:
+        """The status, corrected for a kill, and the process that runs it: of no run but a running one it is living.
+
+        The state is `done` where there is a result, and `interrupted` where the owner is dead.
+        """
+        status, owner = self.status(), Owner(None)
+        if status.state == "running":
+            owner = find_owner(status, self.status_file, self.lock_file)
+        if self.result.is_file():
+            return status.model_copy(update={"state": "done"}), owner
+        if status.state == "done" or (status.state == "running" and owner.living is None):
+            reason = status.reason or owner.doubt or "its process is gone"
+            return status.model_copy(update={"state": "interrupted", "reason": reason}), owner
+        return status, owner
+
     def effective_status(self) -> Status:
         """The status, corrected for a kill: `done` where there is a result, `interrupted` where the owner is dead."""
-        status = self.status()
-        if self.result.is_file():
-            return status.model_copy(update={"state": "done"})
-        if status.state == "done" or (status.state == "running" and living_process(status) is None):
-            reason = status.reason or "its process is gone"
-            return status.model_copy(update={"state": "interrupted", "reason": reason})
-        return status
+        return self.inspect()[0]
+
+    def owner(self) -> str | None:
+        """`'pid 12 on host'` while a living process runs this, else None."""
+        return self.inspect()[1].living
 
     def readable_config(self) -> Config | None:
         """The frozen config; None where config.yaml is absent, damaged or not the config of a run."""
@@ -164,11 +197,6 @@ class RunDir:
             f"{self.result}: damaged, expected the result of a run; remove it, and {resume_command(self.path)} tests the net again"
         )
 
-    def owner(self) -> str | None:
-        """`'pid 12 on host'` while a living process runs this, else None."""
-        status = self.status()
-        return living_process(status) if status.state == "running" else None
-
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Locks the run for this process until the end of the context, or of the process.
@@ -178,30 +206,30 @@ class RunDir:
         Raises:
             ConfigError: another process holds the lock.
         """
-        from filelock import FileLock, Timeout
+        with ExitStack() as held:
+            try:
+                held.enter_context(exclusive_lock(self.lock_file))
+            except Locked:
+                reason = LIVE.format(self.owner() or "another process has just resumed it")
+                raise ConfigError(f"{self.path}: {reason}") from None
+            yield
 
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            reason = LIVE.format(self.owner() or "another process has just resumed it")
-            raise ConfigError(f"{self.path}: {reason}") from None
-        except (OSError, NotImplementedError):
-            yield
-            return
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                Path(lock.lock_file).unlink()
-            lock.release()
+    def require_no_owner(self) -> None:
+        """Makes sure that no other process runs this, before the caller, which has locked it, takes it over.
+
+        Raises:
+            ConfigError: a living process runs it.
+        """
+        status = self.status()
+        if status.state == "running" and (owner := find_owner(status, self.status_file, before_takeover=True).living):
+            raise ConfigError(f"{self.path}: {LIVE.format(owner)}")
 
     def repair(self) -> None:
         """Removes partly written files, and sets the status of a run with a result to done: a kill may leave both."""
         for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
         if self.result.is_file() and self.status().state != "done":
-            self.write_status("done")
+            self.write_outcome("done")
 
 
 def numbered_paths(folder: Path, name: str) -> Iterator[Path]:

@@ -18,6 +18,7 @@ from pydantic_core import from_json
 
 from cnnbench.config.identity import add_earlier_values
 from cnnbench.config.shipped_parts import with_current_paths
+from cnnbench.runs.part import Part
 from cnnbench.text import Values, finite_number, flatten, unflatten
 
 State = Literal["pending", "running", "done", "failed", "diverged", "interrupted"]
@@ -26,6 +27,17 @@ State = Literal["pending", "running", "done", "failed", "diverged", "interrupted
 def with_current_keys(fixed: Values) -> Values:
     """Dotted keys and values that an earlier version wrote, as this version writes them."""
     return flatten(add_earlier_values(with_current_paths(unflatten(fixed))))
+
+
+def _plain_name(name: str) -> str:
+    """Checks that a text names a file in a folder, and not one elsewhere.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise ValueError("expected the name of a directory")
+    return name
 
 
 def _none_to_empty(value: Any) -> Any:
@@ -67,19 +79,25 @@ def problem_of(error: OSError | ValidationError) -> str:
 
 
 class ProcessRecord(Record):
-    """A process, and when it last wrote a heartbeat.
+    """A process, and when it last wrote a heartbeat. Another process of the same id differs in one of the other fields.
 
     Attributes:
         host: name of its machine.
         pid: its process id there.
-        pid_started: when it started, in seconds since the epoch: a later process of the same id has another time.
-        heartbeat: when it last wrote this record, in seconds since the epoch.
+        pid_started: when it started, in seconds since the epoch; a corrected clock changes it.
+        heartbeat: when it last wrote this record, in seconds since the epoch of its clock.
+        boot_id: drawn by its kernel when that booted; None where there is no /proc.
+        pid_namespace: the number of its PID namespace, as that of a container; None where there is no /proc.
+        start_ticks: when it started, in clock ticks since the boot; None where there is no /proc.
     """
 
     host: str | None = None
     pid: int | None = None
     pid_started: float | None = None
     heartbeat: float | None = None
+    boot_id: str | None = None
+    pid_namespace: int | None = None
+    start_ticks: int | None = None
 
 
 class Status(Record):
@@ -88,7 +106,7 @@ class Status(Record):
     Attributes:
         state: pending, running, done, failed, diverged or interrupted.
         reason: why it failed or was interrupted.
-        host, pid, pid_started, heartbeat: the owner, as in `ProcessRecord`.
+        host, pid, pid_started, heartbeat, boot_id, pid_namespace, start_ticks: the owner, as in `ProcessRecord`.
         epoch, epochs: the current epoch, from 1, and the number of epochs.
         step, steps: optimizer steps done and in all.
         loss: mean training loss of the current epoch until now.
@@ -103,6 +121,9 @@ class Status(Record):
     pid: int | None = None
     pid_started: float | None = None
     heartbeat: float | None = None
+    boot_id: str | None = None
+    pid_namespace: int | None = None
+    start_ticks: int | None = None
     epoch: int | None = None
     epochs: int | None = None
     step: int | None = None
@@ -218,7 +239,7 @@ class JobRecord(Record):
         facts: `params macs image n steps epochs lr batch_size devices threads`.
     """
 
-    directory: str
+    directory: Annotated[str, AfterValidator(_plain_name)]
     identity: str
     setting: Setting
     facts: Values
@@ -236,6 +257,7 @@ class SweepRecord(Record):
         fixed: dotted keys that are the same in all jobs, with their values.
         command: what the user typed.
         slots: the number of jobs that run at a time.
+        part: the part of the jobs that the last launch ran, as `1/2`; None: all.
         jobs: in their order.
     """
 
@@ -249,4 +271,5 @@ class SweepRecord(Record):
     fixed: Values
     command: str | None = None
     slots: int | None = None
+    part: Part | None = None
     jobs: list[JobRecord]

@@ -10,23 +10,24 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from cnnbench.console import print_plain
-from cnnbench.distributed.ranks import Ranks, is_lost_connection
+from cnnbench.distributed.ranks import Ranks, is_lost_connection, why_connection_was_lost
 from cnnbench.distributed.signals import SignalHandler
-from cnnbench.errors import CnnbenchError, Diverged, Interrupted, ReportedByOtherRank, RunFailed, print_error
+from cnnbench.errors import CnnbenchError, DataError, Diverged, Interrupted, ReportedByOtherRank, RunFailed, print_error
+from cnnbench.output import note_lost_output_in
 from cnnbench.runs.commands import resume_command
 from cnnbench.runs.environment import peak_memory_mb
-from cnnbench.runs.liveness import HEARTBEAT_S
+from cnnbench.runs.liveness import HEARTBEAT_S, is_this_process, write_heartbeat
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import State
-from cnnbench.text import Values
+from cnnbench.text import Values, one_line
 
 log = logging.getLogger("cnnbench.run")
-OTHER_RANK_ENDED = "another process of the run has ended"
 
 
 @contextmanager
@@ -48,6 +49,7 @@ def record_run(directory: RunDir, ranks: Ranks) -> Iterator[tuple[SignalHandler,
             print_error(str(error))
 
     with log_to_file(recorder.log), SignalHandler(stop_at_once) as signals:
+        note_lost_output_in(recorder.log)
         try:
             recorder.write("running")
             if ranks.first:
@@ -72,8 +74,9 @@ def record_run(directory: RunDir, ranks: Ranks) -> Iterator[tuple[SignalHandler,
 class Heartbeat(threading.Thread):
     """Writes a heartbeat and the progress into status.json every few seconds, from a thread.
 
-    So a run shows that it is alive also while a net is compiled or during a long validation. A full disk is ignored here, as the
-    run itself fails on it. A status in which another rank has reported its failure is left as it is.
+    So a run shows that it is alive also while a net is compiled or during a long validation. On a full disk, on which the run
+    itself fails, only the time of the file is renewed, which other hosts compare. A status in which another rank has reported its
+    failure is left as it is, and that of a process which took this one for dead and runs the run now.
 
     Attributes:
         progress: the fields of `Status` to write, as `epoch` and `loss`.
@@ -94,9 +97,10 @@ class Heartbeat(threading.Thread):
     def run(self) -> None:
         """Writes until the thread is stopped."""
         while not self._ended.wait(HEARTBEAT_S):
-            if self.directory.status().state == "running" and not self._ended.is_set():
-                with suppress(OSError):
-                    self.directory.write_status("running", **self.progress)
+            status = self.directory.status()
+            if status.state == "running" and is_this_process(status) and not self._ended.is_set():
+                write = partial(self.directory.write_status, "running", **self.progress)
+                write_heartbeat(self.directory.status_file, write)
 
 
 @dataclass(frozen=True)
@@ -140,12 +144,14 @@ class RunRecorder:
             self.write("diverged", str(error))
             return Diverged(f"{self.directory.path}: diverged, {error}; try a smaller learning rate: optimizer.lr=...")
         log.error("failed", exc_info=error)
-        reason, advice = explain_failure(error)
-        if reason == OTHER_RANK_ENDED and received:
+        if is_lost_connection(error) and received:
             return self.interrupted(received)
+        reason, advice = explain_failure(error)
+        if not self.directory.path.is_dir():
+            reason, advice = "its directory has been removed while it ran", "the same command starts it anew"
         if self.ranks.size > 1 and self.directory.status().state in ("failed", "diverged"):
             return ReportedByOtherRank(RunFailed.exit_code)
-        rank = "" if self.ranks.first else f"rank {self.ranks.rank}: "
+        rank = "" if self.ranks.first or is_lost_connection(error) else f"rank {self.ranks.rank}: "
         self.write("failed", f"{rank}{reason}")
         traceback_hint = f"the traceback is in {self.log}"
         return RunFailed(f"{self.directory.path}: {rank}failed, {reason}; {advice or traceback_hint}")
@@ -168,6 +174,8 @@ def explain_failure(error: Exception) -> tuple[str, str]:
     """(the cause in one line, what to do); the second is empty where the traceback must be read."""
     if isinstance(error, RunFailed):
         return str(error), ""
+    if isinstance(error, DataError):  # they have moved or changed while it ran
+        return one_line(error), "put the data back, and resume the run"
     saving = "inline_container" in str(error)  # PyTorch's file writer; it fails only where writing does
     if saving and isinstance(error.__context__, OSError):
         error = error.__context__
@@ -181,7 +189,7 @@ def explain_failure(error: Exception) -> tuple[str, str]:
         advice = "free some space, and resume the run: its earlier checkpoint is intact"
         return f"no room on the disk ({reason[:200]})", advice
     if is_lost_connection(error):
-        return OTHER_RANK_ENDED, "see its message, or its log next to this one"
+        return why_connection_was_lost(), "see its message, or its log next to this one"
     return reason, ""
 
 

@@ -2,7 +2,7 @@
 
 runs/<name>/
   sweep.json     the settings of the sweep, and its jobs with their directories
-  launcher.json  the process that starts the jobs
+  launcher.json  the process that starts the jobs, while it does; it locks .launcher.lock
   summary.csv    one row per job
   <job>/         one run
 """
@@ -12,18 +12,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from cnnbench.errors import ConfigError
 from cnnbench.files import write_atomic
 from cnnbench.metric_names import FINAL, FINAL_EMA
-from cnnbench.runs.liveness import living_process, this_process
+from cnnbench.runs.file_lock import Locked, exclusive_lock
+from cnnbench.runs.liveness import Owner, find_owner, is_this_process, this_process, write_heartbeat
 from cnnbench.runs.run_dir import HASHED, FileIn, RunDir
 from cnnbench.runs.schema import (
     JobRecord,
@@ -40,6 +40,7 @@ from cnnbench.text import Values, canonical_json, csv_table
 T = TypeVar("T")
 METRICS = FINAL + FINAL_EMA
 ENDS = ("done", "failed", "diverged")
+MERGING = ".merging"  # folder in a sweep for runs that are being copied to it
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class SweepDir:
     summary = FileIn("summary.csv")  # one row per job
     log = FileIn("sweep.log")  # one line for each job that has started or ended
     owner = FileIn("launcher.json")  # `schema.ProcessRecord`, while a process starts jobs
+    lock_file = FileIn(".launcher.lock")  # locked by that process
 
     @classmethod
     def open(cls, path: Path) -> SweepDir:
@@ -164,10 +166,17 @@ class SweepDir:
 
     # ---- the process that starts the jobs --------------------------------------------------------------------------
 
+    def find_launcher(self) -> Owner:
+        """The process that starts the jobs: living or not."""
+        return find_owner(self._recorded() or ProcessRecord(), self.owner, self.lock_file)
+
     def launcher(self) -> str | None:
         """`'pid 12 on host'` of the living process that starts the jobs, else None."""
+        return self.find_launcher().living
+
+    def _recorded(self) -> ProcessRecord | None:
         try:
-            return living_process(ProcessRecord.model_validate_json(self.owner.read_bytes()))
+            return ProcessRecord.model_validate_json(self.owner.read_bytes())
         except (OSError, ValueError):
             return None
 
@@ -175,36 +184,48 @@ class SweepDir:
         """Records this process, with a heartbeat, as the one that starts the jobs."""
         write_atomic(self.owner, this_process().to_json(indent=None))
 
+    def renew_launcher(self) -> None:
+        """Writes the next heartbeat, unless another process took this one for dead and starts the jobs now."""
+        recorded = self._recorded()
+        if not recorded or is_this_process(recorded) or not find_owner(recorded, self.owner).living:
+            write_heartbeat(self.owner, self.write_launcher)
+
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, advice: str = "") -> Iterator[None]:
         """Locks the sweep for this process, which alone starts jobs until the end of the context.
 
+        On a file system without locks, launcher.json alone shows the owner.
+
+        Args:
+            advice: what to do while another process starts the jobs, for the message.
+
         Raises:
-            ConfigError: another process holds the lock, or the folder cannot be written to.
+            ConfigError: another process starts the jobs, or the folder cannot be written to.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"runs_dir: cannot write to {self.path} ({error.strerror}); choose another with runs_dir=..."
-            ) from error
-        try:
-            lock = FileLock(self.path / ".launcher.lock").acquire(timeout=0)
-        except Timeout:
-            raise self._live_error() from None
-        with lock:
-            if self.launcher():  # on a machine that does not share the lock
-                raise self._live_error()
-            self.write_launcher()
+        with ExitStack() as held:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(exclusive_lock(self.lock_file))
+                before = self._recorded() or ProcessRecord()
+                if owner := find_owner(before, self.owner, before_takeover=True).living:
+                    raise self._live_error(owner, advice)
+                self.write_launcher()
+            except Locked:
+                raise self._live_error(self.launcher(), advice) from None
+            except OSError as error:
+                raise ConfigError(
+                    f"runs_dir: cannot write to {self.path} ({error.strerror}); choose another with runs_dir=..."
+                ) from error
             try:
                 yield
             finally:
-                self.owner.unlink(missing_ok=True)
+                if (now := self._recorded()) and is_this_process(now):
+                    self.owner.unlink(missing_ok=True)
 
-    def _live_error(self) -> ConfigError:
+    def _live_error(self, owner: str | None, advice: str) -> ConfigError:
         return ConfigError(
-            f"{self.path}: this sweep is live ({self.launcher() or 'another process'}); "
-            f"python -m cnnbench status {self.path} shows it"
+            f"{self.path}: this sweep is live ({owner or 'another process'}); "
+            f"python -m cnnbench status {self.path} shows it{advice}"
         )
 
 

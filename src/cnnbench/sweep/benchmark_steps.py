@@ -1,4 +1,4 @@
-"""Times a few real training steps and validation batches of a job; nothing is written."""
+"""Times a few real training steps and validation batches of a job, on random images; nothing is downloaded or written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from cnnbench.complexity.channels_last import to_memory_format
 from cnnbench.config.schema import Config
-from cnnbench.data.loader import BatchPlan
+from cnnbench.data.loader import BatchPlan, Images
+from cnnbench.data.read_only import read_only
 from cnnbench.runs.environment import peak_memory_mb
 from cnnbench.training.classifier import logits_and_auxiliary
 from cnnbench.training.cuda_graph import GraphedStep, can_use_cuda_graph
@@ -24,17 +25,25 @@ WARM_UP = 3  # batches at the start that are not counted
 VALIDATION_BATCHES = (
     8  # more than one pass of a small split, whose last batch has another size: a GPU is slow on a new size
 )
+IMAGES_IN_BATCHES = 8  # images of each split, in batches; fewer where the split has fewer
 MAX_SECONDS = 60.0  # for the training steps of a config, and for its validation batches
 
 
 def measure_job(config: Config, step_count: int) -> tuple[float, float]:
-    """Measures a job on this machine: `step_count` optimizer steps of its net on its data, and a few validation batches.
+    """Measures a job on this machine: `step_count` optimizer steps of its net on images of its size, and a few validation batches.
 
     Returns:
         seconds of the whole job, without its start; peak memory of this process in MB.
     """
-    prepared = prepare(config)
+    with read_only():
+        prepared = prepare(config)
     config, data = prepared.config, prepared.data
+    steps_per_epoch, steps = step_counts(config, data)
+    validations = steps / (config.trainer.val_every_steps or steps_per_epoch)
+    tested = validations * len(data.indices["val"]) + len(data.indices["test"])  # images
+    gpu_images = sum(images.nbytes for images in data.images.values()) if data.pipeline == "device" else 0  # bytes
+    for split, images in data.images.items():
+        data.images[split] = random_images(images, IMAGES_IN_BATCHES * config.batch_size)
     torch.set_num_threads(int(config.threads))
     apply_numeric_settings(config)
     device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
@@ -60,7 +69,6 @@ def measure_job(config: Config, step_count: int) -> tuple[float, float]:
         scaler.step(optimizer)
         scaler.update()
 
-    steps_per_epoch, steps = step_counts(config, data)
     plan = BatchPlan(config.batch_size // config.world_size, config.accumulate, seed=config.seed)  # of one process
     net.train()
     train_s = median_batch_seconds(data.loader("train", plan), train_on, step_count * config.accumulate, device)
@@ -68,10 +76,14 @@ def measure_job(config: Config, step_count: int) -> tuple[float, float]:
     with torch.no_grad():
         batches = data.loader("val", plan.for_scoring())
         test_s = median_batch_seconds(batches, lambda images, _: forward(images), VALIDATION_BATCHES, device)
-    validations = steps / (config.trainer.val_every_steps or steps_per_epoch)
-    tested = validations * len(data.indices["val"]) + len(data.indices["test"])  # images
     seconds = steps * config.accumulate * train_s + tested / config.batch_size * test_s
-    return seconds, max(peak_memory_mb().values())
+    return seconds, max(peak_memory_mb().values()) + gpu_images / 1e6
+
+
+def random_images(images: Images, most: int) -> Images:
+    """Images of the same size and with the same labels as the first `most` of `images`, with random pixels."""
+    labels = images.labels[:most]
+    return Images(torch.randint(256, (len(labels), *images.source.shape[1:]), dtype=torch.uint8), labels)
 
 
 def median_batch_seconds(

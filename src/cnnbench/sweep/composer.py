@@ -6,7 +6,7 @@ import json
 from collections.abc import Container
 from pathlib import Path
 
-from cnnbench.config.compose import Composition, compose_values
+from cnnbench.config.compose import Composition, checked_config, compose_values
 from cnnbench.config.overrides import hydra_override
 from cnnbench.config.schema import Config
 from cnnbench.sweep.schema import Setting
@@ -50,7 +50,7 @@ class Composer:
             for name in path:
                 node = node[name]
             node[last] = value
-        return Config.from_values({**values, "choices": composition.choices})
+        return checked_config(values, composition.choices)
 
     def _composition(self, choices: Setting, keys: list[str], setting: Setting) -> Composition:
         shared_by = canonical_json([choices, keys])

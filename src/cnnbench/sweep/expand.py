@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cnnbench.config.compose import GLOBAL_GROUPS, UNCHOSEN, Composition, check_choices, compose_values, groups
+from cnnbench.config.hydra_errors import refuse_hydra_key
 from cnnbench.config.identity import drop_earlier_values, former_path
-from cnnbench.config.overrides import hydra_override, override_value, read_overrides
+from cnnbench.config.overrides import MAX_JOBS, hydra_override, override_value, read_overrides
 from cnnbench.config.schema import OUTSIDE_IDENTITY, Config
 from cnnbench.config.shipped_parts import part_name
 from cnnbench.errors import ConfigError
@@ -82,6 +84,8 @@ def expand_sweep(
     policy = SweepKeys.from_values(compose_values(of_experiment, config_dir, missing=True).values["sweep"])
     single = {key: override_value(text) for key, text in texts}
     settings, keys, notes = expand_grid(policy, typed.swept, single)
+    for key in keys:
+        refuse_hydra_key(key, key)
 
     shared = [(key, text) for key, text in texts if key not in keys]
     below_groups = tuple(f"{key}." for key in keys if key in known)
@@ -145,7 +149,7 @@ def expand_grid(
     for key, values in {**factors, **swept}.items():
         if not values:
             raise ConfigError(f"{key}: no value to sweep over")
-    seeds = list(range(policy.seeds)) if isinstance(policy.seeds, int) else policy.seeds
+    seeds: Sequence[int] | None = range(policy.seeds) if isinstance(policy.seeds, int) else policy.seeds
     seeds = swept.get("seed", None if "seed" in typed_keys else seeds)
 
     factor_axes = [[{key: value} for value in values] for key, values in factors.items()]
@@ -155,6 +159,7 @@ def expand_grid(
         for block in map(untyped, policy.zip)
         if block
     ]
+    _require_listable([*factor_axes, *typed_axes, *zip_axes], seeds, len(policy.cells))
     cells = _product([list(map(untyped, policy.cells)), *typed_axes])
     # typed values multiply the cells; they make a grid only together with factors, or where there are no cells
     has_grid = factor_axes or zip_axes or (typed_axes and not cells)
@@ -167,6 +172,13 @@ def expand_grid(
         notes.append(f"{len(jobs) - len(distinct)} of {len(jobs)} jobs were requested twice, and are run once")
     keys = dict.fromkeys(key.lstrip("+") for job in distinct for key in job)
     return distinct, tuple(sorted(keys, key=lambda key: key == "seed")), notes
+
+
+def _require_listable(axes: list[list[Setting]], seeds: Collection[int] | None, cells: int) -> None:
+    """Checks, before they are made, that there are at most `MAX_JOBS` combinations."""
+    jobs = (math.prod(map(len, axes)) + cells) * (1 if seeds is None else len(seeds))
+    if jobs > MAX_JOBS:
+        raise ConfigError(f"{jobs:,} combinations: a sweep has at most {MAX_JOBS:,} jobs; type fewer values or seeds")
 
 
 def _product(axes: list[list[Setting]]) -> list[Setting]:

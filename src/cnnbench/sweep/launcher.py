@@ -14,13 +14,13 @@ from types import FrameType
 
 from cnnbench.config.schema import Config
 from cnnbench.distributed import signals
-from cnnbench.distributed.fork_server import RankProcesses, signals_blocked
-from cnnbench.errors import CnnbenchError, Interrupted
+from cnnbench.distributed.fork_server import KILL, RankProcesses, signals_blocked
+from cnnbench.errors import CnnbenchError, Interrupted, RunFailed
 from cnnbench.files import write_atomic
 from cnnbench.runs.liveness import HEARTBEAT_S
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Status
-from cnnbench.runs.sweep_dir import Summary
+from cnnbench.runs.sweep_dir import Job, Summary
 from cnnbench.sweep.plan import Plan, PlannedJob
 from cnnbench.sweep.status_table import SweepDisplay
 
@@ -48,7 +48,8 @@ def run_job(config: Config, path: Path, command: str) -> int:
     from cnnbench.training.run import run
 
     try:
-        run(config.model_copy(update={"resume": str(path)}), command)
+        # the plan has seen the data: where they have vanished since, nothing is downloaded in their place
+        run(config.model_copy(update={"resume": str(path)}), command, download=False)
         return 0
     except Exception as error:
         if isinstance(error, CnnbenchError):
@@ -58,7 +59,7 @@ def run_job(config: Config, path: Path, command: str) -> int:
             code, reason = 1, f"{type(error).__name__}: {' '.join(str(error).split())}"
         directory = RunDir(path)
         if rank_and_world_size()[0] == 0 and directory.status().state in ("pending", "running"):
-            directory.write_status("failed", reason)
+            directory.write_outcome("failed", reason)
         return code
 
 
@@ -94,14 +95,17 @@ class Launcher:
 
         Raises:
             Interrupted: a signal came; the running jobs have saved, unless a second one killed them.
+            RunFailed: the sweep's folder has been removed.
         """
         with signals.handled_by(self._receive), self.display.live or nullcontext():
             self.summary.write()
             try:
                 while self.running or (self.queue and not self._stopped):
+                    self._require_folder()
                     self._start_jobs()
                     # until a job ends; it only sleeps while the processes of another launcher hold all jobs that are left
-                    wait([rank.sentinel for running in self.running for rank in running.processes.living()], TICK_S)
+                    wait([sentinel for running in self.running for sentinel in running.processes.sentinels()], TICK_S)
+                    self._require_folder()
                     self._watch_jobs()
             finally:
                 for running in self.running:  # only after an unexpected error
@@ -123,6 +127,15 @@ class Launcher:
         limit = 1 if policy.on_failure == "stop" else policy.max_failures
         return bool(self.received) or (limit is not None and self.failures >= limit)
 
+    def _require_folder(self) -> None:
+        """Raises RunFailed if the sweep's folder has been removed: its jobs can write nothing."""
+        with suppress(OSError):  # a file server that does not answer
+            if not self.plan.sweep.path.is_dir():
+                raise RunFailed(
+                    f"{self.plan.sweep.path}: the folder has been removed while the sweep ran. "
+                    f"To start it anew, type the same command again: {self.command}"
+                )
+
     def _start_jobs(self) -> None:
         """Fills the free slots in the jobs' order; a job that needs more slots than are free waits, and later ones start before it."""
         for planned in list(self.queue):
@@ -133,12 +146,16 @@ class Launcher:
             if needed > len(self._free):
                 continue
             if job.status().state == "running":
-                continue  # a job of a killed launcher is still saving
+                continue  # another process runs it, as the job of a killed launcher that is still saving
             self.queue.remove(planned)
+            if not job.directory.config.is_file():
+                reason = "its directory has been removed; the same command makes it anew"
+                self._record(job, Status(state="failed", reason=reason), 0.0)
+                continue
             slots, self._free = self._free[:needed], self._free[needed:]
-            if job.directory.status().state != "pending":  # the outcome of an earlier launch no longer counts
+            if job.directory.status().state not in ("pending", "running"):  # the outcome of an earlier launch
                 with suppress(OSError):
-                    job.directory.write_status("pending")
+                    job.directory.write_outcome("pending")
             arguments = (planned.config, job.directory.path, self.command)
             environment = self.plan.slots.environment(slots, devices)
             processes = RankProcesses(self.work, arguments, devices, environment, job.directory.log)
@@ -152,8 +169,7 @@ class Launcher:
         now, timeout = time.monotonic(), self.plan.policy.timeout
         if now - self._heartbeat_at > HEARTBEAT_S:
             self._heartbeat_at = now
-            with suppress(OSError):  # a full disk
-                self.plan.sweep.write_launcher()
+            self.plan.sweep.renew_launcher()
         for running in list(self.running):
             code = running.processes.exit_code()
             if code is not None:
@@ -170,10 +186,18 @@ class Launcher:
         running.processes.kill()  # child processes that it left
         self.running.remove(running)
         self._free = sorted(self._free + running.slots)
-        status = self._final_status(running, code)
+        job = running.planned.job
+        if code > 0 and (owner := job.directory.owner()) and not job.directory.result.is_file():
+            self.queue.append(running.planned)  # refused: another process had begun it in the meantime
+            self.display.job_changed(job, Status(state="pending", reason=f"waits for {owner}, which runs it"), None)
+            return
+        self._record(job, self._final_status(running, code), time.monotonic() - running.start)
+
+    def _record(self, job: Job, status: Status, seconds: float) -> None:
+        """Counts the status of an ended job, and shows it in the summary and on the display."""
         self.failures += status.state in ("failed", "diverged")
-        self.summary.update(running.planned.job, status)
-        self.display.job_changed(running.planned.job, status, time.monotonic() - running.start)
+        self.summary.update(job, status)
+        self.display.job_changed(job, status, seconds)
 
     def _final_status(self, running: RunningJob, code: int) -> Status:
         """The status of an ended job; written to its directory where the job itself could not.
@@ -187,21 +211,21 @@ class Launcher:
             return job.status()
         if running.timed_out:
             reason = f"took longer than sweep.timeout={self.plan.policy.timeout:g} s"
-        elif -code in signals.STOP_SIGNALS or (self.received and code == -signal.SIGKILL):
+        elif -code in signals.STOP_SIGNALS or (self.received and abs(code) == KILL):
             return job.status()  # stopped before it began or while it saved: it resumes from its last checkpoint
         elif (status := directory.status()).state in ("running", "pending", "done"):
             reason = exit_reason(code)
         else:
             return status
         with suppress(OSError):
-            directory.write_status("failed", reason)
+            directory.write_outcome("failed", reason)
         return Status(state="failed", reason=reason)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         """Signal handler: at the first signal every job saves and exits, at the second all are killed."""
         if self.received:
-            if time.monotonic() - self._received_at < signals.REPEAT_S:
-                return  # the same signal: timeout(1) sends it to its child, and then to the whole group
+            if not signals.is_second(number, self._received_at):
+                return  # timeout(1) sends a signal to its child, and then to the whole group
             for running in self.running:
                 running.processes.kill()
             raise Interrupted(
@@ -212,6 +236,9 @@ class Launcher:
         self.received, self._received_at = number, time.monotonic()
         for running in self.running:
             running.processes.send(number)
+        self.display.note(
+            f"{signal.Signals(number).name}: no further job starts; running jobs that save: {len(self.running)}"
+        )
 
 
 def freeze_to_disk(plan: Plan, command: str) -> Plan:
@@ -225,9 +252,9 @@ def freeze_to_disk(plan: Plan, command: str) -> Plan:
             (directory.path / "checkpoints").mkdir(parents=True, exist_ok=True)
             config = planned.config.model_copy(update={"name": plan.request.name})
             write_atomic(directory.config, config.dump(), lasting=False)
-        elif planned.due and planned.job.result() is None:
+        elif planned.due and directory.result.is_file() and planned.job.result() is None:
             directory.result.unlink(missing_ok=True)
-        elif planned.status.state == "done" and directory.status().state != "done":
+        elif planned.status.state == "done" and directory.status().state != "done" and not directory.owner():
             directory.repair()
     record = plan.record.model_copy(update={"command": command, "slots": plan.slots.count})
     plan.sweep.write(record, [planned.job for planned in plan.jobs] + plan.others)
@@ -238,5 +265,4 @@ def exit_reason(code: int) -> str:
     """Returns why a job that wrote no status has ended, from its exit code; below 0 it is a signal."""
     if code >= 0:
         return f"its process exited with code {code} and without a result"
-    name = signal.Signals(-code).name
-    return f"its process was killed by {name}" + ("; was there enough memory?" if name == "SIGKILL" else "")
+    return f"its process was {signals.killed_by(-code)}"

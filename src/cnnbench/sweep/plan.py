@@ -1,14 +1,15 @@
-"""Plans a sweep: freezes every job, finds its run on disk, and decides whether it runs now. Writes nothing."""
+"""Plans a sweep: freezes every job, finds its run on disk, and decides whether it runs now."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cnnbench.config.schema import Config
-from cnnbench.distributed.fork_server import run_in_subprocess
+from cnnbench.distributed.fork_server import HAS_FORK_SERVER, run_in_subprocess
 from cnnbench.errors import ConfigError
+from cnnbench.runs.part import in_part
 from cnnbench.runs.run_dir import RunDir, hashed_runs, numbered_paths, runs_of_identity
 from cnnbench.runs.schema import Status, SweepRecord
 from cnnbench.runs.sweep_dir import Job, SweepDir
@@ -33,6 +34,7 @@ class PlannedJob:
         status: its present status.
         due: it runs now.
         stale: the code version that made its result, if another one is installed now.
+        elsewhere: it is in another part of the sweep, which another machine runs.
     """
 
     job: Job
@@ -40,6 +42,7 @@ class PlannedJob:
     status: Status
     due: bool
     stale: str | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,11 @@ class Plan:
         return self.request.policy
 
     @property
+    def own(self) -> list[PlannedJob]:
+        """The requested jobs without those of the other parts."""
+        return [planned for planned in self.jobs if not planned.elsewhere]
+
+    @property
     def due(self) -> list[PlannedJob]:
         """The jobs that run now."""
         return [planned for planned in self.jobs if planned.due]
@@ -79,6 +87,7 @@ def make_plan(
     overrides: Iterable[str],
     config_dir: Path | None = None,
     progress: Progress = lambda text: None,
+    writes: bool = True,
 ) -> Plan:
     """Composes, checks and freezes every job, and finds its run on disk.
 
@@ -86,15 +95,19 @@ def make_plan(
         overrides: as typed after `-m`.
         config_dir: a conf folder of the user.
         progress: called with a text for the user, as `composing 3 of 12 jobs`.
+        writes: download and decode data as the runs do; else write nothing.
 
     Raises:
         ConfigError: a job cannot run, or the directory holds another sweep.
     """
     request = expand_sweep(overrides, config_dir, progress)
-    frozen, slots = run_in_subprocess(freeze, request, progress=progress)
+    frozen, slots = run_in_subprocess(freeze, request, writes, progress=progress)
     settings = [{key.lstrip("+"): value for key, value in setting.items()} for setting in request.settings]
     request, sweep = replace(request, settings=settings), SweepDir(request.runs_dir / request.name)
-    policy, notes = request.policy, list(request.notes)
+    policy, notes = (
+        request.policy,
+        [*request.notes, *dict.fromkeys(made.download_note for made in frozen if made.download_note)],
+    )
     record = sweep.read()
     earlier = sweep.jobs(record)
     if record:
@@ -103,7 +116,10 @@ def make_plan(
         request, earlier = merge_settings(request, record, earlier)
 
     listed = {job.identity: job for job in earlier}
+    if not HAS_FORK_SERVER:
+        notes.append("this system cannot start several jobs from one process: they run one at a time")
     runs = hashed_runs(sweep.path)
+    frozen = with_known_fingerprints(frozen, runs)
     planned: dict[str, PlannedJob] = {}  # by identity
     for setting, made in zip(request.settings, frozen, strict=True):
         identities = made.config.identities()  # today's, and those that earlier versions gave it
@@ -117,7 +133,8 @@ def make_plan(
             label = setting_label(setting, request.groups)
             directory = directory or unused_directory(sweep.path, label, identity)
             planned[identity] = plan_job(Job(directory, identity, setting, made.facts), made, policy)
-    jobs = list(planned.values())
+    own = {each.job.identity for each in in_part(list(planned.values()), policy.part)}
+    jobs = [each if each.job.identity in own else replace(each, due=False, elsewhere=True) for each in planned.values()]
     if len(jobs) < len(frozen):
         repeated = f"{len(frozen) - len(jobs)} of {len(frozen)} jobs"
         notes.append(f"{repeated} have the same config as another one, and are run once")
@@ -132,11 +149,30 @@ def make_plan(
             f"{len(changed)} earlier jobs have another config now, and are left out of the tables: "
             f"{first_few([job.name for job in changed])}"
         )
-    notes += _notes(jobs, others, policy)
+    notes += _notes([each for each in jobs if not each.elsewhere], others, policy)
     if not others:  # with other jobs, the baseline or a claim may refer to one of those
         notes += unmatched_claims(policy, [(each.job.setting, each.config) for each in jobs])
     jobs = [_in_new_directory(each) if each.due and each.stale else each for each in jobs]
     return Plan(request, sweep, jobs, others, _record(record, request), slots, tuple(notes))
+
+
+def with_known_fingerprints(frozen: list[FrozenJob], runs: Mapping[str, list[RunDir]]) -> list[FrozenJob]:
+    """Gives jobs whose data are absent the fingerprint that a run of the sweep has recorded for the same data set.
+
+    So the plan finds the runs that were made before the data were removed.
+    """
+    if all(made.config.data.fingerprint for made in frozen):
+        return frozen
+    configs = [run.readable_config() for named in runs.values() for run in named]
+    known = {config.data.target: config.data.fingerprint for config in configs if config}
+
+    def completed(made: FrozenJob) -> FrozenJob:
+        data = made.config.data
+        fingerprint = data.fingerprint or known.get(data.target)
+        data = data.model_copy(update={"fingerprint": fingerprint})
+        return replace(made, config=made.config.model_copy(update={"data": data}))
+
+    return [completed(made) for made in frozen]
 
 
 def plan_job(job: Job, frozen: FrozenJob, policy: SweepKeys) -> PlannedJob:
@@ -208,4 +244,4 @@ def _record(before: SweepRecord | None, request: SweepRequest) -> SweepRecord:
         stated = {name: value or getattr(before, name) for name, value in stated.items()}
         keys = [key for key in before.keys if key not in keys and key != "seed"] + keys
         fixed = {key: value for key, value in fixed.items() if before.fixed.get(key) == value}
-    return SweepRecord(schema=1, name=request.name, keys=keys, fixed=fixed, jobs=[], **stated)
+    return SweepRecord(schema=1, name=request.name, keys=keys, fixed=fixed, part=policy.part, jobs=[], **stated)

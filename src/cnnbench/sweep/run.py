@@ -9,10 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from cnnbench.console import print_plain
+from cnnbench.output import note_lost_output_in
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
 from cnnbench.sweep.plan import Plan, make_plan
 from cnnbench.sweep.schema import SweepKeys
-from cnnbench.sweep.status_table import SweepDisplay, cell_table, retry_override
+from cnnbench.sweep.status_table import SweepDisplay, cell_table, other_parts_line, retry_override
 
 
 def run_sweep(plan: Plan, command: str, console: Console) -> int:
@@ -26,8 +27,11 @@ def run_sweep(plan: Plan, command: str, console: Console) -> int:
     Raises:
         Interrupted: a signal came.
     """
-    with plan.sweep.lock():
+    part = plan.policy.part
+    advice = f"; type another runs_dir=... for sweep.part={part}, and join both folders with merge" if part else ""
+    with plan.sweep.lock(advice):
         freeze_to_disk(plan, command)
+        note_lost_output_in(plan.sweep.log)
         print_plain(console, f"{plan.sweep.path}: {plan_summary(plan)}", "bold")
         for note in plan.notes:
             print_plain(console, note, "yellow")
@@ -40,15 +44,15 @@ def run_sweep(plan: Plan, command: str, console: Console) -> int:
     return code
 
 
-def plan_with_progress(overrides: list[str], config_dir: Path | None, console: Console) -> Plan:
-    """Makes the plan, and shows on a terminal how many jobs are composed and checked."""
+def plan_with_progress(overrides: list[str], config_dir: Path | None, console: Console, writes: bool = True) -> Plan:
+    """Makes the plan, and shows on a terminal how many jobs are composed and checked; `writes` as for `make_plan`."""
     with console.status("importing torch and Lightning") as status:  # shows nothing in a file or a pipe
-        return make_plan(overrides, config_dir, status.update)
+        return make_plan(overrides, config_dir, status.update, writes)
 
 
 def plan_summary(plan: Plan) -> str:
     """One line: how many jobs there are, are done, will run and will resume, and how many run at a time."""
-    done = sum(planned.status.state == "done" and not planned.due for planned in plan.jobs)
+    done = sum(planned.status.state == "done" and not planned.due for planned in plan.own)
     resumed = sum(planned.status.state in ("interrupted", "running") for planned in plan.due)
     slots, threads = plan.slots, sorted({int(planned.config.threads) for planned in plan.due})
     where = f"{' or '.join(map(str, threads))} thread{'s' * (threads != [1])} each"
@@ -56,6 +60,7 @@ def plan_summary(plan: Plan) -> str:
         where = f"on GPU{'s' * (len(gpus) > 1)} {', '.join(gpus)}"
     parts = [
         f"{len(plan.jobs)} job{'s' * (len(plan.jobs) > 1)}",
+        f"{len(plan.own)} of them in part {plan.policy.part}" * bool(plan.policy.part),
         f"{done} done already" * bool(done),
         f"{len(plan.due)} to run" if plan.due else "nothing to run",
         f"{resumed} of them resumed" * bool(resumed),
@@ -79,6 +84,9 @@ def print_results(plan: Plan, console: Console) -> None:
         "tensorboard": f"tensorboard --logdir {path}",
     }.items():
         print_plain(console, f"{name:<13}{text}")
+    others = (planned.job.status().state for planned in plan.jobs if planned.elsewhere)
+    if line := other_parts_line(plan.sweep.path, others):
+        print_plain(console, line)
 
 
 def print_unfinished(counts: Mapping[str, int], policy: SweepKeys, command: str, console: Console) -> None:

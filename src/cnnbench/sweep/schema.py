@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from cnnbench.config.schema import Count, Keys, Positive, SeedNumber, key
+from cnnbench.config.schema import MAX_PROCESSES, Count, Keys, Positive, SeedNumber, UpTo1024, key
 from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.runs.part import Part
 from cnnbench.runs.schema import ClaimRecord
 from cnnbench.runs.sweep_dir import METRICS
 from cnnbench.text import Values, to_override
@@ -55,7 +56,8 @@ class SweepKeys(Keys):
         default_factory=list,
     )
 
-    slots: Literal["auto"] | Count = key("auto or an integer above 0", 2, default="auto")
+    slots: Literal["auto"] | UpTo1024 = key(f"auto or an integer from 1 to {MAX_PROCESSES}", 2, default="auto")
+    part: Part | None = key("i/n, the i-th of n parts, or null", "1/2", default=None)
     timeout: Positive | None = key("seconds, a number above 0, or null", 3600, default=None)
     on_failure: Literal["continue", "stop"] = key("continue or stop", "stop", default="continue")
     max_failures: Count | None = key("an integer above 0, or null", 3, default=None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 
+from cnnbench.distributed.fork_server import HAS_FORK_SERVER
 from cnnbench.runs.environment import usable_cores
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Slots:
 
 
 def slots_on_this_machine(requested: int | Literal["auto"], configs: Sequence[Config]) -> Slots:
-    """The slots of this machine for the jobs of `configs`.
+    """The slots of this machine for the jobs of `configs`; one on a system without a fork server.
 
     Initializes CUDA: call it in a subprocess, not in the launcher.
     """
@@ -51,6 +52,8 @@ def slots_on_this_machine(requested: int | Literal["auto"], configs: Sequence[Co
     on_gpu = torch.cuda.is_available() and any(config.trainer.accelerator != "cpu" for config in configs)
     gpus = visible_gpus(torch.cuda.device_count()) if on_gpu else ()
     devices = sum(config.trainer.devices for config in configs)
+    if not HAS_FORK_SERVER:
+        requested = 1
     return allocate_slots(requested, usable_cores(), psutil.virtual_memory().available, gpus, devices)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -40,7 +42,8 @@ class SweepDisplay:
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self.sweep, self.console = plan.sweep, console
-        self.tracker = ProgressTracker(((planned.job, planned.status) for planned in plan.jobs), plan.slots.count)
+        self.name = sweep_name(plan.sweep.path, plan.policy.part)
+        self.tracker = ProgressTracker(((planned.job, planned.status) for planned in plan.own), plan.slots.count)
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def job_changed(self, job: Job, status: Status, took: float | None) -> None:
@@ -48,18 +51,22 @@ class SweepDisplay:
         tracker = self.tracker
         tracker.update(job, status, took)
         text = job_line(job, status, took, tracker.finished, tracker.total, tracker.seconds_left())
-        with suppress(OSError), self.sweep.log.open("a", encoding="utf-8") as log:
-            log.write(text + "\n")
+        self.note(text)
         failed = status.state in ("failed", "diverged")
         if failed or not self.live:
             print_plain(self.console, text, "red" if failed else None)
         if failed and not self.live:
             print_plain(self.console, f"  its log: {job.directory.log}")
 
+    def note(self, text: str) -> None:
+        """Appends a line to sweep.log."""
+        with suppress(OSError), self.sweep.log.open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
+
     def refresh(self) -> None:
         """Updates the table on a terminal."""
         if self.live:
-            self.live.update(status_view(self.tracker, str(self.sweep.path)), refresh=True)
+            self.live.update(status_view(self.tracker, self.name), refresh=True)
 
 
 def status_view(progress: ProgressTracker, name: str, launcher: str | None = None) -> Group:
@@ -89,6 +96,24 @@ def status_view(progress: ProgressTracker, name: str, launcher: str | None = Non
     if len(failures) > MAX_FAILURES:
         parts.append(Text(f"and {len(failures) - MAX_FAILURES} earlier failures", "red"))
     return Group(*parts)
+
+
+def sweep_name(path: Path, part: str | None) -> str:
+    """The folder of a sweep, and which part of its jobs this machine runs: `runs/demo, part 1/2`."""
+    return f"{path}, part {part}" if part else str(path)
+
+
+def other_parts_line(path: Path, states: Iterable[str]) -> str:
+    """Says how many jobs of the other parts are done, and how those of another machine are added; empty if there are no such jobs.
+
+    Args:
+        path: of the sweep.
+        states: of the jobs of the other parts.
+    """
+    known = list(states)
+    done, total = known.count("done"), len(known)
+    add = f"python -m cnnbench merge {shlex.quote(str(path))} FOLDER adds those of another machine's folder"
+    return f"other parts: {done} of {total} jobs are done here{f'; {add}' * (done < total)}" if known else ""
 
 
 def progress_columns(status: Status) -> tuple[str, str, str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import psutil
 import torch
 import yaml
 from torch import nn
@@ -81,6 +82,16 @@ def check_net(net: nn.Module, shape: Sequence[int | str], data: ImageData) -> No
     if not any(parameter.requires_grad for parameter in net.parameters()):
         raise ConfigError(
             f"model: {type(net).__name__} has no trainable parameters; expected at least one, as of nn.Linear"
+        )
+
+
+def check_weights_fit(params: int, target: str) -> None:
+    """Checks that a net's weights and their gradients, of 4 bytes each, fit in this machine's memory."""
+    needed, memory = 8 * params, psutil.virtual_memory().total
+    if needed > memory:
+        raise ConfigError(
+            f"model: {target.rpartition('.')[2]} has {params:,} parameters, which take {needed / 1e9:,.0f} GB with their gradients; this "
+            f"machine has {memory / 1e9:,.0f} GB of memory; type a smaller net"
         )
 
 

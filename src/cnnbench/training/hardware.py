@@ -10,6 +10,7 @@ import torch
 from cnnbench.config.schema import Config
 from cnnbench.data.datamodule import ImageData
 from cnnbench.errors import ConfigError
+from cnnbench.runs.environment import require_cores
 
 
 def resolve_hardware(config: Config) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def check_hardware(config: Config, accelerator: str) -> None:
                 f"trainer.devices={devices}: PyTorch sees {gpus} here; type trainer.devices={seen}, or trainer=cpu"
             )
         return
+    require_cores(config.trainer.devices)
     if config.trainer.sync_batchnorm:
         raise ConfigError("trainer.sync_batchnorm=true: PyTorch has it for GPUs only, this run uses a CPU; type false")
     if config.precision == "16":

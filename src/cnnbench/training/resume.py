@@ -15,7 +15,7 @@ from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError, RunFailed
 from cnnbench.runs.environment import bit_determining_environment
 from cnnbench.runs.load_net import load_checkpoint
-from cnnbench.runs.run_dir import LIVE, RunDir, hashed_runs, runs_of_identity
+from cnnbench.runs.run_dir import RunDir, hashed_runs, runs_of_identity
 from cnnbench.runs.status_and_log import print_and_log_warning
 from cnnbench.text import Values
 from cnnbench.training.callbacks.history import History
@@ -44,19 +44,35 @@ def find_directory(config: Config, locks: ExitStack) -> RunDir:
         earlier = next(iter(runs_of_identity(hashed_runs(folder), config.identities())), None)
     elif config.resume != "never":
         earlier = RunDir.open(Path(config.resume))
-        if not earlier.result.is_file() and Config.load(earlier.config).identity() != identity:
-            raise ConfigError(
-                f"resume={config.resume}: this run was started with other data or on another machine; "
-                "resume it there, or start a new one"
-            )
+        if not earlier.result.is_file():
+            require_same_run(earlier, config)
     directory = earlier or RunDir.create(folder, f"seed{config.seed}_{identity[:8]}")
     if not directory.result.is_file():
         locks.enter_context(directory.lock())
         directory.last.parent.mkdir(exist_ok=True)
-    if owner := directory.owner():
-        raise ConfigError(f"{directory.path}: {LIVE.format(owner)}")
+    directory.require_no_owner()
     directory.repair()
     return directory
+
+
+def require_same_run(earlier: RunDir, config: Config) -> None:
+    """Checks that a frozen config is that of the run which it resumes.
+
+    Raises:
+        ConfigError: the data have changed, or the run was started with other data or on another machine.
+    """
+    before = Config.load(earlier.config)
+    if before.identity() == config.identity():
+        return
+    if before.data.fingerprint != config.data.fingerprint:
+        raise ConfigError(
+            f"{earlier.path}: the data in {config.data.root} have changed since this run was planned; put the earlier files "
+            "back, or start a new run"
+        )
+    raise ConfigError(
+        f"resume={config.resume}: this run was started with other data or on another machine; "
+        "resume it there, or start a new one"
+    )
 
 
 def with_original_memory_format(prepared: Prepared, directory: RunDir) -> Prepared:

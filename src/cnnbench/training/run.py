@@ -18,6 +18,7 @@ from cnnbench.config.schema import Config
 from cnnbench.console import print_plain
 from cnnbench.distributed.ranks import process_group
 from cnnbench.files import write_atomic
+from cnnbench.runs.environment import code_version, git_state
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Result
 from cnnbench.runs.status_and_log import log, print_and_log_warning, record_run
@@ -46,7 +47,7 @@ from cnnbench.training.resume import (
 )
 from cnnbench.training.run_context import RunContext
 from cnnbench.training.tensorboard_images import result_images
-from cnnbench.training.validate import Prepared, prepare
+from cnnbench.training.validate import DataAndModelCache, Prepared, prepare
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ class Outcome:
     fresh: bool = True
 
 
-def run(config: Config, command: str = "", console: Console | None = None) -> Outcome:
+def run(config: Config, command: str = "", console: Console | None = None, download: bool = True) -> Outcome:
     """Trains a net, tests it once with the weights that were best on validation, and writes the run directory.
 
     Args:
         config: composed or frozen.
         command: what the user typed, for the result.
         console: where progress is shown; None shows nothing.
+        download: whether absent files of the data set are downloaded; False: they are an error.
 
     Raises:
         ConfigError: something is wrong with the config, the data or the machine; nothing ran and nothing was written.
@@ -72,7 +74,8 @@ def run(config: Config, command: str = "", console: Console | None = None) -> Ou
     """
     console = console or Console(quiet=True)
     with process_group(config) as ranks, ExitStack() as locks:
-        prepared = ranks.run_on_rank_zero_first(lambda: prepare(config))
+        prepared = ranks.run_on_rank_zero_first(lambda: prepare(config, DataAndModelCache(download)))
+        code_version(), git_state()  # for the result: of the code that is imported now, not of that at the end
         torch.set_num_threads(int(prepared.config.threads))
         directory = ranks.run_on_rank_zero(lambda: find_directory(prepared.config, locks))
         prepared = with_original_memory_format(prepared, directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,12 @@ from torch import nn
 
 from cnnbench.complexity.channels_last import takes_channels_last
 from cnnbench.complexity.layers import count_macs, count_parameters
-from cnnbench.config.schema import Config
+from cnnbench.config.schema import Config, require_utf8
 from cnnbench.config.shipped_parts import part_name
 from cnnbench.data.datamodule import ImageData
 from cnnbench.errors import ConfigError
 from cnnbench.text import canonical_json, one_line, safe_filename, to_override
-from cnnbench.training.checks import check_augment, check_batch_parts, check_net, recipe_hint
+from cnnbench.training.checks import check_augment, check_batch_parts, check_net, check_weights_fit, recipe_hint
 from cnnbench.training.factories import (
     build_net,
     build_optimizer,
@@ -59,9 +60,14 @@ class NetFacts:
 
 
 class DataAndModelCache:
-    """Keeps the data and the net's facts of one config for others: many jobs of a sweep share them."""
+    """Keeps the data and the net's facts of one config for others: many jobs of a sweep share them.
 
-    def __init__(self) -> None:
+    Args:
+        download: whether absent files of a data set are downloaded; False: they are an error.
+    """
+
+    def __init__(self, download: bool = True) -> None:
+        self.download = download
         self._data: dict[str, ImageData] = {}
         self._nets: dict[str, NetFacts] = {}
 
@@ -72,6 +78,8 @@ class DataAndModelCache:
         key = canonical_json([config.data.as_dict(), data.image_size, steps])
         if key not in self._data:
             self._data.clear()
+            if not self.download:
+                data.require_files()
             data.prepare_data()
             data.setup("fit")
             self._data[key] = data
@@ -105,8 +113,15 @@ def prepare(config: Config, cache: DataAndModelCache | None = None) -> Prepared:
     data.pipeline, pipeline_reason = resolve_pipeline(config, data, accelerator)
     labels = [config.choices.get(group, group) for group in ("model", "data")]
     name = safe_filename("_".join(labels))[:80] if config.name == "auto" else config.name
-    resolved = ("image_size", "mean", "std", "pipeline", "fingerprint")
-    data_keys = {"root": str(data.root.resolve()), **{key: getattr(data, key) for key in resolved}}
+    resolved = ("image_size", "mean", "std", "pipeline")
+    root = str(data.root.resolve())
+    require_utf8("data.root", root)
+    typed_root = None if config.data.root == "auto" else config.data.root
+    if config.data.fingerprint:  # a frozen config, whose root is resolved already
+        typed_root = config.data.typed_root
+    data_keys: dict[str, Any] = {"root": root, "typed_root": typed_root}
+    data_keys |= {key: getattr(data, key) for key in resolved}
+    data_keys["fingerprint"] = None if data.missing else data.fingerprint
     frozen = config.model_copy(
         update={
             **hardware,
@@ -117,6 +132,7 @@ def prepare(config: Config, cache: DataAndModelCache | None = None) -> Prepared:
     )
     check_batch_parts(frozen, data)
     net = cache.net(frozen, data)
+    check_weights_fit(net.params, config.model.target)
     # convolutions are faster with channels last on a CPU, and on a GPU's tensor cores in half precision
     faster = accelerator == "cpu" or frozen.precision in ("bf16", "16")
     frozen = frozen.model_copy(update={"channels_last": net.channels_last and faster})
@@ -156,7 +172,31 @@ def measure_net(config: Config, data: ImageData) -> NetFacts:
 
 
 def config_warnings(config: Config, data: ImageData) -> tuple[str, ...]:
-    """Returns warnings about a frozen config: that its learning rate never drops."""
+    """Returns warnings about a frozen config: keys without an effect, and a learning rate that never drops."""
+    return (*unused_keys(config), *late_drop(config, data))
+
+
+def unused_keys(config: Config) -> Iterator[str]:
+    """Yields a warning for each key that has another value than its default, and no effect with the others."""
+    data = config.data
+    draws_split = data.val_size is None or data.fraction < 1 or data.label_noise
+    for key, value, default, is_used, users in (
+        ("init_std", config.init_std, 0.01, config.init == "normal", "init=normal"),
+        ("data.split_seed", data.split_seed, 0, draws_split, "data.val_size=null, data.fraction and data.label_noise"),
+        (
+            "optimizer.decay",
+            config.optimizer.decay,
+            "all",
+            config.optimizer.weight_decay,
+            "optimizer.weight_decay above 0",
+        ),
+    ):
+        if value != default and not is_used:
+            yield f"{key}={to_override(value)}: has no effect here; it is used with {users} only"
+
+
+def late_drop(config: Config, data: ImageData) -> tuple[str, ...]:
+    """Returns a warning if the learning rate never drops."""
     key = FIRST_DROP.get(part_name(config.scheduler.target), "")
     at: Any = config.scheduler.arguments.get(key)
     if at is None or at == []:

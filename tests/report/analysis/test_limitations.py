@@ -13,6 +13,7 @@ from cnnbench.report.analysis.limitations import limitations
 from cnnbench.report.load.sweep import read_runs
 from cnnbench.runs.sweep_dir import SweepDir
 from made_reviews import review_of
+from owners import OTHER_HOST, make_older, read_only, record
 
 A, B = {"model": "a"}, {"model": "b"}
 GOOD = {0: 0.8, 1: 0.82, 2: 0.81}
@@ -71,11 +72,32 @@ def test_a_diverged_run_biases_the_mean_of_its_setting(tmp_path):
     assert len(about(sentences, "biased upward")) == 1
 
 
+def test_a_heartbeat_in_a_read_only_folder_is_not_verified(tmp_path, monkeypatch):
+    folder = made.sweep(tmp_path / "s", [(A, {0: 0.8, 1: 0.8, 2: "running"})])
+    status = folder / made.directory(A, 2) / "status.json"
+    status.write_text(json.dumps(record(**OTHER_HOST, pid=12, state="running")))
+    make_older(status, 600.1)
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    assert about(limitations(review(read_runs(folder))), "stopped") == [
+        f"1 of 3 runs stopped before the end: {made.directory(A, 2)} "
+        "(pid 12 on another: heartbeat 10 min ago by this machine's clock, not verified)."
+    ]
+
+
 def test_a_running_sweep_is_incomplete(tmp_path):
     folder = made.sweep(tmp_path / "s", [(A, {0: 0.8, 1: "running", 2: "pending"})])
     with SweepDir(folder).lock():
         (sentence,) = about(limitations(review(read_runs(folder))), "Incomplete")
     assert sentence.startswith("Incomplete: 1 running and 1 pending of 3 runs; the sweep is still running (pid ")
+
+
+def test_jobs_of_another_part_are_pending_and_the_part_is_named(tmp_path):
+    folder = made.sweep(tmp_path / "s", [(A, {0: 0.8, 1: "missing", 2: "missing", 3: "missing"})], part="1/2")
+    sentences = limitations(review(read_runs(folder)))
+    assert about(sentences, "Incomplete") == [
+        "Incomplete: 2 pending of 4 runs; 2 of them are not in part 1/2, which runs here: python -m cnnbench merge adds the others."
+    ]
+    assert about(sentences, "no directory") == [f"1 of 4 runs have no directory: {made.directory(A, 3)}."]
 
 
 # ---- seeds and baseline ---------------------------------------------------------------------------------------------------

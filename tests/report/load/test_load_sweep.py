@@ -17,6 +17,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.report.load.sweep import distinguishing_keys, read_runs, split_duplicates
 from cnnbench.runs.liveness import this_process
 from cnnbench.runs.schema import Result
+from owners import DEAD
 
 PLAIN, RES = {"model": "plain18"}, {"model": "resnet18"}
 
@@ -57,7 +58,7 @@ def test_a_failure_has_its_reason(sweep):
 
 def test_a_running_run_whose_process_is_dead_is_interrupted(sweep):
     status = folder_of(sweep, PLAIN, 2) / "status.json"
-    status.write_text(json.dumps({**this_process().model_dump(), "pid_started": 0.0, "state": "running"}))
+    status.write_text(json.dumps({**this_process().model_dump(), **DEAD, "state": "running"}))
     assert read_runs(sweep).runs[2].state == "interrupted"
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -33,10 +35,43 @@ def expand_home(path: str | Path) -> Path:
 
 
 def default_root() -> Path:
-    """`$CNNBENCH_DATA`, or a per-user cache folder."""
+    """`$CNNBENCH_DATA`, or a per-user cache folder.
+
+    A user without a home folder, or with one that cannot be written, as in a container, gets a folder in `$TMPDIR`.
+
+    Raises:
+        DataError: there is no such folder either.
+    """
+    if named := os.environ.get("CNNBENCH_DATA"):
+        return expand_home(named)
     import platformdirs
 
-    return expand_home(os.environ.get("CNNBENCH_DATA") or platformdirs.user_cache_dir("cnnbench"))
+    try:
+        folder = Path(platformdirs.user_cache_dir("cnnbench")).expanduser()
+    except RuntimeError:  # no home folder
+        return _temporary_root()
+    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    return folder if nearest == folder or os.access(nearest, os.W_OK) else _temporary_root()
+
+
+def _temporary_root() -> Path:
+    """This user's private folder in `$TMPDIR`; makes it.
+
+    Raises:
+        DataError: it cannot be made, or another user may write to it.
+    """
+    advice = "name a folder for data with CNNBENCH_DATA"
+    has_users = hasattr(os, "getuid")  # on Windows each user has another folder for temporary files
+    user = os.getuid() if has_users else "user"
+    try:
+        folder = Path(tempfile.gettempdir()) / f"cnnbench-{user}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise DataError(f"no home folder, and none in $TMPDIR ({error.strerror}); {advice}") from error
+    if not stat.S_ISDIR(found.st_mode) or (has_users and (found.st_uid, found.st_mode & 0o77) != (user, 0)):
+        raise DataError(f"{folder}: expected a folder of your own that no other user may open; {advice}")
+    return folder
 
 
 def fetch(
@@ -62,24 +97,30 @@ def fetch(
         DataError: a file cannot be downloaded or written; names each missing file, its checksum, and where to put it.
     """
 
-    def is_missing(remote: Remote) -> bool:
-        members = [folder / member for member in remote.members]
-        return corrupt in members or not all(map(os.path.isfile, members))
+    def is_needed(remote: Remote) -> bool:
+        return corrupt in [folder / member for member in remote.members] or is_missing(remote, folder)
 
     failed: dict[str, str] = {}
     try:
-        if not any(map(is_missing, remotes)):
+        if not any(map(is_needed, remotes)):
             return
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(name, folder):
-            for remote in filter(is_missing, remotes):  # again: another process may have downloaded it meanwhile
+            for remote in filter(is_needed, remotes):  # again: another process may have downloaded it meanwhile
                 archive = folder / remote.name
                 if not remote.is_at(archive):
                     archive = download(name, remote, folder, failed)
                 unpack(remote, archive, folder, sums)
                 remote.part(folder).unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(_instructions(name, list(filter(is_missing, remotes)), folder, error)) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise
+        raise DataError(_instructions(name, list(filter(is_needed, remotes)), folder, error)) from error
+
+
+def is_missing(remote: Remote, folder: Path) -> bool:
+    """Whether some member of a published file is not in the folder."""
+    return not all(os.path.isfile(folder / member) for member in remote.members)
 
 
 def _instructions(name: str, missing: list[Remote], folder: Path, error: OSError) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cnnbench.data.datamodule import ImageData, Official
 from cnnbench.data.download.mirrors import Remote
 from cnnbench.data.loader import Images
+from cnnbench.data.read_only import is_read_only
 from cnnbench.errors import CorruptFile, DataError
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -39,8 +40,9 @@ class IdxData(ImageData):
         return self.root / self.folder_name / "raw"
 
     def count(self, official: Official) -> int:
-        """Number of images in an official split, from the header of its labels."""
-        return idx_shape(self._split_files(official)[1], 1)[0]
+        """Number of images in an official split, from its labels' header; the published one in the read-only mode without files."""
+        labels = self._split_files(official)[1]
+        return PUBLISHED_COUNTS[official] if is_read_only() and not labels.is_file() else idx_shape(labels, 1)[0]
 
     def check(self) -> None:
         """Checks each split's headers, sizes and labels, and its published checksums where its size is the published one.

@@ -164,7 +164,7 @@ class ImageFolder(ImageData):
     def measure_mean_std(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation per channel of the train images in use, at the net's size, before augmentation."""
         train = self.images["train"]
-        if train.source.shape[-1] == self.image_size:
+        if train.source.shape[-1] == self.image_size and not train.source.is_meta:
             return train.statistics()
         return self._statistics(self.image_size, self.indices["train"])
 
@@ -200,7 +200,9 @@ class ImageFolder(ImageData):
         return [error for error in read if isinstance(error, ConfigError)]
 
     def _refuse_unreadable(self) -> NoReturn:
-        """Raises `DataError` that names the pictures of the set that cannot be read, the first ten of many."""
+        """Raises `DataError` that names the pictures of the set that cannot be read, the first ten of many, or the absent folder."""
+        if not self.top.is_dir():
+            raise DataError(f"data.root={self.top}: the folder has gone since this command began; put it back")
         errors = self._errors(self.files())
         if len(errors) == 1:
             raise DataError(f"{errors[0]}; replace or remove it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ class Synthetic(ImageData):
     split. Labels and patterns depend on `seed` only, so train and test differ in shifts, brightness and noise only.
 
     Args:
-        channels: of an image.
-        num_classes: number of classes, at least 2.
+        channels: of an image, at most 1024.
+        num_classes: number of classes, 2 to 100,000.
         seed: of the images; the run's seed does not change them.
         noise: standard deviation of the pixel noise, of pixels scaled to 0..1.
         keys: as for every data set; images are generated at `image_size`, 28 pixels a side where it is `auto`. The sizes of
@@ -45,14 +46,14 @@ class Synthetic(ImageData):
         noise: float = 0.2,
         **keys: Any,
     ) -> None:
-        for key, value, least, example in (
-            ("channels", channels, 1, 1),
-            ("num_classes", num_classes, 2, 2),
-            ("seed", seed, 0, 0),
-            ("noise", noise, 0, 0.2),
+        for key, value, least, most, example in (
+            ("channels", channels, 1, 1024, 1),
+            ("num_classes", num_classes, 2, 100_000, 2),
+            ("seed", seed, 0, math.inf, 0),
+            ("noise", noise, 0, math.inf, 0.2),
         ):
             try:
-                require_number(f"data.{key}", value, integer=isinstance(example, int), at_least=least)
+                require_number(f"data.{key}", value, integer=isinstance(example, int), at_least=least, at_most=most)
             except ValueError as error:
                 raise ConfigError(f"{error}; for instance data.{key}={example}") from error
         self.channels, self.seed, self.noise = channels, seed, noise
@@ -69,13 +70,17 @@ class Synthetic(ImageData):
             return self._end("train_size") + self.keys.val_size
         return max(self._end("train_size"), self._end("val_size"))
 
+    def labels(self, official: Official) -> np.ndarray:
+        """(N,) int64, the classes in turn."""
+        return np.arange(self.count(official)) % self.num_classes
+
     def read(self, official: Official) -> Images:
         """Generates an official split: pixels (N, C, H, W) uint8 and labels (N,) int64."""
         total = self.count(official)
         patterns = self._patterns()
         split = ("train", "test").index(official)
         shifts, contrasts, noise = (np.random.default_rng([self.seed, split, part]) for part in (1, 2, 3))
-        labels = np.arange(total) % self.num_classes
+        labels = self.labels(official)
         span = max(1, self.size // 8)
         images = np.empty((total, self.channels, self.size, self.size), dtype=np.uint8)
         for number, label in enumerate(labels):

@@ -15,7 +15,7 @@ NOT_COMPARED = ("precision", "data.fingerprint")  # compared by results
 NOT_TEST_KEYS = tuple(  # keys of the data that leave the test images as they are
     f"data.{key}"
     for key in (
-        "root", "pipeline", "image_size", "mean", "std", "train_size", "val_size", "fraction", "label_noise", "split_seed",
+        "root", "typed_root", "pipeline", "image_size", "mean", "std", "train_size", "val_size", "fraction", "label_noise", "split_seed",
     )
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ from cnnbench.report.analysis.confounds import (
 from cnnbench.report.analysis.main_effects import is_full_grid
 from cnnbench.report.load.run import Run
 from cnnbench.report.number_format import plural, points
+from cnnbench.runs.liveness import NOT_VERIFIED
 from cnnbench.stats import wilson
 from cnnbench.text import canonical_json, first_few
 
@@ -57,13 +58,18 @@ def unfinished_runs(review: Review) -> Iterator[str]:
     waiting = [f"{counts[state]} {state}" for state in WAITING if counts[state]]
     if waiting:
         running = f"; the sweep is still running ({review.runs.launcher})" if review.runs.launcher else ""
-        yield f"Incomplete: {' and '.join(waiting)} of {total}{running}."
+        others = ""
+        if awaited := len(review.runs.awaited):
+            part = f"part {review.runs.sweep_record.part}, which runs here"
+            others = f"; {awaited} of them are not in {part}: python -m cnnbench merge adds the others"
+        yield f"Incomplete: {' and '.join(waiting)} of {total}{others}{running}."
 
 
 def _name_and_reason(run: Run) -> str:
-    if run.state not in ("failed", "diverged") or not run.reason:
+    reason = run.reason or ""
+    if not reason or (run.state not in ("failed", "diverged") and NOT_VERIFIED not in reason):
         return run.name
-    return f"{run.name} ({shorten(run.reason, 120, placeholder=' …')})"
+    return f"{run.name} ({shorten(reason, 120, placeholder=' …')})"
 
 
 def few_seeds(review: Review) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cnnbench.errors import ConfigError
 from cnnbench.report.load.run import GROUPS, NON_CELL_KEYS, Run, read_run
+from cnnbench.runs.part import in_part
 from cnnbench.runs.run_dir import HASHED, RunDir
 from cnnbench.runs.schema import SweepRecord
 from cnnbench.runs.sweep_dir import SweepDir
@@ -32,6 +33,7 @@ class Runs:
         problems: files that cannot be read, one line each.
         launcher: process that starts the sweep's jobs now, None if there is none.
         repetitions: names of finished runs that repeat a job, as `reproduce` makes them; excluded too.
+        awaited: names of runs that are not here because another machine runs them, with `sweep.part`; they are pending.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Runs:
     problems: list[str] = field(default_factory=list)
     launcher: str | None = None
     repetitions: list[str] = field(default_factory=list)
+    awaited: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> list[Run]:
@@ -81,8 +84,11 @@ def read_runs(path: Path) -> Runs:
         raise ConfigError(f"{path}: holds no runs{folder_hint(path)}")
     if not jobs:
         return infer_runs(path, folders, problems)
+    found = [replace(read_run(job.directory, problems), setting=job.setting) for job in jobs]
+    own = {job.name for job in in_part(jobs, record.part)}
+    awaited = {run.name for run in found if run.state == "missing"} - own
     kept, duplicates = split_duplicates(
-        [replace(read_run(job.directory, problems), setting=job.setting) for job in jobs]
+        [replace(run, state="pending") if run.name in awaited else run for run in found]
     )
     names = {job.name for job in jobs}
     others = [folder for folder in folders if folder.name not in names]
@@ -99,6 +105,7 @@ def read_runs(path: Path) -> Runs:
         problems=problems,
         launcher=sweep.launcher(),
         repetitions=[folder.name for folder in repeated if (folder / "result.json").is_file()],
+        awaited=sorted(awaited),
     )
 
 

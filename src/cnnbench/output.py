@@ -1,0 +1,105 @@
+"""stdout and stderr that may fail: a pipe loses its reader, a terminal is closed, a disk is full.
+
+A command that only lists ends then; one that computes goes on, and notes it in the log of its run or sweep.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from cnnbench.errors import OutputLost
+
+_log: Path | None = None  # where a lost stream is noted
+_notes: list[str] = []  # of lost streams, not yet written
+
+
+class GuardedStream:
+    """stdout or stderr, which after the first failed write goes to the null device, also for libraries and child processes.
+
+    Args:
+        stream: to write to.
+        name: of the stream, for messages.
+        end: whether a failed write raises `OutputLost`; False: it is noted once, in the log of `note_lost_output_in`.
+    """
+
+    def __init__(self, stream: TextIO, name: str, end: bool) -> None:
+        self._stream, self._name, self._end = stream, name, end
+        self._lost = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes the text, unless the stream is lost; returns its length."""
+        self._guard(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes what is buffered, unless the stream is lost."""
+        self._guard(self._stream.flush)
+
+    def _guard(self, write: Callable[[], Any]) -> None:
+        if self._lost:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._lost = True
+            with suppress(OSError):  # a stream of Python's without a file descriptor
+                number, null = self._stream.fileno(), os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, number)
+                os.close(null)
+            reason = error.strerror or str(error)
+            if self._end:
+                reader_gone = error.errno in (errno.EPIPE, errno.EIO)  # as in `| head`; the terminal was closed
+                raise OutputLost("" if reader_gone else f"{self._name}: {reason}") from error
+            _notes.append(f"{self._name}: {reason}; nothing more is shown there")
+            _write_notes()
+
+
+@contextmanager
+def guarded_output(end: bool = False) -> Iterator[None]:
+    """Lets a command survive the loss of stdout and stderr.
+
+    Args:
+        end: raise `OutputLost` when stdout is lost, as all that the command does is to print.
+    """
+    global _log
+    _log = None
+    _notes.clear()
+    for number in range(3):  # a file that is opened later must not get the number of a stream that is closed
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    before = sys.stdout, sys.stderr
+    out, err = (stream or open(os.devnull, "w", encoding="utf-8") for stream in before)  # noqa: SIM115
+    guarded = GuardedStream(out, "stdout", end), GuardedStream(err, "stderr", False)
+    sys.stdout, sys.stderr = guarded
+    try:
+        yield
+    finally:
+        for stream in guarded:
+            with suppress(OutputLost):  # the exit code is known already
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def note_lost_output_in(log: Path) -> None:
+    """Appends a line to this log when stdout or stderr is lost, also for a loss before this call; a full disk is ignored."""
+    global _log
+    _log = log
+    _write_notes()
+
+
+def _write_notes() -> None:
+    if _log and _notes:
+        with suppress(OSError), _log.open("a", encoding="utf-8") as file:
+            file.writelines(f"{note}\n" for note in _notes)
+        _notes.clear()
