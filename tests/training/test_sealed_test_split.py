@@ -80,8 +80,9 @@ def events(monkeypatch, tmp_path) -> list[str]:
 
     for owner in (MNIST5k, Synthetic, IdxData):
         noting(owner, "read", lambda official: f"read {official}")
-    for owner in (ImageData, ImageFolder):
+    for owner in (ImageData, ImageFolder, Synthetic):
         noting(owner, "labels", lambda official: f"labels {official}")
+    for owner in (ImageData, ImageFolder):
         noting(owner, "decoder", lambda official, side: f"decode {official}")
     noting(ImageData, "loader", lambda split, shuffle=False: f"batches {split}")
     for name in ("fit", "test"):
