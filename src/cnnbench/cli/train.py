@@ -83,7 +83,11 @@ def train_on_ranks(config: Config, command: str) -> int:
     name = signal.Signals(-code).name
     if -code in signals.STOP_SIGNALS:
         raise Interrupted(f"stopped by {name}", -code)
-    raise ReportedByOtherRank(RunFailed.exit_code) if ranks.reported else RunFailed(f"a rank was {signals.killed_by(-code)}")
+    raise (
+        ReportedByOtherRank(RunFailed.exit_code)
+        if ranks.reported
+        else RunFailed(f"a rank was {signals.killed_by(-code)}")
+    )
 
 
 def run_rank(config: Config, command: str) -> int:
