@@ -17,7 +17,9 @@ COMMANDS = (  # each is the function `main` of a module of cnnbench.cli, importe
     "plan status report compare merge clean reproduce evaluate predict info features fetch preview ops list"
 ).split()
 FLAGS_WITH_VALUE = "--config-dir --fail-if-worse --image --layer --out --root --show --split --top --tta".split()
-LISTINGS = "list status info compare plan --help -h help --version".split()  # they do nothing but print
+LISTINGS = (  # what they find they only print, and print last
+    "list status info compare plan evaluate predict preview --help -h help --version"
+).split()
 
 
 def main(arguments: list[str] | None = None) -> int:

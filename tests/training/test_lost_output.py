@@ -88,6 +88,18 @@ def test_a_sweep_of_which_three_lines_are_read_runs_all_its_jobs_and_its_failure
     assert sorted(sweep.states().values()) == ["diverged", "diverged", "done", "done"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [("EPIPE", ""), ("EIO", ""), ("ENOSPC", "cnnbench: stdout: No space left on device\n")],
+)
+def test_an_evaluation_that_cannot_be_printed_does_not_exit_with_0(error, line, tmp_path):
+    directory = run_forked(tmp_path, *NET)
+    for command in (["evaluate", str(directory.path), "--json"], ["preview", "data=mnist5k", "--json"]):
+        evaluated = ForkedCommand(tmp_path, *command, fault=lose, about=("stdout", error))
+        assert (evaluated.wait(), evaluated.err) == (141, line)
+
+
 # ---- a terminal that is closed --------------------------------------------------------------------------------------------
 
 
