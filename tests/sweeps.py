@@ -6,6 +6,7 @@ import ctypes
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from cnnbench.distributed.signals import STOP_SIGNALS
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.sweep_dir import SweepDir
 from processes import assert_same_run, run_in_fork, wait_until
@@ -241,6 +243,9 @@ def _fork_for(spawn: Callable[..., int]) -> Callable[..., int]:
         pid = os.fork()
         if pid == 0:
             try:
+                for number in STOP_SIGNALS:  # as a new program does
+                    if callable(signal.getsignal(number)):
+                        signal.signal(number, signal.SIG_DFL)
                 kept = {0, 1, 2, *map(int, passed)}
                 for number in map(int, os.listdir("/proc/self/fd")):
                     if number not in kept:

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pexpect
@@ -207,12 +208,18 @@ def test_sigterm_leaves_no_process_with_the_environment_of_the_sweep(tmp_path, w
     assert_same_sweep(swept(tmp_path, *STOPPABLE), whole)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("ignored", [False, True])
 def test_when_the_terminal_is_closed_the_jobs_save_unless_sighup_is_ignored(ignored, terminal, tmp_path):
     child = terminal("-m", *STOPPABLE, NETS_WAIT="0.1", before=ignore_hangup if ignored else None)
     sweep = SweepDir(tmp_path / "runs" / "swept")
-    wait_until(lambda: both_have_saved(sweep), "both save")
+
+    def saved() -> bool:
+        with suppress(pexpect.TIMEOUT):
+            child.read_nonblocking(100_000, timeout=0)  # a terminal that nobody reads would stop the sweep
+        return both_have_saved(sweep)
+
+    wait_until(saved, "both save")
     child.ptyproc.fileobj.close()
     _, status = os.waitpid(child.pid, 0)
     child.ptyproc.terminated = True
