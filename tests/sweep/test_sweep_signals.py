@@ -127,7 +127,7 @@ def terminal(tmp_path):
     begun = []
 
     def start(*arguments: str, before: Callable[[], None] | None = None, **more: str) -> pexpect.spawn:
-        environment = child_environment(tmp_path.name, {"COLUMNS": "200", "LINES": "40", "TERM": "xterm", **more})
+        environment = child_environment(str(tmp_path), {"COLUMNS": "200", "LINES": "40", "TERM": "xterm", **more})
         begun.append(
             pexpect.spawn(
                 sys.executable,
@@ -142,7 +142,7 @@ def terminal(tmp_path):
         return begun[-1]
 
     yield start
-    for process in processes_with_mark(tmp_path.name):
+    for process in processes_with_mark(str(tmp_path)):
         process.kill()
     for child in begun:
         child.close(force=True)
@@ -166,7 +166,7 @@ def test_ctrl_c_at_a_terminal_saves_and_the_same_command_resumes_to_the_same_bit
     assert code == 130
     assert shown.count("stopped by SIGINT; saved. To resume, type the same command again: python -m cnnbench -m ") == 1
     assert "Traceback" not in shown
-    wait_until(lambda: not processes_with_mark(tmp_path.name), "nobody is left", LEFT_S)
+    wait_until(lambda: not processes_with_mark(str(tmp_path)), "nobody is left", LEFT_S)
     assert [job.status().state for job in directory.jobs()] == STOPPED
     assert_same_sweep(swept(tmp_path, *STOPPABLE), whole)
 
@@ -174,27 +174,27 @@ def test_ctrl_c_at_a_terminal_saves_and_the_same_command_resumes_to_the_same_bit
 @pytest.mark.soak
 def test_ctrl_c_twice_at_a_terminal_kills_all_jobs_at_once(terminal, tmp_path):
     child = terminal("-m", *FAULTY, "+model.fault=hangs,blocks_signals,fine", "sweep.slots=2")
-    wait_until(lambda: sleeping(processes_with_mark(tmp_path.name)) == 1, "they hang")
+    wait_until(lambda: sleeping(processes_with_mark(str(tmp_path))) == 1, "they hang")
     child.sendintr()
     time.sleep(1)
     child.sendintr()
     code, shown = exit_code_and_output(child)
     assert code == 130
     assert "Traceback" not in shown
-    wait_until(lambda: not processes_with_mark(tmp_path.name), "nobody is left", LEFT_S)
+    wait_until(lambda: not processes_with_mark(str(tmp_path)), "nobody is left", LEFT_S)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("after", [0.3, 1.0, 2.5, 5.0])
 def test_ctrl_c_before_the_first_job_leaves_no_process_and_no_traceback(after, terminal, tmp_path):
     child = terminal("-m", *STOPPABLE)
-    wait_until(lambda: len(processes_with_mark(tmp_path.name)) >= 2, "the fork server is started", every=0.005)
+    wait_until(lambda: len(processes_with_mark(str(tmp_path))) >= 2, "the fork server is started", every=0.005)
     time.sleep(after)
     child.sendintr()
     code, shown = exit_code_and_output(child)
     assert code == 130
     assert "Traceback" not in shown
-    wait_until(lambda: not processes_with_mark(tmp_path.name), "nobody is left", LEFT_S)
+    wait_until(lambda: not processes_with_mark(str(tmp_path)), "nobody is left", LEFT_S)
 
 
 @pytest.mark.soak
@@ -208,7 +208,7 @@ def test_sigterm_leaves_no_process_with_the_environment_of_the_sweep(tmp_path, w
     assert_same_sweep(swept(tmp_path, *STOPPABLE), whole)
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 @pytest.mark.parametrize("ignored", [False, True])
 def test_when_the_terminal_is_closed_the_jobs_save_unless_sighup_is_ignored(ignored, terminal, tmp_path):
     child = terminal("-m", *STOPPABLE, NETS_WAIT="0.1", before=ignore_hangup if ignored else None)
