@@ -76,7 +76,7 @@ class Sweep:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["cnnbench.training.run", "cnnbench.sweep.run", "hydra"])
         screen = [str(self._out), str(self._err)]
-        given = (str(folder), self.arguments, environment, screen, str(self._notes), fault, about)
+        given = (str(self._notes), str(folder), self.arguments, environment, screen, fault, about)
         self.keeper = context.Process(target=_keep, args=given)
         self.keeper.start()
         self.pid = int(wait_until(lambda: self._lines(1), "it starts")[0])
@@ -179,19 +179,12 @@ def metrics(directory: RunDir) -> dict[str, Any]:
 # ---- the fork --------------------------------------------------------------------------------------------------------
 
 
-def _keep(
-    folder: str,
-    arguments: tuple[str, ...],
-    environment: dict[str, str],
-    screen: list[str],
-    notes: str,
-    fault: Callable[..., None] | None,
-    about: tuple[Any, ...],
-) -> None:
+def _keep(notes: str, folder: str, *command: Any) -> None:
+    """Starts the launcher, and adopts the processes that it leaves; `command` is for `run_in_fork`."""
     ctypes.CDLL(None).prctl(BECOMES_INIT, 1, 0, 0, 0)
     launcher = os.fork()
     if launcher == 0:
-        _launch(folder, arguments, environment, screen, fault, about)
+        _launch(folder, *command)
     _write_number(notes, launcher)
     while True:
         try:
@@ -207,21 +200,14 @@ def _write_number(path: str, number: int) -> None:
         file.write(f"{number}\n")
 
 
-def _launch(
-    folder: str,
-    arguments: tuple[str, ...],
-    environment: dict[str, str],
-    screen: list[str],
-    fault: Callable[..., None] | None,
-    about: tuple[Any, ...],
-) -> None:
+def _launch(folder: str, *command: Any) -> None:
     """Acts as the interpreter: runs the command and the exit handlers, and exits with its code."""
     os.setsid()
     sys.path.insert(0, folder)  # as with python -m: the user's modules are found there
     util.spawnv_passfds = _fork_for(util.spawnv_passfds)
     code = 1
     try:
-        run_in_fork(folder, arguments, environment, screen, fault, about)
+        run_in_fork(folder, *command)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:

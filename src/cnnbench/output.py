@@ -25,7 +25,7 @@ class GuardedStream:
     Args:
         stream: to write to.
         name: of the stream, for messages.
-        end: whether a failed write raises `OutputLost`; False: it is noted once, in the log of `note_lost_output_in`.
+        end: whether a failed write raises `OutputLost`; False: the loss is noted once, in the log that `note_lost_output_in` got.
     """
 
     def __init__(self, stream: TextIO, name: str, end: bool) -> None:

@@ -1,4 +1,4 @@
-"""The commit of cnnbench's checkout: its own, whatever git's variables, hooks and folders around it say."""
+"""The recorded commit is that of cnnbench's checkout, even if git's variables, hooks or outer folders name another repository."""
 
 from __future__ import annotations
 

@@ -22,17 +22,10 @@ UNCHOSEN = "none"  # label of a group without a choice
 OPEN_KEYS = ("sweep.factors", "sweep.baseline")  # mappings with any keys: Hydra has to add values, not override
 GLOBAL_GROUPS = ("recipe", "experiment")  # groups whose files set keys of any group
 LIST_GROUPS = ("augment",)  # groups that take several choices, in brackets
-SETS_WITHOUT_FOLDER = (
-    "MNIST5k",
-    "Synthetic",
-)  # data sets that are installed or drawn: `data.root` has no effect on them
-SET_BY_FREEZING = (
-    "channels_last",
-    "choices",
-    "swept",
-    "data.fingerprint",
-    "data.typed_root",
-)  # keys of a frozen config that nobody types
+# data sets that are installed or drawn: `data.root` has no effect on them
+SETS_WITHOUT_FOLDER = ("MNIST5k", "Synthetic")
+# keys of a frozen config that nobody types
+SET_BY_FREEZING = ("channels_last", "choices", "swept", "data.fingerprint", "data.typed_root")
 # Parts of Hydra's own config that only `@hydra.main` uses: without them a composition takes a fifth less time.
 UNUSED_BY_COMPOSE = [f"~hydra/{part}" for part in ("help", "hydra_help", "output", "hydra_logging", "job_logging")]
 

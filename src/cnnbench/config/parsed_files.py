@@ -50,7 +50,7 @@ class LoadedFiles:
             self._included[name].append(None)
 
     def stays_in_group(self, name: str | None) -> bool:
-        """Whether a file is loaded, sets only keys of its own group, and chooses nothing: then no other group depends on it."""
+        """Whether a loaded file sets keys of its own group only, and makes no choice for another group."""
         return name in self._included and all(map(self.stays_in_group, self._included[name]))
 
 

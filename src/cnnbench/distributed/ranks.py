@@ -161,7 +161,10 @@ def is_lost_connection(error: Exception) -> bool:
 
 
 def why_connection_was_lost() -> str:
-    """`'rank 1 was killed by SIGKILL; was there enough memory?'` if the launcher on this machine notices that within a second."""
+    """Returns why another rank ended: `'rank 1 was killed by SIGKILL; was there enough memory?'`.
+
+    Waits up to a second for the launcher on this machine to notice it; ranks that torchrun or srun started do not learn more.
+    """
     deadline = time.monotonic() + 1
     while not _killed[1] and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -169,7 +172,7 @@ def why_connection_was_lost() -> str:
 
 
 def share_killed_rank(shared: Sequence[int]) -> None:
-    """Takes the memory in which the launcher writes which rank was killed first, and by which signal."""
+    """Sets the shared memory in which the launcher writes which rank was killed first, and by which signal."""
     global _killed
     _killed = shared
 

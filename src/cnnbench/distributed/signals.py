@@ -12,10 +12,8 @@ from types import FrameType
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")  # the last: Ctrl-Break on Windows
 STOP_SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
-REPEATED = (
-    "SIGHUP",
-    "SIGXCPU",
-)  # the shell sends the first after the terminal did, the kernel the second once a second
+# sent again by the system: the first by the shell after the terminal, the second by the kernel once a second
+REPEATED = ("SIGHUP", "SIGXCPU")
 _received: set[str] = set()  # the signals that this process has handled
 REPEAT_S = 0.3  # Slurm and systemd send a signal to the launcher, which forwards it, and to the ranks: it arrives twice
 

@@ -79,14 +79,14 @@ def write_heartbeat(file: Path, write: Callable[[], None]) -> None:
 def find_owner(
     record: ProcessRecord | Status, file: Path, lock: Path | None = None, before_takeover: bool = False
 ) -> Owner:
-    """Whether the process of a record is alive.
+    """Finds whether the process of a record is alive.
 
     Args:
         record: the process.
         file: written anew with each heartbeat.
         lock: a file that the process has locked while it lives; None: the caller has locked it.
-        before_takeover: where the heartbeat is old, watch for `LOOK_S` whether the file changes. It does, whatever the clocks of
-            the two hosts and of the file server are, while the process lives.
+        before_takeover: the caller will take over the run or sweep. Then a file with an old heartbeat is watched for `LOOK_S`: if
+            it changes, the process is alive, even if a clock is wrong.
     """
     start_unknown = record.start_ticks is None and record.pid_started is None
     if None in (record.host, record.pid, record.heartbeat) or start_unknown:
@@ -123,9 +123,8 @@ def _kernel_and_namespace() -> tuple[str | None, int | None]:
 def _runs_here(record: ProcessRecord | Status) -> bool | None:
     """Whether the process runs; None where its id does not tell: it is of another host or PID namespace, or hidden."""
     assert record.pid is not None
-    if (
-        record.boot_id is None
-    ):  # written by an earlier version, or by a system without /proc, whose start times are fixed
+    # written by an earlier version, or by a system without /proc, whose start times are fixed
+    if record.boot_id is None:
         return _started_at(record.pid, record.pid_started) if record.host == socket.gethostname() else None
     if (record.boot_id, record.pid_namespace) != _kernel_and_namespace():
         return None

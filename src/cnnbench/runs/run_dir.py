@@ -153,7 +153,7 @@ class RunDir:
             return Status(state="pending")
 
     def inspect(self) -> tuple[Status, Owner]:
-        """The status, corrected for a kill, and the process that runs it: of no run but a running one it is living.
+        """The status, corrected for a kill, and the process that runs it, which is alive for a running one only.
 
         The state is `done` where there is a result, and `interrupted` where the owner is dead.
         """

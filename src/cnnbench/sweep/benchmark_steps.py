@@ -22,9 +22,8 @@ from cnnbench.training.factories import build_net, build_optimizer, step_counts
 from cnnbench.training.validate import prepare
 
 WARM_UP = 3  # batches at the start that are not counted
-VALIDATION_BATCHES = (
-    8  # more than one pass of a small split, whose last batch has another size: a GPU is slow on a new size
-)
+# more than one pass of a small split, whose last batch has another size: a GPU is slow on a new size
+VALIDATION_BATCHES = 8
 IMAGES_IN_BATCHES = 8  # images of each split, in batches; fewer where the split has fewer
 MAX_SECONDS = 60.0  # for the training steps of a config, and for its validation batches
 

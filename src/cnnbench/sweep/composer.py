@@ -17,8 +17,10 @@ class Composer:
     """Composes settings into checked configs.
 
     Settings with the same choices and the same keys share one composition, into which their plain values are written. Where a
-    value is computed from others (`${...}`), each setting is composed by itself. From the compositions of model=A optimizer=C,
-    model=B optimizer=C and model=A optimizer=D that of model=B optimizer=D follows, where each file sets only keys of its own group.
+    value is computed from others (`${...}`), each setting is composed by itself.
+
+    If each file sets only keys of its own group, the composition of model=B optimizer=D is not made by Hydra: the model's keys are
+    copied from that of model=B optimizer=C, all others from that of model=A optimizer=D.
 
     Args:
         fixed: overrides that all jobs share.

@@ -24,14 +24,8 @@ from cnnbench.text import Values, canonical_json, file_size, first_few, flatten,
 
 EQUAL_FACTS = ("best_epoch", "n", "split_hash", "label_hash", "params", "macs")  # of two results of one run
 COMPLETE = ("config", "status_file", "metrics", "predictions", "best", "result")  # files of every finished run
-ARCHIVES = (
-    "best",
-    "best_ema",
-    "last",
-    "previous",
-    "predictions",
-    "mistakes",
-)  # files that end with a table of contents
+# files that end with a table of contents, which a cut one lacks
+ARCHIVES = ("best", "best_ema", "last", "previous", "predictions", "mistakes")
 
 
 @dataclass(frozen=True)

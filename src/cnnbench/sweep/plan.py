@@ -104,10 +104,8 @@ def make_plan(
     frozen, slots = run_in_subprocess(freeze, request, writes, progress=progress)
     settings = [{key.lstrip("+"): value for key, value in setting.items()} for setting in request.settings]
     request, sweep = replace(request, settings=settings), SweepDir(request.runs_dir / request.name)
-    policy, notes = (
-        request.policy,
-        [*request.notes, *dict.fromkeys(made.download_note for made in frozen if made.download_note)],
-    )
+    downloads = dict.fromkeys(made.download_note for made in frozen if made.download_note)
+    policy, notes = request.policy, [*request.notes, *downloads]
     record = sweep.read()
     earlier = sweep.jobs(record)
     if record:

@@ -187,9 +187,8 @@ def with_data_overrides(frozen: Config, overrides: list[str], config_dir: Path |
         return frozen
     kept = frozen.data.model_dump(include={"image_size", "mean", "std"})
     if not any(o.startswith("data=") for o in overrides):  # the run's own data set, with some keys changed
-        kept = frozen.data.model_dump(
-            exclude={"fingerprint", "typed_root"}
-        )  # with its class: its label may name another one now
+        # with its class: its label may name another one now
+        kept = frozen.data.model_dump(exclude={"fingerprint", "typed_root"})
         overrides = [f"data={frozen.choices['data']}", *overrides]
     given = {o.partition("=")[0].removeprefix("data.").replace("_target_", "target") for o in overrides}
     composed = compose(overrides, config_dir)
