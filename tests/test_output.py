@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnbench.__main__ import only_prints
 from cnnbench.errors import OutputLost
 from cnnbench.output import guarded_output, note_lost_output_in
 from lost_output import ERRORS
@@ -80,6 +81,35 @@ def test_text_is_written_as_without_the_guard(capfd):
         assert sys.stdout.encoding
         assert not sys.stdout.isatty()
     assert tuple(capfd.readouterr()) == ("é text\n", "error\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (errno.EPIPE, ""),
+        (errno.EIO, ""),
+        (errno.ENOSPC, "cnnbench: stdout: No space left on device; nothing more is shown there\n"),
+    ],
+)
+def test_a_command_without_a_log_names_a_full_disk_on_stderr(number, line, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", Failing(number))
+    with guarded_output():
+        print("text")
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("info model=lenet5", True),
+        ("report --text runs/a", True),
+        ("report runs/a", False),
+        ("--config-dir my list", True),
+    ]
+    + [("clean runs", True), ("clean runs --yes", False), ("model=lenet5", False), ("-m seed=1,2", False), ("", False)],
+)
+def test_commands_that_only_print_end_with_their_output(arguments, expected):
+    assert only_prints(arguments.split()) is expected
 
 
 def run(*program: str) -> subprocess.CompletedProcess[str]:

@@ -17,9 +17,7 @@ COMMANDS = (  # each is the function `main` of a module of cnnbench.cli, importe
     "plan status report compare merge clean reproduce evaluate predict info features fetch preview ops list"
 ).split()
 FLAGS_WITH_VALUE = "--config-dir --fail-if-worse --image --layer --out --root --show --split --top --tta".split()
-LISTINGS = (  # what they find they only print, and print last
-    "list status info compare plan evaluate predict preview --help -h help --version"
-).split()
+LISTINGS = "list status info compare plan evaluate predict preview --help -h help --version".split()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,9 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
 
-    lists = (split_command(arguments)[0] or "".join(arguments[:1])) in LISTINGS or "--text" in arguments
-    with guarded_output(end=lists):
+    with guarded_output(end=only_prints(arguments)):
         return exit_code_of(work, hint)
+
+
+def only_prints(arguments: list[str]) -> bool:
+    """Whether a command prints what it finds and does nothing else, or prints it last."""
+    command = split_command(arguments)[0] or "".join(arguments[:1])
+    return command in LISTINGS or "--text" in arguments or (command == "clean" and "--yes" not in arguments)
 
 
 def restart_in_utf8_mode() -> None:

@@ -16,7 +16,8 @@ from typing import Any, TextIO
 from cnnbench.errors import OutputLost
 
 _log: Path | None = None  # where a lost stream is noted
-_notes: list[str] = []  # of lost streams, not yet written
+_notes: list[tuple[int | None, str]] = []  # error number and line of lost streams, not yet written
+READER_GONE = (errno.EPIPE, errno.EIO)  # as in `| head`; the terminal was closed
 
 
 class GuardedStream:
@@ -57,15 +58,14 @@ class GuardedStream:
                 os.close(null)
             reason = error.strerror or str(error)
             if self._end:
-                reader_gone = error.errno in (errno.EPIPE, errno.EIO)  # as in `| head`; the terminal was closed
-                raise OutputLost("" if reader_gone else f"{self._name}: {reason}") from error
-            _notes.append(f"{self._name}: {reason}; nothing more is shown there")
+                raise OutputLost("" if error.errno in READER_GONE else f"{self._name}: {reason}") from error
+            _notes.append((error.errno, f"{self._name}: {reason}; nothing more is shown there"))
             _write_notes()
 
 
 @contextmanager
 def guarded_output(end: bool = False) -> Iterator[None]:
-    """Lets a command survive the loss of stdout and stderr.
+    """Lets a command survive the loss of stdout and stderr; without a log to note it in, a full disk is named on stderr.
 
     Args:
         end: raise `OutputLost` when stdout is lost, as all that the command does is to print.
@@ -88,6 +88,9 @@ def guarded_output(end: bool = False) -> Iterator[None]:
         for stream in guarded:
             with suppress(OutputLost):  # the exit code is known already
                 stream.flush()
+        for code, note in list(_notes):  # of a command without a log
+            if code not in READER_GONE:
+                guarded[1].write(f"cnnbench: {note}\n")
         sys.stdout, sys.stderr = before
 
 
@@ -101,5 +104,5 @@ def note_lost_output_in(log: Path) -> None:
 def _write_notes() -> None:
     if _log and _notes:
         with suppress(OSError), _log.open("a", encoding="utf-8") as file:
-            file.writelines(f"{note}\n" for note in _notes)
+            file.writelines(f"{note}\n" for _, note in _notes)
         _notes.clear()

@@ -166,3 +166,25 @@ def test_when_the_fork_server_is_killed_its_ranks_save_and_the_next_ones_start(t
     after = RankProcesses(exit_with, ([0],), 1)
     after.start()
     assert after.wait() == 0
+
+
+@pytest.mark.parametrize("start", ["ranks", "function"])
+def test_a_fork_server_that_is_killed_before_its_first_process_is_replaced(start, monkeypatch):
+    stop_fork_server()
+    whole, kills = fork_server.forkserver.ensure_running, []
+
+    def ensure_running() -> None:
+        whole()
+        if not kills:
+            kills.append(fork_server.forkserver._forkserver._forkserver_pid)
+            os.kill(kills[0], signal.SIGKILL)
+            os.waitid(os.P_PID, kills[0], os.WEXITED | os.WNOWAIT)
+
+    monkeypatch.setattr(fork_server.forkserver, "ensure_running", ensure_running)
+    if start == "ranks":
+        ranks = RankProcesses(exit_with, ([0],), 1)
+        ranks.start()
+        assert ranks.wait() == 0
+    else:
+        assert run_in_subprocess(add, 2, 3)[0] == 5
+    assert kills

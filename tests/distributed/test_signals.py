@@ -12,7 +12,8 @@ import time
 import pytest
 
 from cnnbench.distributed import signals
-from cnnbench.distributed.signals import REPEAT_S, STOP_SIGNALS, SignalHandler, handled_by, killed_by
+from cnnbench.distributed.signals import REPEAT_S, STOP_SIGNALS, SignalHandler, handled_by, interruptible, killed_by
+from cnnbench.errors import Interrupted
 
 TWICE = f"""
 import os, signal, time
@@ -139,3 +140,21 @@ def test_sighup_stays_ignored_as_under_nohup():
 )
 def test_a_kill_is_described_by_its_signal(name, text):
     assert killed_by(getattr(signal, name)) == text
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError, SystemExit])
+def test_a_signal_ends_a_command_with_its_number_also_where_a_library_raises_something_else(kind):
+    def work() -> None:
+        try:
+            send(signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise kind("from a library") from error
+
+    with pytest.raises(Interrupted, match=r"^stopped by SIGTERM$") as found, interruptible():
+        work()
+    assert found.value.exit_code == 143
+
+
+def test_an_error_before_any_signal_stays_as_it_is():
+    with pytest.raises(ValueError, match="mine"), interruptible():
+        raise ValueError("mine")

@@ -222,7 +222,7 @@ def test_a_run_is_locked_by_one_process_at_a_time(directory):
 def test_a_locked_run_without_a_status_is_live(directory):
     with (
         directory.lock(),
-        pytest.raises(ConfigError, match=r"this run is live \(another process has just resumed it\)"),
+        pytest.raises(ConfigError, match=r"this run is live \(another process, which holds its lock\)"),
     ):
         directory.lock().__enter__()
 
@@ -254,6 +254,17 @@ def test_a_run_whose_lock_is_held_is_running(directory):
         assert directory.effective_status().state == "running"
         assert directory.owner() == "another process, which holds its lock"
     assert directory.owner() is None
+
+
+@pytest.mark.parametrize("content", ["", "{", None, '{"state": "interrupted", "reason": "stopped by SIGTERM"}'])
+def test_a_run_whose_lock_is_held_is_running_also_without_a_readable_status(directory, content):
+    if content is not None:
+        directory.status_file.write_text(content)
+    with directory.lock():
+        status, owner = directory.inspect()
+        assert (status.state, status.reason) == ("running", None)
+        assert owner.living == "another process, which holds its lock"
+    assert directory.effective_status().state in ("pending", "interrupted")
 
 
 def test_looking_for_the_owner_leaves_no_file(directory):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import threading
 import time
 import warnings
@@ -53,6 +55,15 @@ def test_the_heartbeat_writes_the_latest_progress(directory, heartbeat):
     heartbeat.progress = {"epoch": 3}
     wait_until(lambda: directory.status().epoch == 3, "the progress is written", 10)
     assert directory.status().state == "running"
+
+
+@pytest.mark.parametrize("content", ["{", None])
+def test_a_status_that_is_damaged_or_deleted_is_written_again(content, directory, heartbeat):
+    if content is None:
+        directory.status_file.unlink()
+    else:
+        directory.status_file.write_text(content)
+    wait_until(lambda: directory.status().state == "running", "the status is written again", 10)
 
 
 def test_nothing_is_written_after_the_stop(directory, heartbeat):
@@ -141,6 +152,20 @@ def test_the_status_has_the_state_and_the_reason_of_the_end(directory, error, ra
         end_with(error, directory)
     assert (directory.status().state, directory.status().reason) == (state, reason)
     assert bool(directory.status().peak_mb) == (state == "done")
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_a_signal_that_a_library_turns_into_another_exception_interrupts_the_run(kind, directory):
+    def work() -> None:
+        with record_run(directory, Ranks()):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except KeyboardInterrupt as error:
+                raise kind("in a library") from error
+
+    with pytest.raises(Interrupted, match=r"^stopped by SIGTERM"):
+        work()
+    assert (directory.status().state, directory.status().reason) == ("interrupted", "stopped by SIGTERM")
 
 
 def test_the_error_of_a_failed_run_names_the_log_which_has_the_traceback(directory):

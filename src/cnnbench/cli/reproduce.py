@@ -16,6 +16,7 @@ from cnnbench.cli.train import IMPORTING, require_trusted, train, train_on_ranks
 from cnnbench.config.schema import Config
 from cnnbench.console import print_plain
 from cnnbench.distributed.ranks import rank_and_world_size
+from cnnbench.distributed.signals import interruptible
 from cnnbench.errors import ConfigError, Interrupted, ReportedByOtherRank
 from cnnbench.files import write_atomic
 from cnnbench.runs.commands import resume_command
@@ -54,7 +55,8 @@ def main(arguments: list[str]) -> int:
     config = relocated_config(before, options.places)
     if not options.trust:
         require_trusted(config.model_copy(update={"resume": str(before.path)}))
-    now = run_repetition(before, config, shlex.join(["python", "-m", "cnnbench", "reproduce", *arguments]))
+    with interruptible():
+        now = run_repetition(before, config, shlex.join(["python", "-m", "cnnbench", "reproduce", *arguments]))
     from cnnbench.report.analysis.reproducibility import compare_with_repetition
 
     found = compare_with_repetition(before, now)

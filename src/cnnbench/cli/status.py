@@ -85,7 +85,8 @@ def sweep_view(sweep: SweepDir) -> tuple[Group, str | None]:
     if not owner.living:
         if tracker.finished < tracker.total:
             doubt = f" ({owner.doubt})" if owner.doubt else ""
-            parts.append(Text(f"no process runs it{doubt}. To continue, type the same command again: {command}"))
+            runs = "starts further jobs" if tracker.counts["running"] else "runs it"
+            parts.append(Text(f"no process {runs}{doubt}. To continue, type the same command again: {command}"))
         if retry := retry_override(tracker.counts):
             parts.append(Text(f"to run the failed jobs again as well: {command}{retry}"))
     return Group(*parts), owner.living

@@ -14,6 +14,7 @@ from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
 from cnnbench.console import plain_table, print_plain
 from cnnbench.distributed.ranks import rank_and_world_size, require_world_size
+from cnnbench.distributed.signals import interruptible
 from cnnbench.errors import ConfigError, Diverged, Interrupted, ReportedByOtherRank, RunFailed, exit_code_of
 from cnnbench.runs.commands import trust_flag
 from cnnbench.runs.environment import require_cores
@@ -30,6 +31,12 @@ def main(arguments: list[str], command: str) -> int:
         from cnnbench.cli.sweep import main as sweep
 
         return sweep(overrides, flags.config_dir, command)
+    with interruptible():
+        return run_once(overrides, flags, command)
+
+
+def run_once(overrides: list[str], flags: Namespace, command: str) -> int:
+    """Runs the overrides as one run, in this process or on several ranks; returns the exit code."""
     config = resumed_or_composed(overrides, flags.config_dir)  # raises ConfigError before torch is imported
     if flags.trust and not is_resumed(config):
         raise ConfigError("--trust: goes with resume=RUN_DIR; what you type yourself needs none")

@@ -67,7 +67,7 @@ def start_fork_server() -> None:
         if _watchdog is None:
             read_end, _watchdog = multiprocessing.Pipe(duplex=False)
             # a daemon is not waited for
-            context.Process(target=_end_children_with_launcher, args=(read_end, GRACE_S), daemon=True).start()
+            _start(context.Process(target=_end_children_with_launcher, args=(read_end, GRACE_S), daemon=True))
             read_end.close()
 
 
@@ -121,6 +121,24 @@ def _end_children_with_launcher(pipe: Connection, grace_s: float) -> None:
 def _new_process(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process from the fork server, not yet started, that registers with the watchdog; signals are blocked in it at first."""
     return context.Process(target=_run_watched, args=(_watchdog, target, arguments))
+
+
+def _start(process: BaseProcess) -> None:
+    """Starts a process; where the fork server was killed meanwhile, as for lack of memory, with a second one.
+
+    Raises:
+        RunFailed: that was killed as well.
+    """
+    try:
+        process.start()
+    except (EOFError, OSError):
+        try:
+            forkserver.ensure_running()
+            process.start()
+        except (EOFError, OSError) as error:
+            raise RunFailed(
+                "the fork server, which starts the processes, was killed twice; was there enough memory?"
+            ) from error
 
 
 def _run_watched(watchdog: Connection | None, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
@@ -190,7 +208,7 @@ class RankProcesses:
         start_fork_server()
         for arguments in self._arguments:
             rank = _new_process(_run_rank, *arguments)
-            rank.start()
+            _start(rank)
             self.processes.append(rank)
 
     def send(self, number: int) -> None:
@@ -329,7 +347,7 @@ def run_in_subprocess(work: Callable[..., T], *arguments: Any, progress: Callabl
     here, there = multiprocessing.Pipe()
     worker = _new_process(_send_result, there, work, arguments)
     with signals_blocked():
-        worker.start()
+        _start(worker)
     there.close()
     try:
         while True:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
+from cnnbench.errors import Interrupted
+
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")  # the last: Ctrl-Break on Windows
 STOP_SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 # sent again by the system: the first by the shell after the terminal, the second by the kernel once a second
@@ -68,12 +70,17 @@ class SignalHandler(ExitStack):
 
     Args:
         at_second: called with the number of the second signal before the process ends.
+
+    Attributes:
+        received: number of the first signal; 0: none came.
+        has_interrupted: whether KeyboardInterrupt was raised, which a library may have turned into another exception.
     """
 
-    def __init__(self, at_second: Callable[[int], None]) -> None:
+    def __init__(self, at_second: Callable[[int], None] = lambda number: None) -> None:
         super().__init__()
         self.at_second = at_second
         self.received = 0
+        self.has_interrupted = False
         self.held = False
         self._received_at = 0.0
 
@@ -90,6 +97,7 @@ class SignalHandler(ExitStack):
         """Makes signals interrupt again; raises KeyboardInterrupt if one arrived while the handler was held."""
         self.held = False
         if self.received:
+            self.has_interrupted = True
             raise KeyboardInterrupt
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -100,4 +108,21 @@ class SignalHandler(ExitStack):
             return
         self.received, self._received_at = number, time.monotonic()
         if not self.held:
+            self.has_interrupted = True
             raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ends what is inside at the first stop signal, and the process at the second.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    with SignalHandler() as handler:
+        try:
+            yield
+        except BaseException as error:
+            if handler.has_interrupted:
+                raise Interrupted(f"stopped by {signal.Signals(handler.received).name}", handler.received) from error
+            raise

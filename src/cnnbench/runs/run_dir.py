@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.errors import ConfigError
 from cnnbench.files import overwrite_in_place, write_atomic
 from cnnbench.runs.commands import resume_command
-from cnnbench.runs.file_lock import Locked, exclusive_lock
+from cnnbench.runs.file_lock import Locked, exclusive_lock, is_locked
 from cnnbench.runs.liveness import Owner, find_owner, is_this_process, this_process
 from cnnbench.runs.schema import ProcessRecord, Result, State, Status
 
@@ -162,6 +162,12 @@ class RunDir:
             owner = find_owner(status, self.status_file, self.lock_file)
         if self.result.is_file():
             return status.model_copy(update={"state": "done"}), owner
+        if status.state in ("pending", "interrupted") and is_locked(
+            self.lock_file
+        ):  # status.json is damaged, or lags behind
+            return status.model_copy(update={"state": "running", "reason": None}), Owner(
+                "another process, which holds its lock"
+            )
         if status.state == "done" or (status.state == "running" and owner.living is None):
             reason = status.reason or owner.doubt or "its process is gone"
             return status.model_copy(update={"state": "interrupted", "reason": reason}), owner

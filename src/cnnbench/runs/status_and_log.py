@@ -66,6 +66,8 @@ def record_run(directory: RunDir, ranks: Ranks) -> Iterator[tuple[SignalHandler,
                 raise recorder.interrupted(signals.received or signal.SIGINT) from error
             raise recorder.error(RunFailed(f"something in it called sys.exit({error.code})"), 0) from error
         except Exception as error:
+            if signals.has_interrupted:
+                raise recorder.interrupted(signals.received) from error
             raise recorder.error(error, signals.received) from error
         finally:
             heartbeat.stop()
@@ -98,7 +100,8 @@ class Heartbeat(threading.Thread):
         """Writes until the thread is stopped."""
         while not self._ended.wait(HEARTBEAT_S):
             status = self.directory.status()
-            if status.state == "running" and is_this_process(status) and not self._ended.is_set():
+            is_own = status.pid is None or (status.state == "running" and is_this_process(status))  # or cannot be read
+            if is_own and not self._ended.is_set():
                 write = partial(self.directory.write_status, "running", **self.progress)
                 write_heartbeat(self.directory.status_file, write)
 

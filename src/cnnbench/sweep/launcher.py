@@ -86,6 +86,7 @@ class Launcher:
         self.failures = 0
         self.received = 0  # the signal that stops the sweep
         self._received_at = 0.0
+        self._stopped_jobs: list[RunningJob] = []  # those that ran when it came
         self._free = list(range(plan.slots.count))
         self._heartbeat_at = 0.0
         self.summary = Summary(plan.sweep, [planned.job for planned in plan.jobs] + plan.others, plan.record.keys)
@@ -112,8 +113,9 @@ class Launcher:
                     running.processes.kill()
                 self.summary.close()
         if self.received:
+            saved = "; saved" * any(running.planned.job.directory.last.is_file() for running in self._stopped_jobs)
             raise Interrupted(
-                f"stopped by {signal.Signals(self.received).name}; saved. "
+                f"stopped by {signal.Signals(self.received).name}{saved}. "
                 f"To resume, type the same command again: {self.command}",
                 self.received,
             )
@@ -233,7 +235,7 @@ class Launcher:
                 f"To resume, type the same command again: {self.command}",
                 number,
             )
-        self.received, self._received_at = number, time.monotonic()
+        self.received, self._received_at, self._stopped_jobs = number, time.monotonic(), list(self.running)
         for running in self.running:
             running.processes.send(number)
         self.display.note(
