@@ -195,6 +195,16 @@ def test_jobs_that_only_the_other_folder_lists_are_added(in_this_process, capsys
     assert [job.setting for job in SweepDir(Path("a/mine")).jobs()] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
 
 
+def test_the_command_to_continue_is_that_of_the_folder_with_most_jobs(in_this_process, capsys):
+    for folder, seeds, done in (("a", "0,1", 2), ("b", "0,1,2,3", 3)):
+        made = freeze_to_disk(
+            plan(f"seed={seeds}", f"runs_dir={folder}", "name=mine"), f"{COMMAND} seed={seeds} sweep.part=1/2"
+        )
+        for each in made.jobs[:done]:
+            finish(each)
+    assert f"to continue: {COMMAND} seed=0,1,2,3\n" in merged(capsys, "a/mine", "b/mine")
+
+
 def test_folders_of_different_names_and_data_places_are_the_same_sweep(parts, capsys):
     a, b = parts
     for run in runs_of(b):
@@ -268,11 +278,52 @@ def test_a_finished_run_that_lacks_a_file_is_half_copied(parts, capsys, file):
     assert f"{run}: is half copied, {file} is absent; copy this run again" in refused(capsys, code=2)
 
 
-@pytest.mark.parametrize("file", ["result.json", "predictions.npz", "checkpoints/best.ckpt", "config.yaml"])
+@pytest.mark.parametrize(
+    "file", ["result.json", "predictions.npz", "checkpoints/best.ckpt", "config.yaml", "metrics.csv", "status.json"]
+)
 def test_a_run_with_a_file_that_is_cut_off_is_half_copied(parts, capsys, file):
     run = runs_of(parts[1])[0].path
     os.truncate(run / file, 50)
     assert f"{run}: is half copied, {file} is cut off or damaged" in refused(capsys, code=2)
+
+
+@pytest.mark.parametrize("cut", ["the last row", "the end of the last row", "the last line end"])
+def test_a_table_of_epochs_that_ends_early_is_half_copied(cut, parts, capsys):
+    metrics = runs_of(parts[1])[0].metrics
+    text = metrics.read_text()
+    lines = text.splitlines(keepends=True)
+    ends = {"the last row": "".join(lines[:-1]), "the end of the last row": text.rpartition(",")[0] + "\n"}
+    metrics.write_text(ends.get(cut, text[:-1]))
+    assert "is half copied, metrics.csv is cut off or damaged" in refused(capsys, code=2)
+
+
+@pytest.mark.parametrize("name", ["checkpoints/best.ckpt", "checkpoints", "metrics.csv"])
+def test_a_run_whose_files_are_links_is_refused(name, parts, capsys, tmp_path):
+    path = runs_of(parts[1])[0].path / name
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert "is a link, which is not copied; make a copy of the sweep with cp -rL" in refused(capsys, code=2)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_is_no_run_is_never_replaced(kind, parts, capsys):
+    a, b = parts
+    place = a.path / runs_of(b)[0].path.name
+    if kind == "folder":
+        place.mkdir()
+        (place / "notes.txt").write_text("mine")
+    elif kind == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to("/nowhere")
+    assert f"{place}: holds no run, and a run is to be copied there; move it elsewhere" in refused(capsys, code=2)
+
+
+def test_a_pipe_in_place_of_a_table_does_not_hang(parts, capsys):
+    run = runs_of(parts[1])[0]
+    run.metrics.unlink()
+    os.mkfifo(run.metrics)
+    assert "metrics.csv is absent" in refused(capsys, code=2)
 
 
 def test_a_live_sweep_is_refused(parts, capsys):

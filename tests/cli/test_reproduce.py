@@ -212,7 +212,15 @@ def test_no_other_key_may_be_typed(done, capsys, typed):
 
 
 def test_a_data_folder_that_does_not_exist_is_refused(done, capsys):
+    text = done.config.read_text()
+    done.config.write_text(text.replace("data.sets.synthetic.Synthetic", "data.sets.imagefolder.ImageFolder"))
     assert refused(capsys, done.path, "data.root=none") == "data.root=none: the folder does not exist"
+
+
+def test_a_data_folder_beside_a_set_that_reads_none_is_refused(done, capsys, tmp_path):
+    assert refused(capsys, done.path, f"data.root={tmp_path}").startswith(
+        f"data.root={tmp_path}: data=synthetic reads no folder; for your own images type data=imagefolder data.root=..."
+    )
 
 
 def test_data_that_the_run_was_not_trained_on_are_refused(done, capsys):

@@ -17,7 +17,7 @@ from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Status
 from cnnbench.runs.sweep_dir import Job
 from cnnbench.sweep.progress import ProgressTracker
-from cnnbench.sweep.status_table import cell_table, job_line, progress_columns, status_view
+from cnnbench.sweep.status_table import cell_table, job_line, progress_columns, retry_command, status_view
 from cnnbench.text import duration
 
 
@@ -241,3 +241,21 @@ def test_cells_stand_in_the_order_of_their_jobs(make):
 
 def test_there_is_no_table_if_no_job_is_done(make):
     assert cell_table([make("a", 0)], ["model", "seed"]) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "counts", "expected"),
+    [
+        ("cnnbench -m seed=0,1", {"done": 2}, "cnnbench -m seed=0,1"),
+        ("cnnbench -m seed=0,1", {"failed": 1}, "cnnbench -m seed=0,1 sweep.retry=failed"),
+        ("cnnbench -m seed=0,1 sweep.retry=failed", {"failed": 1}, "cnnbench -m seed=0,1 sweep.retry=failed"),
+        (
+            "cnnbench -m sweep.retry=failed seed=0,1",
+            {"failed": 1, "diverged": 2},
+            "cnnbench -m seed=0,1 sweep.retry=all",
+        ),
+        ("cnnbench -m 'name=a b' sweep.retry=all", {"diverged": 1}, "cnnbench -m 'name=a b' sweep.retry=diverged"),
+    ],
+)
+def test_the_command_that_runs_failed_jobs_again_has_the_key_once(command, counts, expected):
+    assert retry_command(command, counts) == expected

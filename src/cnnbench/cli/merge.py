@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from pathlib import Path
 
 from cnnbench.cli.parser import Parser
@@ -11,6 +12,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.report.number_format import plural
 from cnnbench.runs.sweep_dir import SweepDir
 from cnnbench.sweep.merge import apply_merge, plan_merge
+from cnnbench.sweep.status_table import retry_command
 
 RULE = """\
 Adds the runs of B to the sweep A: of two folders that two machines have made with sweep.part=1/2 and sweep.part=2/2, or of any copies
@@ -48,5 +50,6 @@ def main(arguments: list[str]) -> None:
     for note in plan.notes:
         print_plain(console, note, "yellow")
     if states.count("done") < len(states):
-        print_plain(console, f"to continue: {plan.record.command or 'type the command of the sweep again'}")
+        command = plan.record.command or "type the command of the sweep again"
+        print_plain(console, f"to continue: {retry_command(command, Counter(states))}")
     print_plain(console, f"report       python -m cnnbench report {shlex.quote(str(into.path))}")

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cnnbench.cli.parser import Parser
 from cnnbench.cli.train import IMPORTING, require_trusted, train, train_on_ranks
+from cnnbench.config.compose import refuse_unused_root
 from cnnbench.config.schema import Config
 from cnnbench.console import print_plain
 from cnnbench.distributed.ranks import rank_and_world_size
@@ -114,6 +115,7 @@ def relocated_config(run: RunDir, places: list[str]) -> Config:
         raise ConfigError(f"{folder}: not a valid name for a folder of runs; type runs_dir=FOLDER as well")
     if runs_dir.is_relative_to(Path.cwd()):
         runs_dir = runs_dir.relative_to(Path.cwd())
+    refuse_unused_root(config, typed.get("data.root", "auto"))
     root = Path(typed.get("data.root", config.data.root))
     if "data.root" in typed and not root.is_dir():
         raise ConfigError(f"data.root={root}: the folder does not exist")

@@ -18,7 +18,7 @@ from cnnbench.runs.part import in_part
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.sweep_dir import SweepDir
 from cnnbench.sweep.progress import MAX_SAMPLE, ProgressTracker
-from cnnbench.sweep.status_table import other_parts_line, progress_columns, retry_override, status_view, sweep_name
+from cnnbench.sweep.status_table import other_parts_line, progress_columns, retry_command, status_view, sweep_name
 
 REFRESH_S = 1.0
 
@@ -87,6 +87,6 @@ def sweep_view(sweep: SweepDir) -> tuple[Group, str | None]:
             doubt = f" ({owner.doubt})" if owner.doubt else ""
             runs = "starts further jobs" if tracker.counts["running"] else "runs it"
             parts.append(Text(f"no process {runs}{doubt}. To continue, type the same command again: {command}"))
-        if retry := retry_override(tracker.counts):
-            parts.append(Text(f"to run the failed jobs again as well: {command}{retry}"))
+        if (retry := retry_command(command, tracker.counts)) != command:
+            parts.append(Text(f"to run the failed jobs again as well: {retry}"))
     return Group(*parts), owner.living

@@ -87,12 +87,21 @@ def checked_config(values: Values, choices: dict[str, str]) -> Config:
     for key in SET_BY_FREEZING:
         if key in values or key in flatten(values):
             raise ConfigError(f"{key}: no such key, cnnbench sets it itself; leave it out")
-    if config.data.root != "auto" and part_name(config.data.target) in SETS_WITHOUT_FOLDER:
+    refuse_unused_root(config, config.data.root)
+    return config
+
+
+def refuse_unused_root(config: Config, root: str) -> None:
+    """Refuses a typed `data.root` for a data set that reads no folder.
+
+    Raises:
+        ConfigError: names what to type instead.
+    """
+    if root != "auto" and part_name(config.data.target) in SETS_WITHOUT_FOLDER:
         raise ConfigError(
-            f"data.root={to_override(config.data.root)}: data={choices.get('data')} reads no folder; for your own images type "
+            f"data.root={to_override(root)}: data={config.choices.get('data')} reads no folder; for your own images type "
             f"data=imagefolder data.root=..., or name a published set (mnist, fashionmnist, cifar10, cifar100), else leave it out"
         )
-    return config
 
 
 def _refuse_sweep(overrides: list[str], sweep: dict[str, Any]) -> None:

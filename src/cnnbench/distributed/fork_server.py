@@ -313,9 +313,12 @@ def _run_rank(
     if output is not None:
         sys.stdout.flush()
         sys.stderr.flush()
-        with output.open("ab") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
+        try:
+            with output.open("ab") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+        except OSError:  # its folder has been removed, which the launcher reports
+            sys.exit(RunFailed.exit_code)
         faulthandler.enable()
     os.environ |= environment
     sys.exit(main(*arguments))

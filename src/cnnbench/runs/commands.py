@@ -13,6 +13,13 @@ def resume_command(run_dir: Path) -> str:
     return f"python -m cnnbench resume={shlex.quote(str(run_dir))}{trust_flag(run_dir)}"
 
 
+def without_key(command: str, key: str) -> str:
+    """A command without the overrides of a key."""
+    words = shlex.split(command)
+    kept = [word for word in words if not word.startswith(f"{key}=")]
+    return shlex.join(kept) if len(kept) < len(words) else command
+
+
 def trust_flag(run_dir: Path) -> str:
     """` --trust` if the run's config names code from outside cnnbench, torch and torchvision, else an empty string."""
     from cnnbench.config.schema import Config  # takes a tenth of a second, which a status without such a command saves

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shlex
 import shutil
 import zipfile
 from collections import Counter
@@ -16,6 +15,7 @@ from pathlib import Path
 from cnnbench.config.schema import Config
 from cnnbench.errors import CnnbenchError, ConfigError
 from cnnbench.files import TEMPORARY_NAME
+from cnnbench.runs.commands import without_key
 from cnnbench.runs.run_dir import RunDir, numbered_paths
 from cnnbench.runs.schema import Result, SweepRecord
 from cnnbench.runs.sweep_dir import MERGING, Job, Summary, SweepDir
@@ -86,9 +86,11 @@ def plan_merge(into: SweepDir, sources: Sequence[SweepDir]) -> MergePlan:
         jobs.append(replace(job, directory=place))
         if job.directory.path.parent != into.path and _has_begun(job.directory):
             require_complete(job)
+            require_replaceable(place)
             copies.append((job.directory, place))
     require_room(into, copies)
-    command = records[0].command and without_part(records[0].command)
+    command = max(records, key=lambda record: len(record.jobs)).command  # others may ask for a part of the jobs only
+    command = command and without_key(command, "sweep.part")
     record = records[0].model_copy(update={"command": command, "part": None})
     return MergePlan(into, record, jobs, copies, len(repeated), list(code_notes(chosen.values())))
 
@@ -239,9 +241,16 @@ def require_complete(job: Job) -> None:
     config, finished = run.readable_config(), run.result.is_file()
     needed = [*COMPLETE, *["best_ema"] * bool(config and config.ema)] if finished else []
     absent = [path for name in needed if not (path := getattr(run, name)).is_file()]
+    present = [path for name in {*COMPLETE, *ARCHIVES} if (path := getattr(run, name)).is_file()]
+    if links := [path for path in sorted(present) if path.is_symlink() or path.parent.is_symlink()]:
+        raise ConfigError(
+            f"{links[0]}: is a link, which is not copied; make a copy of the sweep with cp -rL, and merge that"
+        )
     cut = [path for name in ARCHIVES if (path := getattr(run, name)).is_file() and not zipfile.is_zipfile(path)]
     if finished and not _is_finished(run):
         cut.append(run.result)
+    elif finished and not absent:
+        cut += [run.metrics] * (not _has_whole_metrics(run, config)) + [run.status_file] * (run.status().pid is None)
     if config is None:
         (cut if run.config.is_file() else absent).append(run.config)
     if absent or cut:
@@ -249,6 +258,20 @@ def require_complete(job: Job) -> None:
         raise ConfigError(f"{run.path}: is half copied, {file.relative_to(run.path)} {what}; copy this run again")
     if config and job.identity not in config.identities():
         raise ConfigError(f"{run.path}: its config.yaml is of another run than sweep.json lists; copy this run again")
+
+
+def require_replaceable(place: RunDir) -> None:
+    """Checks that a run may be copied to a directory: there is nothing, or a run of the sweep.
+
+    Raises:
+        ConfigError: a file or folder of another kind is there.
+    """
+    if (place.path.exists() or place.path.is_symlink()) and not (
+        place.config.is_file() and not place.path.is_symlink()
+    ):
+        raise ConfigError(
+            f"{place.path}: holds no run, and a run is to be copied there; move it elsewhere, and merge again"
+        )
 
 
 def require_room(into: SweepDir, copies: Sequence[tuple[RunDir, RunDir]]) -> None:
@@ -281,13 +304,6 @@ def code_notes(jobs: Iterable[Job]) -> Iterator[str]:
         )
 
 
-def without_part(command: str) -> str:
-    """A command of a sweep without `sweep.part`."""
-    words = shlex.split(command)
-    kept = [word for word in words if not word.startswith("sweep.part=")]
-    return shlex.join(kept) if len(kept) < len(words) else command
-
-
 # ---- runs --------------------------------------------------------------------------------------------------------------------
 
 
@@ -304,10 +320,26 @@ def _has_begun(run: RunDir) -> bool:
 def _progress(job: Job) -> tuple[bool, bool, int, bool]:
     """How far a run got: is it finished, can it resume, how many epochs are complete, has it begun."""
     run = job.directory
-    epochs = 0
-    with suppress(OSError, ValueError), run.metrics.open(encoding="utf-8", newline="") as file:
-        epochs = sum(1 for _ in csv.DictReader(file))
-    return _is_finished(run), run.last.is_file() or run.previous.is_file(), epochs, _has_begun(run)
+    return _is_finished(run), run.last.is_file() or run.previous.is_file(), len(_epochs(run)), _has_begun(run)
+
+
+def _epochs(run: RunDir) -> list[dict[str, str | None]]:
+    """The rows of metrics.csv; empty if the file is absent or cannot be read. None stands for a field that is absent."""
+    with suppress(OSError, ValueError, csv.Error):
+        if run.metrics.is_file():
+            with run.metrics.open(encoding="utf-8", newline="") as file:
+                return list(csv.DictReader(file))
+    return []
+
+
+def _has_whole_metrics(run: RunDir, config: Config | None) -> bool:
+    """Whether metrics.csv of a finished run has all its rows, as far as the config states their number."""
+    rows = _epochs(run)
+    if not rows or any(None in row.values() for row in rows) or not run.metrics.read_bytes().endswith(b"\n"):
+        return False
+    if config is None or config.early_stopping or config.trainer.max_steps:
+        return True
+    return len(rows) == config.epochs
 
 
 def _free_directory(into: SweepDir, name: str, taken: set[str]) -> RunDir:

@@ -13,7 +13,7 @@ from cnnbench.output import note_lost_output_in
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
 from cnnbench.sweep.plan import Plan, make_plan
 from cnnbench.sweep.schema import SweepKeys
-from cnnbench.sweep.status_table import SweepDisplay, cell_table, other_parts_line, retry_override
+from cnnbench.sweep.status_table import SweepDisplay, cell_table, other_parts_line, retry_command
 
 
 def run_sweep(plan: Plan, command: str, console: Console) -> int:
@@ -107,4 +107,4 @@ def print_unfinished(counts: Mapping[str, int], policy: SweepKeys, command: str,
         return
     limit = "on_failure=stop" if policy.on_failure == "stop" else f"max_failures={policy.max_failures}"
     why = f" (stopped by sweep.{limit})" if counts.get("pending") else ""
-    print_plain(console, f"{', '.join(unfinished)}{why}. To resume: {command}{retry_override(counts)}", "yellow")
+    print_plain(console, f"{', '.join(unfinished)}{why}. To resume: {retry_command(command, counts)}", "yellow")

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnbench.console import print_plain
+from cnnbench.runs.commands import without_key
 from cnnbench.runs.schema import Status
 from cnnbench.runs.sweep_dir import Job, group_by_cell
 from cnnbench.sweep.progress import ProgressTracker
@@ -126,10 +127,16 @@ def progress_columns(status: Status) -> tuple[str, str, str, str]:
     )
 
 
-def retry_override(counts: Mapping[str, int]) -> str:
-    """The override, after a space, that runs failed and diverged jobs again; empty if there are none."""
+def retry_command(command: str, counts: Mapping[str, int]) -> str:
+    """A sweep's command, with the override that runs failed and diverged jobs again if there are any.
+
+    Args:
+        command: what the user typed.
+        counts: jobs by state.
+    """
     states = [state for state in ("failed", "diverged") if counts.get(state)]
-    return f" sweep.retry={states[0] if len(states) == 1 else 'all'}" if states else ""
+    retry = f" sweep.retry={states[0] if len(states) == 1 else 'all'}" if states else ""
+    return without_key(command, "sweep.retry") + retry if retry else command
 
 
 def job_line(job: Job, status: Status, took: float | None, number: int, total: int, left_s: float | None) -> str:
