@@ -219,7 +219,7 @@ def test_of_two_processes_that_resume_a_run_at_once_one_is_refused(stopped, whol
     met, write = [], RunDir.write_status
     monkeypatch.setattr(RunDir, "write_status", start_a_second)
     resume(stopped)
-    assert "this run is live (another process has just resumed it); wait for it" in met[0]
+    assert "this run is live (another process, which holds its lock); wait for it" in met[0]
     assert_same_run(stopped, whole)
 
 

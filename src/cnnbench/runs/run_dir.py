@@ -162,12 +162,10 @@ class RunDir:
             owner = find_owner(status, self.status_file, self.lock_file)
         if self.result.is_file():
             return status.model_copy(update={"state": "done"}), owner
-        if status.state in ("pending", "interrupted") and is_locked(
-            self.lock_file
-        ):  # status.json is damaged, or lags behind
-            return status.model_copy(update={"state": "running", "reason": None}), Owner(
-                "another process, which holds its lock"
-            )
+        # status.json is damaged, or lags behind
+        if status.state in ("pending", "interrupted") and is_locked(self.lock_file):
+            running = status.model_copy(update={"state": "running", "reason": None})
+            return running, Owner("another process, which holds its lock")
         if status.state == "done" or (status.state == "running" and owner.living is None):
             reason = status.reason or owner.doubt or "its process is gone"
             return status.model_copy(update={"state": "interrupted", "reason": reason}), owner
