@@ -3,7 +3,7 @@
 import pytest
 
 from cnnbench.config.compose import conf_dir
-from cnnbench.config.schema import Loader
+from cnnbench.config.yaml_file import Loader
 from cnnbench.errors import ConfigError
 from cnnbench.sweep.schema import SweepKeys
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeGuard, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -30,14 +29,13 @@ from pydantic.fields import FieldInfo
 
 from cnnbench.config.identity import add_earlier_values, former_hash, identity_hash
 from cnnbench.config.shipped_parts import current_path
+from cnnbench.config.yaml_file import read_yaml, write_yaml
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.text import NAME, Values, to_override
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML's C version is ten times as fast; some builds lack it
-Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 Number = TypeVar("Number")
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 NotNegative = Annotated[FiniteFloat, Field(ge=0)]
@@ -278,9 +276,10 @@ class Config(Keys):
             ConfigError: the file cannot be read, or holds no run's config.
         """
         try:
-            values = yaml.load(path.read_text(encoding="utf-8"), Loader)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: not a readable config.yaml ({' '.join(str(error).split())})") from error
+            values = read_yaml(path)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{path}: not a readable config.yaml ({reason})") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: not the config.yaml of a run")
         return cls.from_saved(values)
@@ -297,7 +296,7 @@ class Config(Keys):
 
     def dump(self) -> str:
         """Returns the text of `config.yaml`."""
-        return yaml.dump(self.as_dict(), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+        return write_yaml(self.as_dict())
 
     def identity_values(self) -> Values:
         """Returns the values that enter a frozen run's identity, nested, with keys as in `conf/`.

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import ConfigError
-from cnnbench.files import overwrite_in_place, write_atomic
+from cnnbench.files import overwrite_in_place, read_bytes, write_atomic
 from cnnbench.runs.commands import resume_command
 from cnnbench.runs.file_lock import Locked, exclusive_lock, is_locked
 from cnnbench.runs.liveness import Owner, find_owner, is_this_process, this_process
@@ -148,7 +148,7 @@ class RunDir:
     def status(self) -> Status:
         """The content of status.json; `pending` where it is absent or cannot be read: the run has not started."""
         try:
-            return Status.model_validate_json(self.status_file.read_bytes())
+            return Status.model_validate_json(read_bytes(self.status_file))
         except (OSError, ValueError):
             return Status(state="pending")
 
@@ -194,7 +194,7 @@ class RunDir:
             ConfigError: result.json is absent or damaged.
         """
         with suppress(OSError, ValueError):
-            result, wrong = Result.parse(self.result.read_bytes())
+            result, wrong = Result.parse(read_bytes(self.result))
             if result.n and not wrong:
                 return result
         raise ConfigError(

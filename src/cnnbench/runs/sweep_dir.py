@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from cnnbench.errors import ConfigError
-from cnnbench.files import write_atomic
+from cnnbench.files import read_bytes, write_atomic
 from cnnbench.metric_names import FINAL, FINAL_EMA
 from cnnbench.runs.file_lock import Locked, exclusive_lock
 from cnnbench.runs.liveness import Owner, find_owner, is_this_process, this_process, write_heartbeat
@@ -87,7 +87,7 @@ class Job:
     def result(self) -> Result | None:
         """The result of its run; None where it is absent or cannot be read."""
         try:
-            return Result.parse(self.directory.result.read_bytes())[0]
+            return Result.parse(read_bytes(self.directory.result))[0]
         except (OSError, ValueError):
             return None
 
@@ -140,7 +140,7 @@ class SweepDir:
             ConfigError: the file cannot be read, is of another version, or a field is absent or of a wrong type.
         """
         try:
-            record = SweepRecord.model_validate_json(self.record.read_bytes())
+            record = SweepRecord.model_validate_json(read_bytes(self.record))
             return record.model_copy(update={"fixed": with_current_keys(record.fixed)})
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -176,7 +176,7 @@ class SweepDir:
 
     def _recorded(self) -> ProcessRecord | None:
         try:
-            return ProcessRecord.model_validate_json(self.owner.read_bytes())
+            return ProcessRecord.model_validate_json(read_bytes(self.owner))
         except (OSError, ValueError):
             return None
 

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 from cnnbench.config.schema import Config
 from cnnbench.errors import CnnbenchError, ConfigError
-from cnnbench.files import TEMPORARY_NAME
+from cnnbench.files import TEMPORARY_NAME, read_bytes, read_text
 from cnnbench.runs.commands import without_key
 from cnnbench.runs.run_dir import RunDir, numbered_paths
 from cnnbench.runs.schema import Result, SweepRecord
@@ -326,16 +327,14 @@ def _progress(job: Job) -> tuple[bool, bool, int, bool]:
 def _epochs(run: RunDir) -> list[dict[str, str | None]]:
     """The rows of metrics.csv; empty if the file is absent or cannot be read. None stands for a field that is absent."""
     with suppress(OSError, ValueError, csv.Error):
-        if run.metrics.is_file():
-            with run.metrics.open(encoding="utf-8", newline="") as file:
-                return list(csv.DictReader(file))
+        return list(csv.DictReader(StringIO(read_text(run.metrics))))
     return []
 
 
 def _has_whole_metrics(run: RunDir, config: Config | None) -> bool:
     """Whether metrics.csv of a finished run has all its rows, as far as the config states their number."""
     rows = _epochs(run)
-    if not rows or any(None in row.values() for row in rows) or not run.metrics.read_bytes().endswith(b"\n"):
+    if not rows or any(None in row.values() for row in rows) or not read_bytes(run.metrics).endswith(b"\n"):
         return False
     if config is None or config.early_stopping or config.trainer.max_steps:
         return True

@@ -13,6 +13,7 @@ from typing import Any
 from cnnbench.config.schema import Config
 from cnnbench.distributed.fork_server import run_in_subprocess
 from cnnbench.errors import ConfigError
+from cnnbench.files import read_bytes, read_text
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Result
 from cnnbench.sweep.expand import Progress
@@ -57,7 +58,7 @@ def finished_runs(runs_dir: Path) -> dict[str, list[FinishedRun]]:
     for path in results[:MAX_RUNS_READ]:
         with suppress(OSError, ValueError, KeyError, TypeError, ZeroDivisionError, ConfigError):
             run = RunDir(path.parent)
-            result = Result.parse(path.read_bytes())[0]
+            result = Result.parse(read_bytes(path))[0]
             config = Config.load(run.config)
             per_image = 1 / (result.samples_per_s or 0)
             per_epoch = result.time["fit_s"] / trained_epochs(run, config) - result.n["train"] * per_image
@@ -70,8 +71,8 @@ def finished_runs(runs_dir: Path) -> dict[str, list[FinishedRun]]:
 def trained_epochs(run: RunDir, config: Config) -> int:
     """Epochs that a run trained: the rows of metrics.csv, as early stopping or `max_steps` may end it; else `epochs`."""
     rows = 0
-    with suppress(OSError):
-        rows = run.metrics.read_text(encoding="utf-8").strip().count("\n")
+    with suppress(OSError, ValueError):
+        rows = read_text(run.metrics).strip().count("\n")
     return rows or config.epochs
 
 

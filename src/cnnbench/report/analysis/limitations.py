@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from textwrap import shorten
 from typing import Any
 
+from cnnbench.files import read_text
 from cnnbench.report.analysis.cell import level_label
 from cnnbench.report.analysis.comparisons import Review
 from cnnbench.report.analysis.config_diff import key_of_test_images
@@ -207,7 +208,7 @@ def reads_of_test_split(review: Review) -> Iterator[str]:
 def count_test_reads(run: Run) -> int:
     """Counts how often `evaluate` scored the test images of a run after its end."""
     try:
-        return len(run.directory.test_reads.read_text(encoding="utf-8").splitlines())
+        return len(read_text(run.directory.test_reads).splitlines())
     except (OSError, ValueError):
         return 0
 

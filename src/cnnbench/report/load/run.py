@@ -6,21 +6,22 @@ import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import StringIO
 from math import inf
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from cnnbench.config.identity import add_earlier_values
 from cnnbench.config.schema import OUTSIDE_IDENTITY
 from cnnbench.config.shipped_parts import with_current_paths
+from cnnbench.config.yaml_file import read_yaml
+from cnnbench.files import read_bytes, read_text
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Result, Status, problem_of
 from cnnbench.text import Values, flatten, to_override
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LABEL_KEYS = ("name", "runs_dir", "resume", "choices", "swept")  # config keys that do not change what a run computes
 # runs that differ in these share a cell
 NON_CELL_KEYS = ("seed", *(key for key in OUTSIDE_IDENTITY if key not in LABEL_KEYS))
@@ -142,7 +143,7 @@ def read_status(directory: RunDir, problems: list[str]) -> Status:
     """Reads a run's effective status; a status.json of wrong content is added to the problems."""
     path = directory.path / "status.json"
     try:
-        Status.model_validate_json(path.read_bytes())
+        Status.model_validate_json(read_bytes(path))
     except FileNotFoundError:
         pass
     except (OSError, ValueError):
@@ -154,7 +155,7 @@ def read_status(directory: RunDir, problems: list[str]) -> Status:
 def read_config(path: Path, problems: list[str]) -> Values:
     """Reads a run's config.yaml as nested keys; empty where it cannot be read."""
     with broken_file_reported(path, problems):
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        values = read_yaml(path)
         if isinstance(values, dict):
             values = with_current_paths(add_earlier_values(values))
             flatten(values)  # fails here if it is nested too deeply
@@ -168,7 +169,7 @@ def read_config(path: Path, problems: list[str]) -> Values:
 def read_result(path: Path, problems: list[str]) -> Result | None:
     """Reads a run's result.json without the fields that are wrong; None where it cannot be read or has no metrics."""
     try:
-        result, wrong = Result.parse(path.read_bytes())
+        result, wrong = Result.parse(read_bytes(path))
     except (OSError, ValidationError) as error:
         problems.append(f"{path}: {problem_of(error)}")
         return None
@@ -184,8 +185,9 @@ def read_result(path: Path, problems: list[str]) -> Result | None:
 
 def read_epochs(path: Path, problems: list[str]) -> list[dict[str, float | None]]:
     """Reads the rows of a run's metrics.csv, one per epoch; empty where it cannot be read."""
-    with broken_file_reported(path, problems), path.open(encoding="utf-8", newline="") as file:
-        return [{name: _number(text) for name, text in row.items() if name} for row in csv.DictReader(file)]
+    with broken_file_reported(path, problems):
+        rows = csv.DictReader(StringIO(read_text(path)))
+        return [{name: _number(text) for name, text in row.items() if name} for row in rows]
     return []
 
 
