@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=  # else each process of the tests compiles the
 .PHONY: run test test-slow test-oldest soak gpu-check answer lint format clean
 
 run: .venv/installed            ## train: make run ARGS="model=simplecnn seed=1"
-	@$(BIN)/python -m cnnbench $(ARGS)
+	@$(BIN)/cnnbench $(ARGS)
 
 test: .venv/installed-dev       ## run the default tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
@@ -26,8 +26,8 @@ gpu-check: .venv/installed-dev  ## run the GPU tests and print a table of their 
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 answer: .venv/installed         ## make answer NAME=demo: run an experiment and save its report next to its YAML
-	$(BIN)/python -m cnnbench -m experiment=$(NAME)
-	$(BIN)/python -m cnnbench report runs/$(NAME)
+	$(BIN)/cnnbench -m experiment=$(NAME)
+	$(BIN)/cnnbench report runs/$(NAME)
 	sed -e '/^!\[\(cost\|confusion\|reliability\)/,+1d' -e 's|](figures/|]($(NAME)_|' runs/$(NAME)/report.md > experiments/$(NAME).md
 	for picture in accuracy curves; do cp runs/$(NAME)/figures/$$picture.svg experiments/$(NAME)_$$picture.svg; done
 

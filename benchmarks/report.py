@@ -57,7 +57,7 @@ def make(folder: Path, cells: int, seeds: int) -> None:
         "fixed": {},
     }
     (folder / "sweep.json").write_text(
-        json.dumps({**record, "command": "python -m cnnbench -m", "slots": 2, "jobs": jobs})
+        json.dumps({**record, "command": "cnnbench -m", "slots": 2, "jobs": jobs})
     )
 
 

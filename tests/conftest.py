@@ -50,7 +50,7 @@ def finished(tmp_path_factory) -> RunDir:
     from cnnbench.training.run import run
 
     runs = tmp_path_factory.mktemp("finished") / "runs"
-    outcome = run(compose([*QUICK, f"runs_dir={runs}"]), command="python -m cnnbench threads=1")
+    outcome = run(compose([*QUICK, f"runs_dir={runs}"]), command="cnnbench threads=1")
     return outcome.directory
 
 

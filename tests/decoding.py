@@ -32,14 +32,15 @@ class Decoder:
         return np.stack([image(row) for row in rows])
 
 
-def load(path: Path, decode=None, rows: np.ndarray = ALL) -> np.ndarray:
+def load(path: Path, decode=None, rows: np.ndarray = ALL, source: Path | None = None) -> np.ndarray:
     """(n, C, H, W) uint8, from the file or decoded."""
-    return load_or_decode(path, rows, SHAPE, decode or Decoder(), "decoding")
+    return load_or_decode([path], rows, SHAPE, decode or Decoder(), "decoding", source)
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
-    """An empty default root."""
+    """An empty default root, and an empty cache folder of the user's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "root"))
     return tmp_path / "root"
 

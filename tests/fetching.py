@@ -44,6 +44,7 @@ def impatient(monkeypatch):
     """Shortens all waiting times of downloads."""
     for name, value in {
         "CONNECT_S": 1.0,
+        "ANSWER_S": 1.0,
         "SILENCE_S": 0.4,
         "PATIENCE_S": 0.2,
         "SLOW": 200_000,

@@ -45,7 +45,7 @@ def sweep(
                 run(path / name, setting, seed, **run_arguments(outcome))
             jobs.append({"directory": name, "identity": name[-8:], "setting": {**setting, "seed": seed}, "facts": {}})
     keys = list(dict.fromkeys(key for setting, _ in cells for key in setting))
-    fields = {"schema": 1, "name": path.name, "keys": [*keys, "seed"], "fixed": {}, "command": "python -m cnnbench -m"}
+    fields = {"schema": 1, "name": path.name, "keys": [*keys, "seed"], "fixed": {}, "command": "cnnbench -m"}
     path.mkdir(parents=True, exist_ok=True)
     if listed:
         (path / "sweep.json").write_text(json.dumps({**fields, **record, "jobs": jobs}))
@@ -150,7 +150,7 @@ def result_json(setting: Mapping[str, Any], seed: int, *metrics: Mapping[str, An
         "time": {"fit_s": 10.0}, "samples_per_s": 400.0, "precision": "32", "devices": 1, "threads": 1, "code": CODE,
         "versions": {"torch": "2.6"}, "git": {"commit": "c0ffee", "dirty": False},
         "hardware": {"cpu": "x", "cores": 2, "gpus": [], "system": "Linux x86_64"},
-        "command": "python -m cnnbench model=none",
+        "command": "cnnbench model=none",
     }  # fmt: skip
 
 

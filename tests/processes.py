@@ -36,7 +36,7 @@ NOT_COMPARED = {"epoch_s", "samples_per_s", "times", "in_epoch", "resume"}
 
 
 class CommandProcess:
-    """A program, by default `python -m cnnbench`, in a child process; its output goes to files."""
+    """A program, by default `cnnbench`, in a child process; its output goes to files."""
 
     def __init__(self, folder: Path, *arguments: str, program: tuple[str, ...] = (), **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)

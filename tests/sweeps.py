@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from cnnbench.config import import_path
 from cnnbench.distributed.signals import STOP_SIGNALS
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.sweep_dir import SweepDir
@@ -203,7 +204,7 @@ def _write_number(path: str, number: int) -> None:
 def _launch(folder: str, *command: Any) -> None:
     """Acts as the interpreter: runs the command and the exit handlers, and exits with its code."""
     os.setsid()
-    sys.path.insert(0, folder)  # as with python -m: the user's modules are found there
+    import_path.allow(folder)  # as `cnnbench` does: the user's modules are found there
     util.spawnv_passfds = _fork_for(util.spawnv_passfds)
     code = 1
     try:

@@ -14,6 +14,7 @@ from cnnbench.errors import (
     RunFailed,
     did_you_mean,
     exit_code_of,
+    print_traceback,
 )
 
 
@@ -36,6 +37,16 @@ def test_the_exit_code_of_a_command_is_what_it_returns(result, code):
 def test_an_error_of_cnnbench_is_one_line_followed_by_a_hint(error, code, capsys):
     assert exit_code_of(raising(error), lambda error: "; type y") == code
     assert capsys.readouterr().err == "cnnbench: x; type y\n"
+
+
+def test_the_text_of_an_error_is_one_printable_line(capsys):
+    assert exit_code_of(raising(ConfigError("a\nb\x1b]0;x\x07\u202e[red]"))) == 2
+    assert capsys.readouterr().err == r"cnnbench: a\nb\x1b]0;x\x07\u202e[red]" + "\n"
+
+
+def test_the_traceback_of_a_bug_is_printable(capsys):
+    print_traceback(ValueError("a\x1b[8m\nb"))
+    assert capsys.readouterr().err == "ValueError: a\\x1b[8m\nb\n"
 
 
 def test_an_error_that_another_rank_reported_prints_nothing(capsys):

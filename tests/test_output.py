@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cnnbench.__main__ import only_prints
+from cnnbench.console import Console, print_plain
 from cnnbench.errors import OutputLost
 from cnnbench.output import guarded_output, note_lost_output_in
 from lost_output import ERRORS
@@ -81,6 +82,28 @@ def test_text_is_written_as_without_the_guard(capfd):
         assert sys.stdout.encoding
         assert not sys.stdout.isatty()
     assert tuple(capfd.readouterr()) == ("é text\n", "error\n")
+
+
+def test_what_a_library_prints_is_printable_and_what_a_console_prints_keeps_its_colours(capfd):
+    with guarded_output():
+        print("a\x1b[8mb\r\u202ec\td\n\xe9", flush=True)
+        print("\x9b\x07", file=sys.stderr)
+        console = Console(force_terminal=True, color_system="standard")
+        print_plain(console, "a\x1b[8m", "red")
+    shown = capfd.readouterr()
+    assert shown.out == "a\\x1b[8mb\\r\\u202ec\td\n\xe9\n\x1b[31ma\\x1b[8m\x1b[0m\n"
+    assert shown.err == "\\x9b\\x07\n"
+
+
+def test_a_console_notices_the_loss_of_its_stream(monkeypatch, tmp_path):
+    failing = Failing(errno.EPIPE)
+    monkeypatch.setattr(sys, "stdout", failing)
+    with guarded_output():
+        note_lost_output_in(tmp_path / "log.txt")
+        print_plain(Console(), "a")
+        print_plain(Console(), "b")
+    assert failing.writes == 1
+    assert (tmp_path / "log.txt").read_text() == "stdout: Broken pipe; nothing more is shown there\n"
 
 
 @pytest.mark.parametrize(

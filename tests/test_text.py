@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 from cnnbench.text import (
     NAME,
     canonical_json,
+    csv_table,
     duration,
     file_size,
     finite_number,
     first_few,
     flatten,
+    printable,
     safe_filename,
+    shorten,
+    shown_line,
     to_override,
     unflatten,
 )
@@ -92,6 +96,69 @@ def test_a_safe_filename_has_only_letters_digits_dots_hyphens_and_underscores(te
 @pytest.mark.parametrize("name", ["", ".hidden", "-x", "a/b", "a b", "a" * 81, "a\n"])
 def test_other_names_are_not_allowed(name):
     assert not NAME.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "größe 猫 × – … ★ ≈", "résumé 👍", "مرحبا שלום", "e\u0301", r"\x1b $\frac{$ [red] :smile: `a` | <b>"]
+)
+def test_ordinary_text_is_printable_as_it_is(text):
+    assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31m", r"\x1b[31m"), ("\x9b8m", r"\x9b8m"), ("\x00\x07\x08\x7f", r"\x00\x07\x08\x7f"), ("a\nb\tc\r", r"a\nb\tc\r"),
+        ("\u2028\u2029\x85", r"\u2028\u2029\x85"), ("\u202e\u2066\u2069\u200f", r"\u202e\u2066\u2069\u200f"),
+        ("\u200b\u200d\u2060\ufeff\xad", r"\u200b\u200d\u2060\ufeff\xad"), ("\udcff", r"\udcff"), ("\U000e0041", r"\U000e0041"),
+        ("\ue000\uffff", r"\ue000\uffff"), ("a\xa0b\u3000c\u2009d", "a b c d"),
+    ],
+)  # fmt: skip
+def test_what_a_terminal_obeys_or_does_not_show_becomes_an_escape(text, shown):
+    assert printable(text) == shown
+    assert printable(shown) == shown
+
+
+def test_characters_to_keep_are_kept():
+    assert printable("a\n\tb\x1b", keep="\n\t") == "a\n\tb\\x1b"
+
+
+@given(st.text())
+def test_any_text_becomes_printable(text):
+    assert printable(text).isprintable()
+    assert shown_line(text).isprintable()
+
+
+def test_a_long_text_is_shortened():
+    assert shorten("a" * 10_000) == "a" * 10_000
+    assert shorten("a" * 1_000_000, 5) == "aaaaa... (1,000,000 characters)"
+
+
+def test_a_text_of_several_lines_is_shown_in_one():
+    assert shown_line(" why\n\tthis\r\n ? \x1b") == r"why this ? \x1b"
+    assert len(shown_line("word " * 1_000_000)) < 2100
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1+1", "-1+1", "@A1", "=cmd|' /C calc'!A0", ' "=1', "'=1", "＝1", "＋1", "－1", "＠1", "-"]
+)
+def test_a_text_that_a_spreadsheet_would_compute_is_a_text_in_csv(text):
+    assert csv_table(["a"], [{"a": text}]).splitlines()[1].lstrip('"').startswith("'")
+
+
+@pytest.mark.parametrize("text", ["\t=1", "\r=1", "\x1b=1", "\n=1"])
+def test_control_characters_are_escapes_in_csv(text):
+    assert csv_table([text], [{text: text}]) == f"{printable(text)}\n" * 2
+
+
+@pytest.mark.parametrize("value", [-0.5, "-0.5", "+1e-3", "-inf", "1e5", "nan", -3, 0.1 + 0.2, "a=b", "é, 猫"])
+def test_numbers_and_other_texts_stay_as_they_are_in_csv(value):
+    text = csv_table(["a"], [{"a": value}]).splitlines()[1]
+    assert text.strip('"') == str(value)
+
+
+def test_an_absent_value_is_an_empty_field_of_csv():
+    assert csv_table(["=a", "b"], [{"=a": 1, "c": 2}, {"b": None}]) == "'=a,b\n1,\n,\n"
 
 
 @pytest.mark.parametrize(

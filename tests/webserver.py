@@ -204,6 +204,22 @@ def answered(raw: bytes) -> Behaviour:
     return lambda exchange: exchange.body(raw)
 
 
+def endless(begin: bytes, repeated: bytes, pause_s: float = 0.0) -> Behaviour:
+    """Sends some bytes, then others again and again, until the connection is closed."""
+
+    def answer(exchange: Exchange) -> None:
+        exchange.body(begin)
+        while not exchange.server.stopping.wait(pause_s):
+            exchange.body(repeated)
+
+    return answer
+
+
+def late(behaviour: Behaviour, pause_s: float) -> Behaviour:
+    """Behaves so after a pause."""
+    return lambda exchange: exchange.server.stopping.wait(pause_s) or behaviour(exchange)
+
+
 def another_range(content: bytes, shift: int) -> Behaviour:
     """Sends a range that begins `shift` bytes after the requested one."""
 

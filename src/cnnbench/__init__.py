@@ -12,10 +12,8 @@ The stable Python API. Names are imported at their first use: `import cnnbench` 
     Step        base class of your own augmentation steps
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+# No module is imported here: `python -m cnnbench` imports this file while the current folder is still first on `sys.path`.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from cnnbench.augment.step import Step
@@ -38,8 +36,10 @@ MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in MODULES:
+        from importlib import import_module
+
         return getattr(import_module(f"cnnbench.{MODULES[name]}"), name)
     raise AttributeError(f"module 'cnnbench' has no attribute {name!r}")
 

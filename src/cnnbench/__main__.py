@@ -1,18 +1,26 @@
-"""`python -m cnnbench [command] [key=value ...]`: chooses the command, and returns its exit code."""
+"""`cnnbench [command] [key=value ...]`: chooses the command, and returns its exit code."""
 
-from __future__ import annotations
+import os
+import sys
+
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", sys.flags.isolated):
+    # `python -m` has put the current folder first. It may be a stranger's, with a yaml.py: nothing is imported before it is gone.
+    try:  # noqa: SIM105  (contextlib would be imported from there)
+        sys.path[:1] = [folder for folder in sys.path[:1] if folder != os.getcwd()]
+    except OSError:  # the folder was removed, and Python has put none
+        pass
 
 import io
-import os
 import shlex
-import sys
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 
-from cnnbench.errors import CnnbenchError, ConfigError, Untrusted, did_you_mean, exit_code_of
+from cnnbench.config import import_path
+from cnnbench.errors import PROGRAM, CnnbenchError, ConfigError, Untrusted, did_you_mean, exit_code_of, print_traceback
 from cnnbench.output import guarded_output
 
-PROGRAM = ("python", "-m", "cnnbench")
 COMMANDS = (  # each is the function `main` of a module of cnnbench.cli, imported when called
     "plan status report compare merge clean reproduce evaluate predict info features fetch preview ops list"
 ).split()
@@ -25,11 +33,17 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:
         restart_in_utf8_mode()
         arguments = sys.argv[1:]
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # as on damaged EXIF data: the picture is what counts
+        sys.excepthook = lambda kind, error, trace: print_traceback(
+            error
+        )  # the message of a bug may hold text of others
+        with suppress(OSError):  # the folder was removed
+            import_path.allow(os.getcwd())
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # × and – on an ASCII terminal
 
     def hint(error: CnnbenchError) -> str:
-        return f": {shlex.join([*PROGRAM, *arguments, '--trust'])}" if isinstance(error, Untrusted) else ""
+        return f": {shlex.join([PROGRAM, *arguments, '--trust'])}" if isinstance(error, Untrusted) else ""
 
     def work() -> int | None:
         code = _command(arguments)
@@ -76,7 +90,7 @@ def _command(arguments: list[str]) -> int | None:
     if command:
         near = did_you_mean(command, COMMANDS) or ";"
         raise ConfigError(f"{command}: no such command{near} commands: {', '.join(COMMANDS)}, or key=value to train")
-    return _load("train")(arguments, shlex.join([*PROGRAM, *arguments]))
+    return _load("train")(arguments, shlex.join([PROGRAM, *arguments]))
 
 
 def _load(command: str, function: str = "main") -> Callable[..., int | None]:

@@ -16,6 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cnnbench.text import printable, shorten
+
+PROGRAM = "cnnbench"  # begins the commands that messages and files name
+
 
 class CnnbenchError(Exception):
     """An error that is shown in one line, without a traceback."""
@@ -43,6 +47,22 @@ class CorruptFile(DataError):
     def __init__(self, message: str, path: Path) -> None:
         super().__init__(message)
         self.path = path
+
+
+class SeveralLines(DataError):
+    """A DataError with a message of several lines, as one for each picture that cannot be read.
+
+    Args:
+        lines: texts, which are made printable, and errors.
+    """
+
+    def __init__(self, *lines: object) -> None:
+        texts = (str(line) if isinstance(line, SeveralLines) else printable(str(line)) for line in lines)
+        super().__init__("\n".join(texts))
+
+    def __reduce__(self) -> tuple[type[SeveralLines], tuple[str, ...]]:
+        """How it is pickled: by its lines."""
+        return SeveralLines, tuple(str(self).split("\n"))
 
 
 class RunFailed(CnnbenchError):
@@ -110,17 +130,23 @@ def exit_code_of(work: Callable[[], int | None], hint: Callable[[CnnbenchError],
     except CnnbenchError as error:
         if str(error):
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                traceback.print_exc()
+                print_traceback(error)
             text = shorten_words(str(error)) if isinstance(error, ConfigError) else str(error)
-            print_error(f"{text}{hint(error)}")
+            print_error(f"{text}{hint(error)}", keep="\n" if isinstance(error, SeveralLines) else "")
         return error.exit_code
     except KeyboardInterrupt:
         print_error("interrupted")
         return 130
 
 
-def print_error(message: str) -> None:
-    """Prints a line on stderr, red on a terminal."""
-    text = f"cnnbench: {message}"
+def print_error(message: str, keep: str = "") -> None:
+    """Prints a line on stderr, red on a terminal; characters that a terminal would obey are shown as escapes, except `keep`."""
+    text = printable(shorten(f"cnnbench: {message}"), keep)
     red = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    print(f"\033[31m{text}\033[0m" if red else text, file=sys.stderr)
+    # a guarded stream would show the colour as an escape, too
+    print(f"\033[31m{text}\033[0m" if red else text, file=getattr(sys.stderr, "styled", sys.stderr))
+
+
+def print_traceback(error: BaseException) -> None:
+    """Prints the traceback of an exception on stderr, in printable characters; its texts may be from a file."""
+    print(printable("".join(traceback.format_exception(error)), keep="\n"), end="", file=sys.stderr, flush=True)

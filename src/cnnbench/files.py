@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 MOST_BYTES = 256 << 20  # of a file that is read whole; the sweep.json of 100,000 jobs has some 60 MB
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # absent on Windows, as the next
@@ -62,7 +62,7 @@ def overwrite_in_place(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def open_append(path: Path) -> TextIO:
+def open_append(path: Path) -> io.TextIOWrapper:
     """Opens a UTF-8 text file to append to it; makes it where it is absent.
 
     Raises:
@@ -82,13 +82,22 @@ def open_unlinked(path: str, flags: int) -> int:
     return _open_regular(path, flags | NO_FOLLOW)
 
 
+def open_read(path: Path) -> BinaryIO:
+    """Opens a regular file to read its bytes; the file may be from somebody else.
+
+    Raises:
+        OSError: it is no regular file (opening a FIFO would wait for ever), or it cannot be opened.
+    """
+    return open(path, "rb", opener=_open_regular)
+
+
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """The content of a file, which may be from somebody else: of a regular file of at most `most` bytes.
 
     Raises:
         OSError: it is no regular file (a FIFO or a device would be read for ever), is too large, or cannot be opened.
     """
-    with open(path, "rb", opener=_open_regular) as file:
+    with open_read(path) as file:
         size = os.fstat(file.fileno()).st_size
         content = file.read(most + 1) if size <= most else b""
     if max(size, len(content)) > most:

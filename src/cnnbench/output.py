@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cnnbench.errors import OutputLost
+from cnnbench.files import open_append
+from cnnbench.text import printable
 
 _log: Path | None = None  # where a lost stream is noted
 _notes: list[tuple[int | None, str]] = []  # error number and line of lost streams, not yet written
@@ -23,21 +25,32 @@ READER_GONE = (errno.EPIPE, errno.EIO)  # as in `| head`; the terminal was close
 class GuardedStream:
     """stdout or stderr, which after the first failed write goes to the null device, also for libraries and child processes.
 
+    Characters that a terminal would obey are shown as escapes: a text may be from somebody else's file.
+
     Args:
         stream: to write to.
         name: of the stream, for messages.
         end: whether a failed write raises `OutputLost`; False: the loss is noted once, in the log that `note_lost_output_in` got.
+
+    Attributes:
+        styled: the same stream for a writer that makes texts printable itself, and adds its own colours.
     """
 
     def __init__(self, stream: TextIO, name: str, end: bool) -> None:
         self._stream, self._name, self._end = stream, name, end
         self._lost = False
+        self.styled = StyledStream(self)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes the text, unless the stream is lost; returns its length."""
+        """Writes the text in printable characters, lines and tabs, unless the stream is lost; returns its length."""
+        self.write_styled(printable(text, keep="\n\t"))
+        return len(text)
+
+    def write_styled(self, text: str) -> int:
+        """Writes the text as it is, unless the stream is lost; returns its length."""
         self._guard(lambda: self._stream.write(text))
         return len(text)
 
@@ -61,6 +74,20 @@ class GuardedStream:
                 raise OutputLost("" if error.errno in READER_GONE else f"{self._name}: {reason}") from error
             _notes.append((error.errno, f"{self._name}: {reason}; nothing more is shown there"))
             _write_notes()
+
+
+class StyledStream:
+    """A guarded stream that writes every character as it is."""
+
+    def __init__(self, stream: GuardedStream) -> None:
+        self._guarded = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guarded, name)
+
+    def write(self, text: str) -> int:
+        """Writes the text as it is; returns its length."""
+        return self._guarded.write_styled(text)
 
 
 @contextmanager
@@ -103,6 +130,6 @@ def note_lost_output_in(log: Path) -> None:
 
 def _write_notes() -> None:
     if _log and _notes:
-        with suppress(OSError), _log.open("a", encoding="utf-8") as file:
+        with suppress(OSError), open_append(_log) as file:
             file.writelines(f"{note}\n" for _, note in _notes)
         _notes.clear()

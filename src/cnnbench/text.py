@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 Values = dict[str, Any]  # by key; nested, or with dotted keys
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # allowed names of a folder of runs
+FORMULA = tuple("=+-@＝＋－＠")  # with these, also in their wide forms, a formula begins in a spreadsheet
 
 
 def canonical_json(value: Any) -> str:
@@ -63,7 +65,9 @@ def finite_number(values: Any, *path: str) -> float | None:
     """The number at a path of nested keys as a float; None where it is absent, no number, infinite or NaN."""
     for name in path:
         values = values.get(name) if isinstance(values, dict) else None
-    return float(values) if isinstance(values, int | float) and -1e300 < values < 1e300 else None  # False for NaN
+    if isinstance(values, bool) or not isinstance(values, int | float):
+        return None
+    return float(values) if -1e300 < values < 1e300 else None  # False for NaN
 
 
 def safe_filename(text: str) -> str:
@@ -79,13 +83,62 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split()).partition(" Exception raised from ")[0]
 
 
+def printable(text: str, keep: str = "") -> str:
+    r"""The text with an escape, as `\x1b`, for each character that a terminal, an editor or a browser would obey or not show.
+
+    These are control characters, line ends, marks of the writing direction, characters without width, lone surrogates and
+    characters that Unicode does not define. Each kind of space becomes a space.
+
+    Args:
+        text: from a file, perhaps of somebody else.
+        keep: characters to keep as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character in keep else _printable_character(character) for character in text)
+
+
+def _printable_character(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if unicodedata.category(character) == "Zs" else character.encode("unicode_escape").decode()
+
+
+def shorten(text: str, most: int = 10_000) -> str:
+    """A text cut after `most` characters, with the number of all: `abc... (1,000,000 characters)`."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
+def shown_line(text: str) -> str:
+    """A text of a file that is only shown, as a question: in one line, printable, at most 2,000 characters of it."""
+    return printable(" ".join(shorten(text, 2000).split()))
+
+
 def csv_table(columns: Collection[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """A table as CSV: a head, and a line for each row of column -> value; an absent value is an empty field."""
+    """A table as CSV: a head, and a line for each row of column -> value; an absent value is an empty field.
+
+    Texts are `printable`; an apostrophe precedes a text that a spreadsheet would take for a formula.
+    """
     text = io.StringIO()
-    table = csv.DictWriter(text, columns, lineterminator="\n", restval="", extrasaction="ignore")
-    table.writeheader()
-    table.writerows(rows)
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(map(_csv_cell, columns))
+    table.writerows([_csv_cell(row.get(column, "")) for column in columns] for row in rows)
     return text.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip(" \"'").startswith(FORMULA) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def first_few(texts: Sequence[str], most: int = 4, separator: str = ", ") -> str:

@@ -1,4 +1,4 @@
-"""`python -m cnnbench clean`: what takes room, and what finished runs no longer need."""
+"""`cnnbench clean`: what takes room, and what finished runs no longer need."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_without_yes_nothing_changes_and_the_command_that_deletes_is_named(runs,
     out = cleaned(capsys, "runs/mine")
     assert lost(before, runs) == []
     size = 1500 + 2 * os.path.getsize("runs/mine/a_seed0_01234560/checkpoints/last.ckpt")
-    assert f"nothing was deleted. To free {file_size(size)}: python -m cnnbench clean runs/mine --yes\n" in out
+    assert f"nothing was deleted. To free {file_size(size)}: cnnbench clean runs/mine --yes\n" in out
     assert "1 finished run; not touched: 1 interrupted" in out
     assert "last checkpoints of finished runs" in out
 

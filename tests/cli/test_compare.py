@@ -1,4 +1,4 @@
-"""`python -m cnnbench compare`, on folders of runs made by hand."""
+"""`cnnbench compare`, on folders of runs made by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m cnnbench features`: the feature maps of a layer for an image, drawn next to the first filters."""
+"""`cnnbench features`: the feature maps of a layer for an image, drawn next to the first filters."""
 
 from __future__ import annotations
 
@@ -282,9 +282,16 @@ def test_an_out_that_cannot_be_written_is_refused(command, finished, digit, tmp_
     assert_refused(command(finished.path, digit, "--out", tmp_path / name), f"--out {tmp_path / name}: {reason}")
 
 
+def test_a_full_disk_is_named_and_no_other_ending_is_asked_for(command, finished, digit, tmp_path):
+    (tmp_path / "full.png").symlink_to("/dev/full")
+    path = tmp_path / "full.png"
+    line = f"--out {path}: cannot be written (No space left on device); type another file"
+    assert_refused(command(finished.path, digit, "--out", path), line)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--nosuch"]])
 def test_missing_or_unknown_arguments_are_refused(command, finished, arguments):
-    assert_refused(command(finished.path, *arguments), "type python -m cnnbench features --help")
+    assert_refused(command(finished.path, *arguments), "type cnnbench features --help")
 
 
 @pytest.fixture

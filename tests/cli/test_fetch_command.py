@@ -1,4 +1,4 @@
-"""The command `python -m cnnbench fetch`, and downloads by a run."""
+"""The command `cnnbench fetch`, and downloads by a run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_command_downloads_a_set_and_prints_its_folder(tmp_path, digits, cap
 def test_without_a_root_the_command_downloads_to_the_default_root(tmp_path, digits, monkeypatch):
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "cache"))
     assert main(["fetch", "mnist"]) == 0
-    assert names(tmp_path / "cache" / "MNIST" / "raw") == {*FILES, ".mnist.lock"}
+    assert names(tmp_path / "cache" / "MNIST" / "raw") == set(FILES)
 
 
 def test_the_command_requests_nothing_for_a_complete_set(tmp_path, digits, no_network, capfd):
@@ -158,7 +158,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def program(kind: type[MNIST], tmp_path: Path, *arguments: str, **keys) -> subprocess.Popen:
-    """A program that runs `python -m cnnbench` on a small MNIST."""
+    """A program that runs `cnnbench` on a small MNIST."""
     code = PROGRAM.format(remotes=kind.remotes, sums=kind.sums)
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],

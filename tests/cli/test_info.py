@@ -1,4 +1,4 @@
-"""`python -m cnnbench info`: its tables, warnings and errors."""
+"""`cnnbench info`: its tables, warnings and errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cnnbench.training.factories import build_net, data_for_net
 
 NAMES = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml") if file.stem != "custom")
 GOLDEN = Path(__file__).parents[1] / "models" / "golden.json"
-REGENERATE = "python -m cnnbench info --all --json data=cifar10 > tests/models/golden.json"
+REGENERATE = "cnnbench info --all --json data=cifar10 > tests/models/golden.json"
 GOLDEN_KEYS = ("params", "buffers", "macs", "book_flops", "activations", "receptive_field", "weight_layers")
 COUNTS = ("params", "macs", "book_flops", "activations")
 CUSTOM = "model=custom model._target_=nets."
@@ -344,7 +344,7 @@ def test_a_knob_that_makes_a_net_shrink_its_images_to_nothing_is_one_line(info):
     [
         ("model=vgg61", "cnnbench: model=vgg61: no such model; did you mean vgg"),
         ("--all model=vgg11", "cnnbench: info --all: compares every model; leave model=... out"),
-        ("--jsn", "cnnbench: unrecognized arguments: --jsn; type python -m cnnbench info --help"),
+        ("--jsn", "cnnbench: --jsn: no such flag; type cnnbench info --help"),
         ("--json --csv", "cnnbench: argument --csv: not allowed with argument --json; "),
         ("lenet5", "cnnbench: lenet5: expected key=value, as in seed=1"),
         (

@@ -48,4 +48,4 @@ def test_help_marks_the_default_choices_and_keeps_lines_short(capsys):
 def test_help_has_a_line_for_every_command(capsys):
     main(["--help"])
     text = capsys.readouterr().out
-    assert [command for command in COMMANDS if f"\npython -m cnnbench {command} " not in text] == []
+    assert [command for command in COMMANDS if f"\ncnnbench {command} " not in text] == []

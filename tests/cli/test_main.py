@@ -40,8 +40,8 @@ def test_a_run_prints_its_result_and_the_next_commands(tmp_path):
     assert lines[2].startswith("epoch 2/2  loss ")
     assert re.search(r"^test +0\.\d{4} +\d\.\d{4} +32 +0\.\d{4} to [01]\.\d{4}", done.stdout, re.M)
     for command in (
-        f"python -m cnnbench evaluate {directory}",
-        f"python -m cnnbench predict {directory} IMAGE",
+        f"cnnbench evaluate {directory}",
+        f"cnnbench predict {directory} IMAGE",
         "tensorboard --logdir runs",
     ):
         assert command in done.stdout
@@ -77,6 +77,11 @@ def test_hydra_full_error_shows_the_traceback(tmp_path):
         (["evalute", "x"], "cnnbench: evalute: no such command; did you mean evaluate? commands: "),
         (["list", "modle"], "cnnbench: list modle: no such group; did you mean model? groups: "),
         (["--colour"], "cnnbench: --colour: no such flag; "),
+        (
+            ["--config-dir", "conf", "report", "runs/x"],
+            "cnnbench: --config-dir: no such flag; type cnnbench report --help",
+        ),
+        (["report", "--nosuch=3", "runs/x"], "cnnbench: --nosuch: no such flag; type cnnbench report --help"),
         (["--config-dir"], "cnnbench: argument --config-dir: expected one argument; "),
         (["evaluate"], "cnnbench: the following arguments are required: RUN_DIR"),
     ],
@@ -146,7 +151,7 @@ def test_a_stopped_command_exits_with_the_signals_code_and_prints_the_resume_com
     _, error = process.communicate(timeout=60)
     assert process.returncode == code
     directory = next((tmp_path / "runs").glob("*/*"))
-    assert f"python -m cnnbench resume={directory.relative_to(tmp_path)}" in error
+    assert f"cnnbench resume={directory.relative_to(tmp_path)}" in error
     assert error.count("\n") == 1
     assert '"interrupted"' in (directory / "status.json").read_text()
 

@@ -1,4 +1,4 @@
-"""`python -m cnnbench merge`: copies of a sweep, as two machines make them with `sweep.part`, become one."""
+"""`cnnbench merge`: copies of a sweep, as two machines make them with `sweep.part`, become one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sweeping import METRICS, plan, tree, write_run
 from sweeps import FAULTY, Sweep, swept
 
 TYPED = ["seed=0,1,2", "model=lenet5,lenet_3x3", "name=mine"]
-COMMAND = f"python -m cnnbench -m {' '.join(TYPED)}"
+COMMAND = f"cnnbench -m {' '.join(TYPED)}"
 TIMES = "epoch,step,train/loss,val/acc\n"
 
 

@@ -1,4 +1,4 @@
-"""`python -m cnnbench ops`: the documents' numbers, both speeds, the edges of an image, and errors in one line."""
+"""`cnnbench ops`: the documents' numbers, both speeds, the edges of an image, and errors in one line."""
 
 from __future__ import annotations
 
@@ -405,7 +405,7 @@ def test_an_out_that_cannot_be_written_is_refused(few, command, tmp_path, name, 
 
 @pytest.mark.parametrize("arguments", [["--nosuch"], ["x.png"], ["--image"]])
 def test_unknown_arguments_are_refused(command, arguments):
-    assert_refused(command(*arguments), "type python -m cnnbench ops --help")
+    assert_refused(command(*arguments), "type cnnbench ops --help")
 
 
 def test_help_lists_both_options(capsys):

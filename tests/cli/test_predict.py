@@ -1,4 +1,4 @@
-"""`python -m cnnbench predict`: the predictions of the run's test, for every kind of image file."""
+"""`cnnbench predict`: the predictions of the run's test, for every kind of image file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m cnnbench report`: the files that it writes, the text that it prints, the folders that it refuses."""
+"""`cnnbench report`: the files that it writes, the text that it prints, the folders that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m cnnbench reproduce`: finished runs are repeated."""
+"""`cnnbench reproduce`: finished runs are repeated."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_repetition_is_an_ordinary_run_next_to_the_first(done, capsys):
     assert tree(done.path) == before
     again = second(done)
     assert again.status().state == "done"
-    assert again.load_result().command == f"python -m cnnbench reproduce {done.path}"
+    assert again.load_result().command == f"cnnbench reproduce {done.path}"
     configs = [Config.load(each.config) for each in (done, again)]
     assert configs[0].identity() == configs[1].identity()
     assert (configs[1].threads, configs[1].precision) == (configs[0].threads, configs[0].precision)
@@ -143,7 +143,7 @@ def test_a_stopped_repetition_is_resumed_by_the_same_command(stoppable, capsys, 
     monkeypatch.setenv("NETS_SIGNAL", "SIGTERM")
     code, _, error = reproduce(capsys, stoppable.path, "--trust")
     again = second(stoppable)
-    typed = f"python -m cnnbench reproduce {stoppable.path} --trust"
+    typed = f"cnnbench reproduce {stoppable.path} --trust"
     assert (code, error) == (143, f"cnnbench: {again.path}: stopped. To resume, type the same command again: {typed}\n")
     assert again.effective_status().state == "interrupted"
     code, printed, _ = reproduce(capsys, stoppable.path, "--trust")
@@ -190,9 +190,7 @@ def refused(capsys, *arguments) -> str:
 def test_a_run_that_is_not_finished_is_refused_with_the_command_that_finishes_it(done, capsys):
     done.result.unlink()
     error = refused(capsys, done.path)
-    assert error.endswith(
-        f"so there is nothing to compare with; finish it first: python -m cnnbench resume={done.path}"
-    )
+    assert error.endswith(f"so there is nothing to compare with; finish it first: cnnbench resume={done.path}")
 
 
 def test_a_damaged_result_is_refused(done, capsys):
@@ -251,9 +249,7 @@ def test_a_run_of_several_machines_is_refused(done, capsys):
 
 def test_a_users_own_net_needs_trust(stoppable, capsys):
     error = refused(capsys, stoppable.path)
-    assert error.endswith(
-        f"trust it: {shlex.join(['python', '-m', 'cnnbench', 'reproduce', str(stoppable.path), '--trust'])}"
-    )
+    assert error.endswith(f"trust it: {shlex.join(['cnnbench', 'reproduce', str(stoppable.path), '--trust'])}")
 
 
 # ---- several processes ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`python -m cnnbench status`: running and ended sweeps and runs, whose files are written by hand."""
+"""`cnnbench status`: running and ended sweeps and runs, whose files are written by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnnbench.runs.sweep_dir import Job, SweepDir
 from owners import DEAD, ME, OTHER_HOST, make_older, read_only, record
 
 RESULT = {"metrics": {"test/acc": 0.5, "best/val/acc": 0.6}, "time": {"fit_s": 30.0}}
-COMMAND = "python -m cnnbench -m seed=0,1,2,3"
+COMMAND = "cnnbench -m seed=0,1,2,3"
 PROGRESS = {"epoch": 2, "epochs": 5, "loss": 0.25, "val_acc": 0.75, "left_s": 9.0}
 
 
@@ -103,7 +103,7 @@ def test_the_jobs_of_other_parts_are_counted_apart(sweep, capsys):
     sweep.write(sweep.read().model_copy(update={"part": "1/2"}), sweep.jobs())
     lines = status(capsys, "runs/mine")  # seeds 0 and 3 are in this part
     assert lines[1] == "runs/mine, part 1/2  1 done, 1 pending of 2"
-    merge = "python -m cnnbench merge runs/mine FOLDER adds those of another machine's folder"
+    merge = "cnnbench merge runs/mine FOLDER adds those of another machine's folder"
     assert lines[2] == f"other parts: 0 of 2 jobs are done here; {merge}"
     assert lines[3] == f"no process runs it. To continue, type the same command again: {COMMAND}"
     finish(sweep, 3)
@@ -142,7 +142,7 @@ def test_a_run_is_shown_with_its_state_reason_and_the_command_that_resumes_it(sw
     path = "runs/mine/a_seed{0}_0123456{0}"
     assert status(capsys, path.format(0)) == [f"{path.format(0)}  done"]
     assert status(capsys, path.format(1)) == [f"{path.format(1)}  failed", "[bad] luck"]
-    resume = f"to resume: python -m cnnbench resume={path.format(2)}"
+    resume = f"to resume: cnnbench resume={path.format(2)}"
     assert status(capsys, path.format(2)) == [f"{path.format(2)}  interrupted", resume]
 
 
@@ -179,7 +179,7 @@ def test_a_run_without_progress_is_starting(tmp_path, capsys):
         ("runs", "runs: not a sweep, it holds no sweep.json; did you mean runs/mine?"),
         (
             "runs/none",
-            "runs/none: not a sweep, it holds no sweep.json; a sweep is made by python -m cnnbench -m key=a,b ...",
+            "runs/none: not a sweep, it holds no sweep.json; a sweep is made by cnnbench -m key=a,b ...",
         ),
     ],
 )
@@ -198,4 +198,4 @@ def test_a_broken_sweep_json_is_refused_in_one_line(sweep, capsys):
 
 def test_a_folder_must_be_named(capsys):
     assert main(["status"]) == 2
-    assert "python -m cnnbench status --help" in capsys.readouterr().err
+    assert "cnnbench status --help" in capsys.readouterr().err

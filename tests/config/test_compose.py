@@ -19,7 +19,7 @@ MISTAKES = {
     "epochs=-1": "epochs=-1: expected an integer above 0; for instance epochs=10",
     "epochs=1.5": "epochs=1.5: expected an integer above 0; for instance epochs=10",
     "epoch=3": "epoch: no such key; did you mean epochs?",
-    "+foo=1": "foo: no such key; `python -m cnnbench --help` lists them",
+    "+foo=1": "foo: no such key; `cnnbench --help` lists them",
     "+seed=1": "+seed: exists already; type seed=... without the +",
     "seed": "seed: expected key=value, as in seed=1",
     "seed=[1": "seed=[1: cannot be read; expected key=value, with quotes around a value that holds = or brackets",
@@ -36,7 +36,23 @@ MISTAKES = {
     "for instance data.image_size=32",
     "data.train_size=[5,3]": "data.train_size=[5,3]: expected a count, a range [a,b] with a below b, or null; "
     "for instance data.train_size=1000",
-    "data.std=0": "data.std=0: expected auto, a number above 0 or one for each channel; for instance data.std=[0.5]",
+    "data.std=0": "data.std=0: expected auto, a number from 1e-06 to 1e+06 or one for each channel; for instance data.std=[0.5]",
+    "data.std=1e-300": "data.std=1e-300: expected auto, a number from 1e-06 to 1e+06 or one for each channel; "
+    "for instance data.std=[0.5]",
+    "data.mean=1e300": "data.mean=1e+300: expected auto, a number from -1e+06 to 1e+06 or one for each channel; "
+    "for instance data.mean=[0.5]",
+    "name='${x}'": "name='${x}': ${...} stands for the value of another key, and cannot be replaced (there is no key x); "
+    "type the value itself",
+    "seed=${data.x}": "seed=${data.x}: ${...} stands for the value of another key, and cannot be replaced (there is no key data.x); "
+    "type the value itself",
+    "name=${oc.env:NOT_SET}": "name=${oc.env:NOT_SET}: ${...} stands for the value of another key, and cannot be replaced "
+    "(Environment variable 'NOT_SET' not found); type the value itself",
+    "seed=${seed}": "seed=${seed}: ${...} stands for the value of another key, and cannot be replaced "
+    "(Recursive interpolation detected); type the value itself",
+    "seed=${nope:1}": "seed=${nope:1}: ${...} stands for the value of another key, and cannot be replaced "
+    "(Unsupported interpolation type nope); type the value itself",
+    "batch_size=9223372036854775808": "batch_size=9223372036854775808: expected a number of at most 9223372036854775807",
+    "optimizer.eps=9223372036854775808": "optimizer.eps=9223372036854775808: expected a number of at most 9223372036854775807",
     "trainer.device=2": "trainer.device: no such key; did you mean trainer.devices?",
     "seed=0,1": "seed=0,1: one run takes one value, as in seed=0; a list takes brackets: seed=[0,1]; "
     "a run for each: type -m before it",

@@ -152,7 +152,7 @@ def test_a_missing_argument_is_answered_with_what_to_type():
         construct(node("torch.nn.Linear", in_features=3), "model")
 
 
-@pytest.mark.parametrize("error", ["ValueError", "TypeError", "AssertionError"])
+@pytest.mark.parametrize("error", ["ValueError", "TypeError", "AssertionError", "IndexError", "RuntimeError"])
 def test_a_value_that_the_target_refuses_gets_one_line_with_the_arguments(written, error):
     name = written(f"def net(depth, wide=False): raise {error}('depth is odd,\\n   like me')")
     with pytest.raises(ConfigError) as caught:

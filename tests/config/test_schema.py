@@ -132,3 +132,33 @@ def test_too_few_images_for_the_parts_of_a_batch_are_refused_with_all_divisors(t
         ConfigError, match=r"^4 devices × accumulate=16: 60 train images cannot be cut into 64 parts; type"
     ):
         prepare(compose([*tiny, *keys]))
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x9b", "\x07", "\n", "\r", "\t", "\x7f", "\u2028", "\u202e", "\u2066"])
+@pytest.mark.parametrize("key", ["data.root", "runs_dir", "model.note", "choices.model", "resume", "model._target_"])
+def test_a_text_with_a_control_character_is_refused_in_one_line(key, character):
+    values = DEFAULT.as_dict()
+    inside = values
+    *groups, last = key.split(".")
+    for group in groups:
+        inside = inside[group]
+    inside[last] = f"a{character}b"
+    escape = character.encode("unicode_escape").decode()
+    with pytest.raises(ConfigError) as raised:
+        Config.from_values(values)
+    assert str(raised.value) == f"{key}=a{escape}b: expected text without control characters; leave {escape} out"
+
+
+def test_a_typed_value_with_a_control_character_is_refused():
+    with pytest.raises(ConfigError, match=r"^runs_dir=a\\x1bb: expected text without control characters"):
+        compose(["runs_dir=a\x1bb"])
+
+
+def test_a_key_with_a_control_character_is_refused():
+    with pytest.raises(ConfigError, match=r"^model=a\\x1bb: expected text without control characters"):
+        Config.from_values({**DEFAULT.as_dict(), "model": {"_target_": "x", "a\x1bb": 1}})
+
+
+@pytest.mark.parametrize("text", ["größe 猫", "a b", "👨\u200d👩", "\u200fשלום"])
+def test_other_texts_of_any_language_are_allowed(text):
+    assert Config.from_values({**DEFAULT.as_dict(), "runs_dir": text}).runs_dir == text

@@ -16,16 +16,17 @@ import pytest
 import torch
 from torchvision import datasets
 
-from cnnbench.data.decoded_cache import FileFacts, decoded_folder
+from cnnbench.data.decoded_cache import FileFacts, cache_folders
 from cnnbench.data.sets.mnist import MNIST
 from cnnbench.errors import DataError
 from datafiles import idx, ready, write_idx
-from decoding import root  # noqa: F401
+from decoding import image, load, root  # noqa: F401
 
 
 def filled(name: str, fingerprint: str, source: Path) -> Path:
-    folder = decoded_folder(name, fingerprint, source)
-    (folder / "train.npy").write_bytes(b"x")
+    """The folder of decoded images, in which there are some."""
+    (folder,) = cache_folders(f"{name}-{fingerprint}")
+    load(folder / "train.npy", source=source)
     return folder
 
 
@@ -40,13 +41,14 @@ def test_decoded_images_of_earlier_files_in_the_same_folder_are_removed(root):
 def test_decoded_images_of_other_folders_and_other_sets_stay(root, name, source):
     other = filled(name, "aaaa", Path(source))
     filled("mnist", "bbbb", Path("/data/one"))
-    assert (other / "train.npy").read_bytes() == b"x"
+    np.testing.assert_array_equal(np.load(other / "train.npy")[3], image(3))
 
 
 def test_an_existing_folder_is_used_unchanged(root):
     folder = filled("mnist", "aaaa", Path("/data/one"))
-    assert decoded_folder("mnist", "aaaa", Path("/data/two")) == folder
+    load(folder / "test.npy", source=Path("/data/two"))
     assert (folder / "train.npy").is_file()
+    assert (folder / "source").read_text() == "/data/one"
 
 
 @pytest.mark.parametrize("source", [os.fsdecode(b"/data/caf\xe9"), "/data/ünïcødé 猫", "/data/new\nline"])
@@ -141,7 +143,7 @@ def test_facts_written_within_two_seconds_of_a_change_are_ignored(files, age, ke
 def test_a_damaged_file_of_facts_is_ignored_and_replaced(files, text):
     facts = FileFacts("x", files)
     facts.save(one=1)
-    facts.path.write_bytes(text)
+    facts.paths[0].write_bytes(text)
     assert FileFacts("x", files).load() == {}
     FileFacts("x", files).save(three=3)
     assert FileFacts("x", files).load() == {"three": 3}
@@ -151,7 +153,7 @@ def test_a_damaged_file_of_facts_is_ignored_and_replaced(files, text):
 def test_facts_of_another_type_are_ignored(files, content):
     facts = FileFacts("x", files)
     facts.save(one=1)
-    facts.path.write_text(json.dumps({"signature": facts.signature, "facts": content}))
+    facts.paths[0].write_text(json.dumps({"signature": facts.signature, "facts": content}))
     assert FileFacts("x", files).load() == {}
 
 
@@ -176,7 +178,8 @@ def test_no_facts_are_saved_for_absent_files_or_for_no_files(root, tmp_path):
 
 
 def test_facts_that_cannot_be_written_are_computed_again(files, root):
-    root.write_text("a file is in the way")
+    for folder in (root, root.with_name("own")):
+        folder.write_text("a file is in the way")
     FileFacts("x", files).save(one=1)
     assert FileFacts("x", files).load() == {}
 
@@ -280,7 +283,8 @@ def test_a_damaged_decoded_image_is_decoded_again(small, root):
 def test_without_a_writable_folder_the_images_are_the_same(small, root):
     shared = ready(MNIST(root=small))
     shutil.rmtree(root)
-    root.write_text("a file is in the way")
+    for folder in (root, root.with_name("own")):
+        folder.write_text("a file is in the way")
     own = ready(MNIST(root=small))
     assert not root.is_dir()
     for split in ("train", "val", "test"):
@@ -351,5 +355,5 @@ def test_the_decoded_file_has_the_pixels_of_the_set_and_its_digest_beside_it(roo
 def test_altered_facts_are_ignored(files):
     facts = FileFacts("x", files)
     facts.save(labels=[1, 2, 3])
-    facts.path.write_text(facts.path.read_text().replace("[1, 2, 3]", "[0, 0, 0]"))
+    facts.paths[0].write_text(facts.paths[0].read_text().replace("[1, 2, 3]", "[0, 0, 0]"))
     assert FileFacts("x", files).load() == {}

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from cnnbench.data.download import http as transfer
 from cnnbench.data.download import mirrors
 from cnnbench.data.sets.mnist import MNIST
 from cnnbench.errors import DataError
@@ -65,7 +66,7 @@ def test_a_disk_that_fills_up_during_a_download_is_reported_and_no_other_mirror_
     tmp_path, server, rate, monkeypatch
 ):
     monkeypatch.setattr(mirrors, "STALLED", 0)
-    (tmp_path / PART).symlink_to("/dev/full")
+    monkeypatch.setattr(transfer, "open_unlinked", lambda path, flags: os.open("/dev/full", flags))
     first = mirror(server, "a", slow(PACKED, rate) if rate else good(PACKED))
     text = failed(tmp_path, published(first, mirror(server, "b", good(PACKED))))
     assert text.startswith(f"{tmp_path}: no room (No space left on device, ")
@@ -73,8 +74,8 @@ def test_a_disk_that_fills_up_during_a_download_is_reported_and_no_other_mirror_
 
 
 @DEV_FULL
-def test_a_full_disk_is_reported_for_a_small_file_too(tmp_path, server):
-    (tmp_path / PART).symlink_to("/dev/full")
+def test_a_full_disk_is_reported_for_a_small_file_too(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(transfer, "open_unlinked", lambda path, flags: os.open("/dev/full", flags))
     content = gzip.compress(b"few bytes")
     assert "no room" in failed(tmp_path, published(mirror(server, "a", good(content)), content=content))
 

@@ -31,7 +31,7 @@ def sizes_that_fit(draw):
         "train_size": list(train) if isinstance(train, tuple) else train,
         "val_size": list(val) if isinstance(val, tuple) else val,
         "val_share": draw(st.floats(0.02, 0.45)),
-        "fraction": draw(st.floats(0.01, 1.0)),
+        "fraction": draw(st.floats(0.6 / (train if isinstance(train, int) else 5), 1.0)),  # of one image at least
         "split_seed": draw(seeds),
     }
 
@@ -243,7 +243,7 @@ def test_both_parts_have_the_given_sizes(case):
     )
     whole = len(labels) - wanted_val if keys["train_size"] is None else extent(keys["train_size"])
     assert len(val) == wanted_val
-    assert len(train) == (whole if keys["fraction"] == 1 else max(1, round(whole * keys["fraction"])))
+    assert len(train) == (whole if keys["fraction"] == 1 else round(whole * keys["fraction"]))
 
 
 @given(sizes_that_fit())
@@ -279,6 +279,7 @@ def test_a_drawn_validation_has_every_class_in_proportion_to_within_one_image(la
 @settings(max_examples=60, deadline=None)
 def test_fraction_keeps_every_class_in_proportion_to_within_one_image(labels, fraction, seed):
     whole, _ = split_train(labels, val_size=1)
+    assume(round(len(whole) * fraction) > 0)
     kept, _ = split_train(labels, val_size=1, fraction=fraction, split_seed=seed)
     for label in range(6):
         exact = (labels[whole] == label).sum() * len(kept) / len(whole)
@@ -298,8 +299,12 @@ def test_a_smaller_fraction_is_part_of_a_larger_one():
     assert parts[0] < parts[1] < parts[2] < parts[3]
 
 
-def test_the_smallest_fraction_keeps_one_image():
-    assert len(split_train(DIGITS, fraction=1e-9)[0]) == 1
+def test_the_fraction_that_the_error_names_keeps_one_image():
+    assert len(split_train(DIGITS, fraction=0.0011)[0]) == 1
+    for fraction in (1e-300, 1e-9, 0.0005):
+        assert message(fraction=fraction) == (
+            f"data.fraction={fraction}: keeps none of 900 train images; type at least 0.0011"
+        )
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.3, 0.01])

@@ -94,7 +94,7 @@ def assert_interrupted(folder: Path, name: str) -> RunDir:
     wait_until(lambda: directory.status().state != "running", "it ends")
     assert directory.status().state == "interrupted"
     error = (folder / "job.err").read_text()
-    assert error.count(f"cnnbench: stopped by {name}; saved. To resume: python -m cnnbench resume=") == 1
+    assert error.count(f"cnnbench: stopped by {name}; saved. To resume: cnnbench resume=") == 1
     assert "Traceback" not in error
     return directory
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cnnbench.file_lock import exclusive_lock
 from cnnbench.runs import liveness
-from cnnbench.runs.file_lock import exclusive_lock
 from cnnbench.runs.liveness import HEARTBEAT_S, LOOK_S, STALE_S, Owner, find_owner, is_this_process, this_process
 from cnnbench.runs.schema import ProcessRecord
 from owners import ME, OTHER_HOST, OTHER_NAMESPACE, earlier_record, make_older, no_locks, read_only, record

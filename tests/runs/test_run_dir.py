@@ -346,7 +346,7 @@ def test_a_damaged_result_is_refused_with_what_to_do(directory, content):
         directory.load_result()
     assert str(raised.value) == (
         f"{directory.result}: damaged, expected the result of a run; "
-        f"remove it, and python -m cnnbench resume={directory.path} tests the net again"
+        f"remove it, and cnnbench resume={directory.path} tests the net again"
     )
 
 

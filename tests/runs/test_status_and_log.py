@@ -205,3 +205,18 @@ def test_a_log_that_cannot_be_opened_is_refused_in_one_line(tmp_path):
     refused = pytest.raises(RunFailed, match=r"log\.txt: cannot be written \(No such file or directory\)$")
     with refused, log_to_file(tmp_path / "absent" / "log.txt"):
         pass
+
+
+def test_a_message_is_one_printable_line_of_the_log_and_its_traceback_is_printable(tmp_path):
+    with log_to_file(tmp_path / "log.txt"):
+        log.info("left out: %s", "a\n2026-01-01 INFO b\x1b[8m\u202e.png")
+        warnings.warn("c\x9b", stacklevel=1)
+        try:
+            raise ValueError("d\x1b]0;x\x07")
+        except ValueError:
+            log.exception("failed")
+    text = (tmp_path / "log.txt").read_text()
+    assert r"INFO left out: a\n2026-01-01 INFO b\x1b[8m\u202e.png" in text.splitlines()[0]
+    assert r"UserWarning: c\x9b" in text
+    assert text.splitlines()[-1] == r"ValueError: d\x1b]0;x\x07"
+    assert text.replace("\n", "").isprintable()

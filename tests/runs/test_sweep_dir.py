@@ -150,7 +150,7 @@ def test_opening_a_folder_without_a_sweep_names_a_sweep_below_it(sweep, job):
 
 
 def test_opening_an_empty_folder_says_how_a_sweep_is_made(tmp_path):
-    with pytest.raises(ConfigError, match=r"a sweep is made by python -m cnnbench -m key=a,b \.\.\.$"):
+    with pytest.raises(ConfigError, match=r"a sweep is made by cnnbench -m key=a,b \.\.\.$"):
         SweepDir.open(tmp_path)
 
 
@@ -189,7 +189,7 @@ def test_a_sweep_that_another_process_has_locked_is_refused_with_its_pid_and_hos
         pass
     assert str(raised.value) == (
         f"{sweep.path}: this sweep is live (pid {launcher.pid} on {socket.gethostname()}); "
-        f"python -m cnnbench status {sweep.path} shows it"
+        f"cnnbench status {sweep.path} shows it"
     )
     assert sweep.launcher() == f"pid {launcher.pid} on {socket.gethostname()}"
 

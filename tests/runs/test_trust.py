@@ -34,7 +34,7 @@ from nets import Linear
 from small_nets import TINY
 
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler")
-REFUSED = "if you know where this run comes from, trust it: python -m cnnbench "
+REFUSED = "if you know where this run comes from, trust it: cnnbench "
 
 
 # ---- parts from outside cnnbench ------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ def test_nothing_is_downloaded_to_a_folder_that_only_a_loaded_config_names(comma
     code, _, error = command("resume", copied)
     assert (code, error.count("\n")) == (2, 1)
     assert f"its config has the data in {tmp_path}/chosen/by them, which does not exist; if you know where" in error
-    assert error.endswith(f": python -m cnnbench resume={copied.path} --trust\n")
+    assert error.endswith(f": cnnbench resume={copied.path} --trust\n")
     assert not (tmp_path / "chosen").exists()
 
 
@@ -381,9 +381,9 @@ def test_the_commands_that_a_run_prints_work(own_run, finished, capsys):
     assert main([*own_keys(own_run.path.parents[1]), "resume=auto"]) == 0  # typed parts need no trust
     printed = capsys.readouterr().out.splitlines()
     evaluate = next(line for line in printed if line.startswith("evaluate "))
-    assert main(shlex.split(evaluate)[4:]) == 0
+    assert main(shlex.split(evaluate)[2:]) == 0
     assert next(line for line in printed if line.startswith("predict ")).endswith(" IMAGE --trust")
-    assert shlex.split(resume_command(own_run.path))[3:] == [f"resume={own_run.path}", "--trust"]
+    assert shlex.split(resume_command(own_run.path))[1:] == [f"resume={own_run.path}", "--trust"]
     assert "--trust" not in resume_command(finished.path)
 
 

@@ -291,7 +291,7 @@ def test_a_second_launch_of_a_live_sweep_is_refused_naming_process_and_host(look
     assert looked_at.second.code == 2
     assert (
         looked_at.second.err
-        == f"cnnbench: runs/swept: this sweep is live ({who}); python -m cnnbench status runs/swept shows it\n"
+        == f"cnnbench: runs/swept: this sweep is live ({who}); cnnbench status runs/swept shows it\n"
     )
     assert looked_at.before == looked_at.after
 
@@ -308,7 +308,7 @@ def test_status_from_another_process_shows_the_progress(looked_at):
 @pytest.mark.slow
 def test_status_of_a_killed_sweep_shows_interrupted_jobs_and_the_command(looked_at):
     assert looked_at.killed.shown.startswith("runs/swept  2 pending, 1 interrupted of 3")
-    hint = "no process runs it. To continue, type the same command again: python -m cnnbench -m "
+    hint = "no process runs it. To continue, type the same command again: cnnbench -m "
     typed = "".join(looked_at.killed.shown.splitlines()).partition(hint)[2]
     assert typed.replace("'", "").split() == looked_at.arguments
 

@@ -72,3 +72,28 @@ def test_conf_lists_every_key_with_its_default():
     listed = yaml.load((conf_dir() / "config.yaml").read_text(), Loader=Loader)["sweep"]
     assert listed.keys() == SweepKeys.model_fields.keys()
     assert SweepKeys.from_values(listed) == SweepKeys.from_values({})
+
+
+def test_a_question_of_several_lines_becomes_one():
+    keys = SweepKeys.from_values(
+        {"question": "why\n\tthis?\r\n", "claims": [{"says": "a\nb", "of": {"model": "x"}, "above": 0}]}
+    )
+    assert keys.question == "why this?"
+    assert keys.claims[0].says == "a b"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"question": "a\x1bb"},
+        {"cost": "a\u202eb"},
+        {"claims": [{"says": "a\x9b", "of": {"model": "x"}, "above": 0}]},
+        {"factors": {"model": ["a\x07"]}},
+        {"factors": {"model.\n": ["a"]}},
+        {"baseline": {"model": "a\nb"}},
+    ],
+    ids=str,
+)
+def test_a_text_with_control_characters_is_refused(values):
+    with pytest.raises(ConfigError, match=r"^sweep\.\w.*: expected text without control characters; leave \\\w+ out$"):
+        SweepKeys.from_values(values)

@@ -30,7 +30,7 @@ def assert_stopped_cleanly(sweep: Sweep, name: str) -> None:
     typed = " ".join(STOPPABLE)
     assert (
         sweep.err
-        == f"cnnbench: stopped by {name}; saved. To resume, type the same command again: python -m cnnbench -m {typed}\n"
+        == f"cnnbench: stopped by {name}; saved. To resume, type the same command again: cnnbench -m {typed}\n"
     )
     assert list(sweep.states().values()) == STOPPED
     first, second, *others = sweep.runs().values()
@@ -98,7 +98,7 @@ def test_the_second_signal_kills_all_jobs_at_once(launch):
     sweep.assert_no_process_left()
     assert time.monotonic() - begun < 15  # the first signal alone gives them a minute
     assert sweep.err.startswith(
-        "cnnbench: stopped at once by SIGINT. To resume, type the same command again: python -m cnnbench -m "
+        "cnnbench: stopped at once by SIGINT. To resume, type the same command again: cnnbench -m "
     )
     assert sweep.err.count("\n") == 1
 
@@ -112,7 +112,7 @@ def test_a_signal_while_jobs_are_checked_stops_the_sweep_before_anything_is_writ
     assert sweep.wait() == 128 + signal.Signals[name]
     sweep.assert_no_process_left()
     assert sweep.err.startswith(
-        f"cnnbench: stopped by {name} while no job ran. To resume, type the same command again: python -m"
+        f"cnnbench: stopped by {name} while no job ran. To resume, type the same command again: cnnbench -m"
     )
     assert sweep.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
@@ -164,7 +164,7 @@ def test_ctrl_c_at_a_terminal_saves_and_the_same_command_resumes_to_the_same_bit
     child.sendintr()
     code, shown = exit_code_and_output(child)
     assert code == 130
-    assert shown.count("stopped by SIGINT; saved. To resume, type the same command again: python -m cnnbench -m ") == 1
+    assert shown.count("stopped by SIGINT; saved. To resume, type the same command again: cnnbench -m ") == 1
     assert "Traceback" not in shown
     wait_until(lambda: not processes_with_mark(str(tmp_path)), "nobody is left", LEFT_S)
     assert [job.status().state for job in directory.jobs()] == STOPPED

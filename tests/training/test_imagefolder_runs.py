@@ -44,6 +44,19 @@ def photographs(tmp_path_factory) -> Path:
     return top
 
 
+def test_a_key_that_the_folders_make_useless_gets_a_warning(tmp_path):
+    flat = {"a": 20, "b": 20}
+    parts = {f"{split}/{name}": 8 for split in ("train", "val", "test") for name in "ab"}
+    keys = ["model=lenet5", "data=imagefolder", "batch_size=4", "data.split_seed=1", "data.test_share=0.3"]
+
+    def unused(counts: dict[str, int], name: str) -> list[str]:
+        prepared = prepare(compose([*keys, f"data.root={folders(tmp_path / name, counts)}"]))
+        return [warning.partition(": has no effect here")[0] for warning in prepared.warnings]
+
+    assert unused(flat, "flat") == []
+    assert unused(parts, "parts") == ["data.split_seed=1", "data.test_share=0.3"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fit", FITS)
 def test_predict_gives_the_probabilities_of_the_test(photographs, tmp_path, capsys, fit):

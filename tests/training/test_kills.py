@@ -194,7 +194,7 @@ def assert_stopped_there_it_ends_the_same(number: int, name: str, tiny_whole, fo
     else:
         assert (code, state) == (STOPS[name], "interrupted"), where
         assert run.err.count("\n") == 1, where
-        typed = run.err.strip().rpartition("To resume: python -m cnnbench ")[2]
+        typed = run.err.strip().rpartition("To resume: cnnbench ")[2]
         assert (
             typed == f"resume={path.relative_to(folder)} --trust" if has_config(path) else "To resume" not in typed
         ), where

@@ -65,7 +65,7 @@ def assert_interrupted(run: CommandProcess, name: str) -> RunDir:
     directory = RunDir(only_run_in(run.folder))
     assert directory.status().state == "interrupted"
     assert not directory.result.exists()
-    typed = f"python -m cnnbench resume={directory.path.relative_to(run.folder)} --trust"
+    typed = f"cnnbench resume={directory.path.relative_to(run.folder)} --trust"
     assert run.err == f"cnnbench: stopped by {name}; saved. To resume: {typed}\n"
     return directory
 
@@ -116,7 +116,7 @@ def test_the_second_signal_ends_all_processes_at_once(started, whole):
     assert_all_ended(run)
     directory = RunDir(only_run_in(run.folder))
     assert directory.status().state == "interrupted"
-    typed = f"python -m cnnbench resume={directory.path.relative_to(run.folder)} --trust"
+    typed = f"cnnbench resume={directory.path.relative_to(run.folder)} --trust"
     assert run.err == f"cnnbench: stopped at once by SIGINT. To resume: {typed}\n"
     assert_same_run(run_forked(run.folder, *NET, "resume=auto", ranks=2), whole)
 
@@ -256,7 +256,7 @@ def test_when_torchrun_is_stopped_its_ranks_save_first(whole, tmp_path):
     assert_all_ended(run)
     directory = RunDir(only_run_in(tmp_path))
     assert directory.status().state == "interrupted"
-    assert run.err.count("To resume: python -m cnnbench resume=") == 1
+    assert run.err.count("To resume: cnnbench resume=") == 1
     assert_same_run(run_forked(tmp_path, *NET, "resume=auto", ranks=2), whole)
 
 

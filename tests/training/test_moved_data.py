@@ -61,7 +61,7 @@ def test_a_job_whose_files_have_vanished_names_one_and_downloads_nothing(tmp_pat
 def test_a_single_run_may_download_what_is_absent(tmp_path, monkeypatch):
     asked = []
 
-    def download(name, remotes, folder, sums):
+    def download(name, remotes, folder, *more):
         asked.append(folder)
         write_idx(tmp_path / "sets")
 
@@ -175,6 +175,7 @@ def test_no_picture_is_decoded_while_the_clock_of_the_fit_runs(pictures, monkeyp
     if not kept:
         (tmp_path / "file").touch()
         monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "file"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(ImageFolder, "_decode", noted)
     monkeypatch.setattr(History, "on_train_start", starting)
     monkeypatch.setattr(History, "on_train_epoch_end", ending)

@@ -95,7 +95,7 @@ def points(directory: RunDir) -> dict:
 )
 def test_a_signal_saves_and_the_resumed_run_has_the_same_bits(step, name, code, tmp_path, signalled, uninterrupted):
     signalled(step, name)
-    with pytest.raises(Interrupted, match=r"saved. To resume: python -m cnnbench resume=") as raised:
+    with pytest.raises(Interrupted, match=r"saved. To resume: cnnbench resume=") as raised:
         train(tmp_path)
     directory = RunDir(next(tmp_path.glob("*/*")))
     assert raised.value.exit_code == code
@@ -228,7 +228,7 @@ def test_a_damaged_result_is_reported_with_the_command_that_replaces_it(content,
     arguments = [*quick, f"runs_dir={folder.parent}", "resume=auto"] if auto else [f"resume={directory.path}"]
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    typed = f"python -m cnnbench resume={directory.path}"
+    typed = f"cnnbench resume={directory.path}"
     assert error == (
         f"cnnbench: {directory.result}: damaged, expected the result of a run; remove it, and {typed} tests the net again\n"
     )

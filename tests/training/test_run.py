@@ -77,7 +77,7 @@ def test_the_result_has_the_documented_keys(finished):
         1,
     )
     assert (result["params"], result["macs"], result["precision"]) == (61706, 416520, "32")
-    assert result["command"] == "python -m cnnbench threads=1"
+    assert result["command"] == "cnnbench threads=1"
     assert 0 <= result["time"]["data_wait_share"] < 1
     expected = {
         "deterministic": True,
@@ -347,7 +347,7 @@ def test_a_failed_run_has_its_reason_and_no_result(train, tmp_path):
 
 
 def test_ctrl_c_interrupts_a_run(train, tmp_path):
-    with pytest.raises(Interrupted, match=r"stopped by SIGINT. To resume: python -m cnnbench resume=") as raised:
+    with pytest.raises(Interrupted, match=r"stopped by SIGINT. To resume: cnnbench resume=") as raised:
         train("model=custom", "model._target_=nets.Impatient")
     directory = RunDir(next((tmp_path / "runs").glob("*/*")))
     assert (raised.value.exit_code, directory.status().state) == (130, "interrupted")

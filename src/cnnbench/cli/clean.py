@@ -1,4 +1,4 @@
-"""`python -m cnnbench clean DIR`: shows what takes room on the disk, and deletes what finished runs no longer need."""
+"""`cnnbench clean DIR`: shows what takes room on the disk, and deletes what finished runs no longer need."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
-
 from cnnbench.cli.parser import Parser
-from cnnbench.console import make_console, plain_table, print_plain
-from cnnbench.errors import CnnbenchError, ConfigError
+from cnnbench.console import Console, make_console, plain_table, plain_text, print_plain
+from cnnbench.errors import PROGRAM, CnnbenchError, ConfigError
 from cnnbench.report.number_format import plural
 from cnnbench.runs.disk_use import (
     LAST,
@@ -56,9 +53,7 @@ def main(arguments: list[str]) -> None:
         return
     if not options.yes:
         freed = file_size(freed_size(use.unused))
-        print_plain(
-            console, f"nothing was deleted. To free {freed}: python -m cnnbench clean {shlex.quote(str(path))} --yes"
-        )
+        print_plain(console, f"nothing was deleted. To free {freed}: {PROGRAM} clean {shlex.quote(str(path))} --yes")
         return
     deleted, problems = delete_unused(use)
     print_plain(console, f"deleted {plural(len(deleted), 'file')}, {file_size(freed_size(deleted))} freed", "bold")
@@ -80,6 +75,6 @@ def print_use(path: Path, use: DiskUse, console: Console) -> None:
             needed = kind in NEEDED
             note = "stays" if needed else "not needed any more"
             table.add_row(
-                kind, f"{len(files):,}", file_size(total_size(files)), Text(note, "dim" if needed else "yellow")
+                kind, f"{len(files):,}", file_size(total_size(files)), plain_text(note, "dim" if needed else "yellow")
             )
     console.print(table)

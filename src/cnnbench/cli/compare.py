@@ -1,12 +1,11 @@
-"""`python -m cnnbench compare A B`: which settings of B are better or worse than those of A, and what else differs. Loads no torch."""
+"""`cnnbench compare A B`: which settings of B are better or worse than those of A, and what else differs. Loads no torch."""
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table as RichTable
 
 from cnnbench.cli.parser import Parser
-from cnnbench.console import make_console, print_plain
+from cnnbench.console import Console, make_console, print_plain
 from cnnbench.errors import CnnbenchError
 from cnnbench.report.analysis.cell import Cell
 from cnnbench.report.analysis.compare_sweeps import (
@@ -65,11 +64,14 @@ def main(arguments: list[str]) -> None:
 def print_comparison(comparison: SweepComparison, console: Console) -> None:
     """Prints the summary, a table with one row per setting, and what else differs."""
     before, after, pairs = comparison.before, comparison.after, comparison.pairs
-    print_plain(console, f"A  {before.path}\nB  {after.path}\n")
+    print_plain(console, f"A  {before.path}")
+    print_plain(console, f"B  {after.path}")
+    console.print()
     print_plain(console, summary_sentence(comparison), "bold")
     verdicts = [pair.verdict for pair in pairs]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in STYLES if verdict in verdicts)
-    print_plain(console, f"{plural(len(pairs), 'matched setting')}: {counts}\n")
+    print_plain(console, f"{plural(len(pairs), 'matched setting')}: {counts}")
+    console.print()
     console.print(comparison_table(pairs))
     console.print()
     for name, cells in {"A": comparison.only_before, "B": comparison.only_after}.items():

@@ -1,4 +1,4 @@
-"""`python -m cnnbench evaluate RUN_DIR`: scores the net of a run, also on another split or data set."""
+"""`cnnbench evaluate RUN_DIR`: scores the net of a run, also on another split or data set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cnnbench.cli.parser import Parser
 from cnnbench.config.schema import Config
 from cnnbench.runs.run_dir import RunDir
-from cnnbench.runs.trust import require_trusted_parts
+from cnnbench.runs.trust import require_data_folder, require_trusted_parts
 
 if TYPE_CHECKING:
     from cnnbench.training.evaluate import Evaluation
@@ -38,6 +38,8 @@ def main(arguments: list[str]) -> None:
     config = Config.load(directory.config)
     if not options.trust:
         require_trusted_parts(directory.path, config)
+        if not any(typed.startswith(("data=", "data.root=")) for typed in options.overrides):
+            require_data_folder(directory.path, config)
     from cnnbench.training.evaluate import evaluate, with_data_overrides
 
     config = with_data_overrides(config, options.overrides, options.config_dir)
@@ -50,11 +52,7 @@ def main(arguments: list[str]) -> None:
 
 def print_evaluation(found: Evaluation) -> None:
     """Prints accuracy, loss and calibration error, and a table of the classes."""
-    from rich.console import Console
-    from rich.text import Text
-
-    from cnnbench.console import plain_table, print_plain
-    from cnnbench.data.image_files import printable
+    from cnnbench.console import Console, plain_table, plain_text, print_plain
 
     low, high = found.interval
     averaged = f", averaged over {found.tta}" if found.tta else ""
@@ -71,6 +69,6 @@ def print_evaluation(found: Evaluation) -> None:
     for label, (name, acc, row) in enumerate(zip(found.classes, found.per_class, found.confusion, strict=True)):
         wrong = {other: count for other, count in enumerate(row) if other != label and count}
         worst = max(wrong, key=wrong.__getitem__, default=None)
-        mistaken = "" if worst is None else f"{printable(found.classes[worst])} ({wrong[worst]})"
-        table.add_row(Text(printable(name)), f"{sum(row):,}", "" if acc is None else f"{acc:.4f}", Text(mistaken))
+        mistaken = "" if worst is None else f"{found.classes[worst]} ({wrong[worst]})"
+        table.add_row(plain_text(name), f"{sum(row):,}", "" if acc is None else f"{acc:.4f}", plain_text(mistaken))
     console.print(table)

@@ -1,4 +1,4 @@
-"""`python -m cnnbench features RUN_DIR IMAGE`: draws a layer's feature maps of an image, and the first layer's filters."""
+"""`cnnbench features RUN_DIR IMAGE`: draws a layer's feature maps of an image, and the first layer's filters."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.cli.figures import save_figure
 from cnnbench.cli.parser import Parser
 from cnnbench.data.image_files import read_image
-from cnnbench.errors import ConfigError
+from cnnbench.errors import PROGRAM, ConfigError
 from cnnbench.runs.preprocess import to_input
 from cnnbench.runs.run_dir import RunDir
+from cnnbench.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +58,7 @@ def main(arguments: list[str]) -> None:
     out = options.out or Path(f"features_{layer}.png")
     save_figure(figure, "--out", out, dpi=150)
     shape = "×".join(map(str, maps.shape))
-    print(f"{out}: {layer} gives {shape}, from {maps.min().item():.3g} to {maps.max().item():.3g}")
+    print(printable(f"{out}: {layer} gives {shape}, from {maps.min().item():.3g} to {maps.max().item():.3g}"))
 
 
 def first_convolution(net: nn.Module) -> str | None:
@@ -80,7 +81,7 @@ def feature_maps(net: nn.Module, layer: str, image: Tensor) -> Tensor:
         with torch.no_grad():
             output = extract(net, layer)(image[None])[layer]
     except ValueError as error:
-        raise ConfigError(f"--layer: {error}; `python -m cnnbench info` lists the layers that run") from error
+        raise ConfigError(f"--layer: {error}; `{PROGRAM} info` lists the layers that run") from error
     if not isinstance(output, torch.Tensor):
         raise ConfigError(
             f"--layer {layer}: its output is a {type(output).__name__}, not a tensor; name a layer inside of it"
@@ -101,11 +102,12 @@ def draw_features(picture: Image.Image, maps: Tensor, layer: str, kernels: Tenso
     axes.set_title("input image", fontsize=10)
     axes.axis("off")
     if kernels is not None:
-        bottom.suptitle(f"filters of {filters_of}, {'×'.join(map(str, kernels.shape))}", fontsize=10)
+        bottom.suptitle(f"filters of {filters_of}, {'×'.join(map(str, kernels.shape))}", fontsize=10, parse_math=False)
         colour = kernels.shape[1] == 3
         _grid(bottom, [_as_picture(kernel) if colour else kernel.mean(0) for kernel in kernels[:MOST]])
-    title = f"{layer}, {'×'.join(map(str, maps.shape))}"
-    right.suptitle(title + (f": the first {MOST}" if maps.ndim == 3 and len(maps) > MOST else ""), fontsize=10)
+    title = f"{printable(layer)}, {'×'.join(map(str, maps.shape))}"
+    title += f": the first {MOST}" * (maps.ndim == 3 and len(maps) > MOST)
+    right.suptitle(title, fontsize=10, parse_math=False)
     if maps.ndim == 3 and maps.shape[1:].numel() > 1:
         _grid(right, list(maps[:MOST]))
     else:

@@ -1,4 +1,4 @@
-"""`python -m cnnbench fetch SET ...`: downloads data sets, verifies their files and replaces corrupt ones."""
+"""`cnnbench fetch SET ...`: downloads data sets, verifies their files and replaces corrupt ones."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from pathlib import Path
 from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
-from cnnbench.errors import ConfigError, DataError
+from cnnbench.errors import PROGRAM, ConfigError, DataError, SeveralLines
+from cnnbench.text import printable
 
 
 def main(arguments: list[str]) -> None:
     """Downloads or verifies each set; an error in one set is reported after the others are done."""
     parser = Parser("fetch", "Downloads data sets, checks those that are there, and replaces files that are corrupt.")
-    parser.add_argument(
-        "sets", nargs="+", metavar="SET", help="as in data=SET; `python -m cnnbench list data` names them"
-    )
+    parser.add_argument("sets", nargs="+", metavar="SET", help=f"as in data=SET; `{PROGRAM} list data` names them")
     parser.add_path("--root", "ROOT", "the folder for them, as data.root; default: $CNNBENCH_DATA or a per-user cache")
     parser.add_config_dir()
     options = parser.parse_args(arguments)
@@ -26,14 +25,14 @@ def main(arguments: list[str]) -> None:
                 f"{name}: fetch takes the names of sets, as in fetch {name.partition('=')[2] or 'cifar10'}"
             )
         configs[name] = compose([f"data={name}"], options.config_dir)
-    failures = []
+    failures: list[DataError] = []
     for name, config in configs.items():
         try:
             fetch_set(name, config, options.root)
         except DataError as error:
-            failures.append(str(error))
+            failures.append(error)
     if failures:
-        raise DataError("\n".join(failures))
+        raise SeveralLines(*failures)
 
 
 def fetch_set(name: str, config: Config, root: Path | None) -> None:
@@ -52,5 +51,5 @@ def fetch_set(name: str, config: Config, root: Path | None) -> None:
     data = build_data(config.model_copy(update={"data": keys}))
     data.repair_files()
     data.prepare_data()
-    print(f"{name}: {data.count('train'):,} + {data.count('test'):,} images in {data.folder}")
+    print(printable(f"{name}: {data.count('train'):,} + {data.count('test'):,} images in {data.folder}"))
     print(f"    {data.origin}; licence: {data.licence}")

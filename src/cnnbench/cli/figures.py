@@ -19,5 +19,7 @@ def save_figure(figure: Figure, flag: str, path: Path, dpi: int = 120) -> None:
     """
     try:
         figure.savefig(path, dpi=dpi)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"{flag} {path}: cannot be written ({error.strerror or error}); type another file") from error
+    except ValueError as error:
         raise ConfigError(f"{flag} {path}: cannot be written ({error}); type a name that ends in .png") from error

@@ -1,4 +1,4 @@
-"""`python -m cnnbench info [key=value ...]`: a net's arithmetic layer by layer, before training; reads no data."""
+"""`cnnbench info [key=value ...]`: a net's arithmetic layer by layer, before training; reads no data."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from cnnbench.cli.parser import Parser
+from cnnbench.console import Console, plain_text
 from cnnbench.errors import ConfigError
 from cnnbench.text import Values, csv_table, one_line
 
@@ -87,7 +86,7 @@ def _print_all_nets(options: argparse.Namespace) -> None:
     names = [name for name in groups(options.config_dir)["model"] if name != "custom"]
     with Console(stderr=True).status("") as status:
         for number, name in enumerate(names, start=1):
-            status.update(f"{name} ({number} of {len(names)})")
+            status.update(plain_text(f"{name} ({number} of {len(names)})"))
             try:
                 facts = describe(compose([*options.overrides, f"model={name}"], options.config_dir))
                 if facts["failure"]:

@@ -8,38 +8,39 @@ from pathlib import Path
 
 from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import conf_dir, groups
-from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.errors import PROGRAM, ConfigError, did_you_mean
+from cnnbench.files import read_text
 
-USAGE = """\
-python -m cnnbench [key=value ...]              train one run, test it once, write runs/<name>/<job>/
-python -m cnnbench -m key=a,b seed=0,1,2        a sweep: train each combination, several at a time; the same again finishes it
-python -m cnnbench plan -m key=a,b ...          what a sweep would do: jobs, finished jobs, time, memory, confounds
-python -m cnnbench status runs/NAME             the progress of a sweep, from any shell, at any time; --watch
-python -m cnnbench report runs/NAME             the answer of a sweep, with intervals: page, tables, figures; --text prints it
-python -m cnnbench evaluate RUN_DIR             evaluate a saved run, also on another split or data set
-python -m cnnbench compare A B                  two sweeps or runs: differences with intervals, config differences; --fail-if-worse
-python -m cnnbench merge A B                    two folders of one sweep, as two machines made them with sweep.part: adds the runs of B to A
-python -m cnnbench clean DIR                    what takes room on the disk; --yes deletes what finished runs no longer need, no results
-python -m cnnbench reproduce RUN_DIR            repeat a run: is the result bit-equal, or within the spread of the seeds?
-python -m cnnbench predict RUN_DIR IMAGE ...    the most probable classes of image files
-python -m cnnbench info [key=value ...]         a net's layers: parameters, multiply-adds, receptive fields; --all compares nets
-python -m cnnbench features RUN_DIR IMAGE       a figure of a layer's feature maps for an image
-python -m cnnbench fetch SET ...                download data sets, verify those already there
-python -m cnnbench preview [key=value ...]      a sheet of training images, raw and augmented; class counts, mean
-python -m cnnbench ops                          the textbooks' worked examples on hand-written operators
-python -m cnnbench list [GROUP]                 the choices of every group, or of one
-tensorboard --logdir runs                       the same runs, live
+USAGE = f"""\
+{PROGRAM} [key=value ...]              train one run, test it once, write runs/<name>/<job>/
+{PROGRAM} -m key=a,b seed=0,1,2        a sweep: train each combination, several at a time; the same again finishes it
+{PROGRAM} plan -m key=a,b ...          what a sweep would do: jobs, finished jobs, time, memory, confounds
+{PROGRAM} status runs/NAME             the progress of a sweep, from any shell, at any time; --watch
+{PROGRAM} report runs/NAME             the answer of a sweep, with intervals: page, tables, figures; --text prints it
+{PROGRAM} evaluate RUN_DIR             evaluate a saved run, also on another split or data set
+{PROGRAM} compare A B                  two sweeps or runs: differences with intervals, config differences; --fail-if-worse
+{PROGRAM} merge A B                    two folders of one sweep, as two machines made them with sweep.part: adds the runs of B to A
+{PROGRAM} clean DIR                    what takes room on the disk; --yes deletes what finished runs no longer need, no results
+{PROGRAM} reproduce RUN_DIR            repeat a run: is the result bit-equal, or within the spread of the seeds?
+{PROGRAM} predict RUN_DIR IMAGE ...    the most probable classes of image files
+{PROGRAM} info [key=value ...]         a net's layers: parameters, multiply-adds, receptive fields; --all compares nets
+{PROGRAM} features RUN_DIR IMAGE       a figure of a layer's feature maps for an image
+{PROGRAM} fetch SET ...                download data sets, verify those already there
+{PROGRAM} preview [key=value ...]      a sheet of training images, raw and augmented; class counts, mean
+{PROGRAM} ops                          the textbooks' worked examples on hand-written operators
+{PROGRAM} list [GROUP]                 the choices of every group, or of one
+tensorboard --logdir runs             the same runs, live
 
 COMMAND --help lists its flags. --config-dir DIR adds your own conf folder. HYDRA_FULL_ERROR=1 shows tracebacks.
 --trust, with a RUN_DIR that you trust, lets its config import more than cnnbench, torch and torchvision, such as your own net.
 
 examples
-  python -m cnnbench
-  python -m cnnbench model=simplecnn data=cifar10 optimizer=momentum optimizer.lr=0.05 epochs=20 seed=1
-  python -m cnnbench model=custom model._target_=mypkg.MyNet +model.depth=3
-  python -m cnnbench -m model=plain18,resnet18 optimizer.lr=0.01,0.1 seed=range(5)
-  python -m cnnbench -m experiment=demo
-  python -m cnnbench resume=runs/lenet5_mnist5k/seed0_1a2b3c4d
+  {PROGRAM}
+  {PROGRAM} model=simplecnn data=cifar10 optimizer=momentum optimizer.lr=0.05 epochs=20 seed=1
+  {PROGRAM} model=custom model._target_=mypkg.MyNet +model.depth=3
+  {PROGRAM} -m model=plain18,resnet18 optimizer.lr=0.01,0.1 seed=range(5)
+  {PROGRAM} -m experiment=demo
+  {PROGRAM} resume=runs/lenet5_mnist5k/seed0_1a2b3c4d
 
 exit codes: 0 done; 1 a check failed, or a bug; 2 wrong configuration or data, nothing ran; 3 a run failed or diverged;
             130 Ctrl-C, 143 SIGTERM
@@ -98,7 +99,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+    try:
+        return read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _print_keys(prefix: str, text: str) -> None:

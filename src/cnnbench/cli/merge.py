@@ -1,4 +1,4 @@
-"""`python -m cnnbench merge A B ...`: adds the runs of other copies of a sweep to A. Loads no torch."""
+"""`cnnbench merge A B ...`: adds the runs of other copies of a sweep to A. Loads no torch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 from cnnbench.cli.parser import Parser
 from cnnbench.console import make_console, print_plain
-from cnnbench.errors import ConfigError
+from cnnbench.errors import PROGRAM, ConfigError
 from cnnbench.report.number_format import plural
+from cnnbench.runs.commands import sweep_command
 from cnnbench.runs.sweep_dir import SweepDir
 from cnnbench.sweep.merge import apply_merge, plan_merge
 from cnnbench.sweep.status_table import retry_command
@@ -50,6 +51,6 @@ def main(arguments: list[str]) -> None:
     for note in plan.notes:
         print_plain(console, note, "yellow")
     if states.count("done") < len(states):
-        command = plan.record.command or "type the command of the sweep again"
+        command = sweep_command(plan.record.command, plan.record.name)
         print_plain(console, f"to continue: {retry_command(command, Counter(states))}")
-    print_plain(console, f"report       python -m cnnbench report {shlex.quote(str(into.path))}")
+    print_plain(console, f"report       {PROGRAM} report {shlex.quote(str(into.path))}")

@@ -1,4 +1,4 @@
-"""`python -m cnnbench ops`: worked examples of the textbooks, LeNet-5 by hand against PyTorch's, and the edges of an image."""
+"""`cnnbench ops`: worked examples of the textbooks, LeNet-5 by hand against PyTorch's, and the edges of an image."""
 
 from __future__ import annotations
 

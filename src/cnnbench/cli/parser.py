@@ -6,17 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cnnbench.errors import ConfigError
+from cnnbench.errors import PROGRAM, ConfigError
 
 IMAGE_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")  # image formats that matplotlib writes
 
 
 class Parser(argparse.ArgumentParser):
-    """Parses the arguments of `python -m cnnbench COMMAND`; flags may come before, between or after the others."""
+    """Parses the arguments of `cnnbench COMMAND`; flags may come before, between or after the others."""
 
     def __init__(self, command: str, description: str, add_help: bool = True) -> None:
         super().__init__(
-            prog=f"python -m cnnbench {command}".strip(),
+            prog=f"{PROGRAM} {command}".strip(),
             description=description,
             allow_abbrev=False,
             add_help=add_help,
@@ -28,7 +28,11 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ConfigError: an argument is missing, unknown or wrong.
         """
-        return self.parse_intermixed_args(arguments, namespace)
+        options, others = self.parse_known_intermixed_args(arguments, namespace)
+        if others:  # with an unknown flag these may hold a path, which its value has displaced
+            flag = next((each.partition("=")[0] for each in others if each.startswith("-")), None)
+            self.error(f"{flag}: no such flag" if flag else f"unrecognized arguments: {' '.join(others)}")
+        return options
 
     def add_path(self, name: str, metavar: str, text: str, **settings: Any) -> None:
         """Adds a file or folder, by its place in the command or, if the name begins with --, by its flag."""

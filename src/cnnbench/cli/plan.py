@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cnnbench.cli.parser import Parser
-from cnnbench.console import make_console, print_plain
+from cnnbench.console import Console, make_console, plain_text, print_plain
 from cnnbench.distributed.fork_server import stop_fork_server
+from cnnbench.errors import PROGRAM
 from cnnbench.report.analysis.confounds import FACT_LABELS, Confounds, find_confounds, fold_group_choices, join_values
 from cnnbench.runs.sweep_dir import group_by_cell
 from cnnbench.sweep.plan import Plan, PlannedJob
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("-m", "--multirun", action="store_true", help="optional")
     parser.add_switch("--measure", "time a few real steps of each cell, on random images")
     parser.add_switch("--jobs", f"a row per job even if there are more than {MAX_JOBS}")
-    parser.add_overrides("as after python -m cnnbench -m")
+    parser.add_overrides(f"as after {PROGRAM} -m")
     options = parser.parse_args(arguments)
     console = make_console()
     try:
@@ -89,7 +89,7 @@ def job_table(plan: Plan, estimates: Estimates) -> Table:
         text = state + ", run again" * bool(each.due and each.stale)
         text += ", another part" * each.elsewhere
         text += ", not run again" * (not each.due and not each.elsewhere and state != "done")
-        table.add_row(Text(each.job.label), Text(text, STATE_COLORS[state]), *cost_columns(each, estimates))
+        table.add_row(plain_text(each.job.label), Text(text, STATE_COLORS[state]), *cost_columns(each, estimates))
     return table
 
 
@@ -100,7 +100,7 @@ def cell_table(plan: Plan, estimates: Estimates) -> Table:
     table = make_table([key.rpartition(".")[2] for key in keys], numbers)
     for members in group_by_cell(plan.jobs, lambda each: each.job):
         first = members[0]
-        values = [Text(to_override(first.job.setting[key])) if key in first.job.setting else "" for key in keys]
+        values = [plain_text(to_override(first.job.setting[key])) if key in first.job.setting else "" for key in keys]
         done = sum(each.status.state == "done" for each in members)
         table.add_row(*values, str(len(members)), str(done), *cost_columns(first, estimates))
     return table
@@ -131,7 +131,9 @@ def print_confounds(confounds: Confounds, baseline: Values, console: Console) ->
     levels = [
         to_override(level) + " (baseline)" * (key in baseline and level == baseline[key]) for level in confounds.levels
     ]
-    console.print(Text.assemble((key, "bold"), f": {', '.join(levels)}"), soft_wrap=True, highlight=False)
+    console.print(
+        Text.assemble(plain_text(key, "bold"), plain_text(f": {', '.join(levels)}")), soft_wrap=True, highlight=False
+    )
     for name, values in confounds.differing.items():
         text = " / ".join(map(join_values, values))
         print_plain(console, f"  also differs: {FACT_LABELS.get(name, name)} {text}", "yellow")

@@ -1,4 +1,4 @@
-"""`python -m cnnbench predict RUN_DIR IMAGE ...`: a trained net's predictions for image files."""
+"""`cnnbench predict RUN_DIR IMAGE ...`: a trained net's predictions for image files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from cnnbench.cli.figures import save_figure
 from cnnbench.cli.parser import Parser
-from cnnbench.data.image_files import border_mean, printable, read_image
+from cnnbench.data.image_files import border_mean, read_image
 from cnnbench.errors import ConfigError
 from cnnbench.runs.preprocess import to_input
 from cnnbench.runs.run_dir import RunDir
-from cnnbench.text import Values
+from cnnbench.text import Values, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,6 +69,9 @@ def predict(
     batch = torch.stack([to_input(picture, facts) for picture in pictures])
     with torch.no_grad():
         probabilities = net(batch).softmax(1)
+    for path, row in zip(paths, probabilities, strict=True):
+        if not row.isfinite().all():
+            raise ConfigError(f"{run_dir}: its net gives numbers that are infinite or NaN for {path}")
     best = probabilities.topk(min(top, len(facts["classes"])))
     predictions = [
         {
@@ -109,9 +112,9 @@ def draw_predictions(pictures: list[Image.Image], predictions: list[Values], pat
 def _print(predictions: list[Values], pictures: list[Image.Image], options: argparse.Namespace) -> None:
     for prediction in predictions:
         classes = "   ".join(f"{entry['class']} {entry['probability']:.3f}" for entry in prediction["top"])
-        print(f"{prediction['image']}:  {classes}")
+        print(printable(f"{prediction['image']}:  {classes}"))
     light = [p for p in pictures if p.mode == "L" and border_mean(p) > 127]  # type: ignore[operator]
     if light and not options.invert:
         print("The background is light. If the net was trained on light digits on black, as in MNIST, type --invert")
     if options.show:
-        print(f"drawn: {options.show}")
+        print(printable(f"drawn: {options.show}"))

@@ -1,4 +1,4 @@
-"""`python -m cnnbench preview [key=value ...]`: draws training images as loaded and as augmented, and counts the classes."""
+"""`cnnbench preview [key=value ...]`: draws training images as loaded and as augmented, and counts the classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from cnnbench.cli.figures import save_figure
 from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import compose
-from cnnbench.data.image_files import printable
+from cnnbench.text import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,10 +126,7 @@ def draw_sheet(data: ImageData, path: Path) -> None:
 
 
 def _print_facts(facts: dict[str, Any], path: Path) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    from cnnbench.console import plain_table, print_plain
+    from cnnbench.console import Console, plain_table, plain_text, print_plain
 
     def four_digits(values: list[float], separator: str = " ") -> str:
         return separator.join(f"{value:.4f}" for value in values)
@@ -141,10 +138,11 @@ def _print_facts(facts: dict[str, Any], path: Path) -> None:
         f"{facts['data']}: {images['train']:,} + {images['test']:,} images, here of {facts['channels']}×{side}×{side}",
         "bold",
     )
-    line(f"{facts['origin']}; licence: {facts['licence']}\n")
+    line(f"{facts['origin']}; licence: {facts['licence']}")
+    console.print()
     table = plain_table("class", "train", "validation")
     for name, counts in facts["classes"].items():
-        table.add_row(Text(printable(name)), f"{counts['train']:,}", f"{counts['val']:,}")
+        table.add_row(plain_text(name), f"{counts['train']:,}", f"{counts['val']:,}")
     table.add_row("all", f"{n['train']:,}", f"{n['val']:,}", style="bold")
     console.print(table)
     console.print()
@@ -157,6 +155,7 @@ def _print_facts(facts: dict[str, Any], path: Path) -> None:
     if not all(np.allclose(facts[key]["stated"], measured[key], rtol=0, atol=TOLERANCE) for key in measured):
         typed = " ".join(f"data.{key}=[{four_digits(values, ',')}]" for key, values in measured.items())
         line(f"these differ; to normalise with the measured values: {typed}", "yellow")
-    line(f"\naugment     {', '.join(facts['augment']) or 'none'}")
+    console.print()
+    line(f"augment     {', '.join(facts['augment']) or 'none'}")
     line(f"split hash  {facts['split_hash']}, labels {facts['label_hash']}")
     line(f"sheet       {path}")

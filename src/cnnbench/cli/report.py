@@ -1,4 +1,4 @@
-"""`python -m cnnbench report DIR`: reports on a folder of runs; loads no torch."""
+"""`cnnbench report DIR`: reports on a folder of runs; loads no torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 
 from cnnbench.cli.parser import Parser
 from cnnbench.console import make_console, print_plain
+from cnnbench.errors import PROGRAM
 from cnnbench.report.render.write import write
 
 
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> None:
     with console.status("reading") as status:
         report = make_report(options.directory, status.update)
         status.update("drawing")
-        files = write(report, out, shlex.join(["python", "-m", "cnnbench", "report", *arguments]))
+        files = write(report, out, shlex.join([PROGRAM, "report", *arguments]))
     for sentence in report.answer:
         print_plain(console, sentence, "bold")
     for what, path in files.items():

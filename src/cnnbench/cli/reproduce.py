@@ -1,4 +1,4 @@
-"""`python -m cnnbench reproduce RUN_DIR`: repeats a finished run, and compares the results bit by bit."""
+"""`cnnbench reproduce RUN_DIR`: repeats a finished run, and compares the results bit by bit."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from cnnbench.cli.parser import Parser
 from cnnbench.cli.train import IMPORTING, require_trusted, train, train_on_ranks
 from cnnbench.config.compose import refuse_unused_root
 from cnnbench.config.schema import Config
-from cnnbench.console import print_plain
+from cnnbench.console import Console, print_plain
 from cnnbench.distributed.ranks import rank_and_world_size
 from cnnbench.distributed.signals import interruptible
-from cnnbench.errors import ConfigError, Interrupted, ReportedByOtherRank
+from cnnbench.errors import PROGRAM, ConfigError, Interrupted, ReportedByOtherRank
 from cnnbench.files import write_atomic
 from cnnbench.runs.commands import resume_command
 from cnnbench.runs.run_dir import HASHED, RunDir
@@ -57,7 +55,7 @@ def main(arguments: list[str]) -> int:
     if not options.trust:
         require_trusted(config.model_copy(update={"resume": str(before.path)}))
     with interruptible():
-        now = run_repetition(before, config, shlex.join(["python", "-m", "cnnbench", "reproduce", *arguments]))
+        now = run_repetition(before, config, shlex.join([PROGRAM, "reproduce", *arguments]))
     from cnnbench.report.analysis.reproducibility import compare_with_repetition
 
     found = compare_with_repetition(before, now)

@@ -1,19 +1,17 @@
-"""`python -m cnnbench status DIR`: shows the state of a sweep or a run, whether or not a process still runs it."""
+"""`cnnbench status DIR`: shows the state of a sweep or a run, whether or not a process still runs it."""
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group
 from rich.live import Live
-from rich.text import Text
 
 from cnnbench.cli.parser import Parser
-from cnnbench.console import make_console
-from cnnbench.runs.commands import resume_command
+from cnnbench.console import make_console, plain_text
+from cnnbench.runs.commands import resume_command, sweep_command
 from cnnbench.runs.part import in_part
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.sweep_dir import SweepDir
@@ -60,7 +58,7 @@ def run_view(run: RunDir) -> tuple[Group, str | None]:
         lines.append(reason)
     if status.state == "interrupted":
         lines.append(f"to resume: {resume_command(run.path)}")
-    return Group(*map(Text, lines)), owner.living
+    return Group(*map(plain_text, lines)), owner.living
 
 
 def sweep_view(sweep: SweepDir) -> tuple[Group, str | None]:
@@ -78,15 +76,15 @@ def sweep_view(sweep: SweepDir) -> tuple[Group, str | None]:
     tracker = ProgressTracker(own, record.slots or 1, took)
     parts: list[Any] = [status_view(tracker, sweep_name(sweep.path, record.part), owner.living)]
     if line := other_parts_line(sweep.path, others):
-        parts.append(Text(line))
+        parts.append(plain_text(line))
     if record.question:
-        parts.insert(0, Text(record.question, "italic"))
-    command = record.command or f"python -m cnnbench -m name={shlex.quote(record.name)} ..."
+        parts.insert(0, plain_text(record.question, "italic"))
+    command = sweep_command(record.command, record.name)
     if not owner.living:
         if tracker.finished < tracker.total:
             doubt = f" ({owner.doubt})" if owner.doubt else ""
             runs = "starts further jobs" if tracker.counts["running"] else "runs it"
-            parts.append(Text(f"no process {runs}{doubt}. To continue, type the same command again: {command}"))
+            parts.append(plain_text(f"no process {runs}{doubt}. To continue, type the same command again: {command}"))
         if (retry := retry_command(command, tracker.counts)) != command:
-            parts.append(Text(f"to run the failed jobs again as well: {retry}"))
+            parts.append(plain_text(f"to run the failed jobs again as well: {retry}"))
     return Group(*parts), owner.living

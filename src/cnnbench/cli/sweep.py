@@ -1,4 +1,4 @@
-"""`python -m cnnbench -m key=a,b ...`: runs a sweep."""
+"""`cnnbench -m key=a,b ...`: runs a sweep."""
 
 from __future__ import annotations
 

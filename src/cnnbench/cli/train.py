@@ -1,4 +1,4 @@
-"""`python -m cnnbench [key=value ...]`: composes a config, trains it, prints the result and the next commands."""
+"""`cnnbench [key=value ...]`: composes a config, trains it, prints the result and the next commands."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import signal
 from argparse import Namespace
 from pathlib import Path
 
-from rich.console import Console
-
 from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
-from cnnbench.console import plain_table, print_plain
+from cnnbench.console import Console, plain_table, print_plain
 from cnnbench.distributed.ranks import rank_and_world_size, require_world_size
 from cnnbench.distributed.signals import interruptible
-from cnnbench.errors import ConfigError, Diverged, Interrupted, ReportedByOtherRank, RunFailed, exit_code_of
+from cnnbench.errors import PROGRAM, ConfigError, Diverged, Interrupted, ReportedByOtherRank, RunFailed, exit_code_of
 from cnnbench.runs.commands import trust_flag
 from cnnbench.runs.environment import require_cores
 from cnnbench.runs.run_dir import RunDir
@@ -106,12 +104,13 @@ def require_trusted(config: Config) -> None:
     """Checks, before ranks are started, that a resumed run names no code from outside cnnbench, torch and torchvision.
 
     Raises:
-        Untrusted: the config names such code, or its data folder is absent.
+        Untrusted: the config names such code, loads weights of others, or lacks files in its data folder.
     """
     with Console().status(IMPORTING):
-        from cnnbench.runs.trust import require_data_folder, require_trusted_parts
+        from cnnbench.runs.trust import require_data_folder, require_no_loaded_weights, require_trusted_parts
 
         require_trusted_parts(Path(config.resume), config)
+        require_no_loaded_weights(Path(config.resume), config)
         require_data_folder(Path(config.resume), config)
 
 
@@ -164,39 +163,36 @@ def print_result(result: Result, directory: RunDir, console: Console) -> None:
     """Prints accuracy, loss and the accuracy's 95 % interval as a table, and the commands to type next."""
     from cnnbench.stats import wilson
 
-    metrics, n = result.metrics, result.n
+    def text(value: float | None, form: str = ".4f") -> str:
+        return "" if value is None else f"{value:{form}}"  # a run from somebody else may lack it
+
     table = plain_table("", "accuracy", "loss", "images", "95 % interval of the accuracy")
     for name, kind in {"": "", ", ema": "ema_"}.items():
-        if f"test/{kind}acc" not in metrics:
+        accuracy, tested = result.metric(f"test/{kind}acc"), result.n.get("test")
+        if accuracy is None:
             continue
-        accuracy = metrics[f"test/{kind}acc"]
-        _, (low, high) = wilson(round(accuracy * n["test"]), n["test"])
+        interval = wilson(round(accuracy * tested), tested)[1] if tested else ()
+        best = [text(result.metric(f"best/val/{kind}{metric}")) for metric in ("acc", "loss")]
+        table.add_row(f"validation{name}", *best, text(result.n.get("val"), ","))
+        loss = text(result.metric(f"test/{kind}loss"))
         table.add_row(
-            f"validation{name}",
-            f"{metrics[f'best/val/{kind}acc']:.4f}",
-            f"{metrics[f'best/val/{kind}loss']:.4f}",
-            f"{n['val']:,}",
-        )
-        table.add_row(
-            f"test{name}",
-            f"{accuracy:.4f}",
-            f"{metrics[f'test/{kind}loss']:.4f}",
-            f"{n['test']:,}",
-            f"{low:.4f} to {high:.4f}",
-            style="bold",
+            f"test{name}", text(accuracy), loss, text(tested, ","), " to ".join(map(text, interval)), style="bold"
         )
     console.print()
     console.print(table)
-    print_plain(
-        console,
-        f"best epoch {result.best_epoch}, {result.fit_s:.1f} s, {result.samples_per_s:,.0f} images/s, "
-        f"{result.params:,} parameters\n",
-    )
+    facts = {
+        f"best epoch {result.best_epoch}": result.best_epoch,
+        f"{text(result.fit_s, '.1f')} s": result.fit_s,
+        f"{text(result.samples_per_s, ',.0f')} images/s": result.samples_per_s,
+        f"{text(result.params, ',')} parameters": result.params,
+    }
+    print_plain(console, ", ".join(fact for fact, value in facts.items() if value is not None))
+    console.print()
     path, trust = shlex.quote(str(directory.path)), trust_flag(directory.path)
-    for what, text in {
+    for what, line in {
         "curves": f"{path}/curves.png",
-        "evaluate": f"python -m cnnbench evaluate {path}{trust}",
-        "predict": f"python -m cnnbench predict {path} IMAGE{trust}",
+        "evaluate": f"{PROGRAM} evaluate {path}{trust}",
+        "predict": f"{PROGRAM} predict {path} IMAGE{trust}",
         "tensorboard": f"tensorboard --logdir {shlex.quote(str(directory.path.parent.parent))}",
     }.items():
-        print_plain(console, f"{what:<12}{text}")
+        print_plain(console, f"{what:<12}{line}")

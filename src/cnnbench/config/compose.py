@@ -175,11 +175,17 @@ def _check_steps(override: str, names: list[str], choices: dict[str, Path]) -> N
 
 def _steps(name: str, choices: dict[str, Path]) -> set[str]:
     """The names of the steps in a choice's file, and in the choices that its defaults list names."""
-    import yaml
+    from cnnbench.config.yaml_file import read_yaml
 
-    content = yaml.safe_load(choices[name].read_text(encoding="utf-8")) or {}
+    try:
+        content = read_yaml(choices[name]) or {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{choices[name]}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("defaults", []), list):
+        raise ConfigError(f"{choices[name]}: expected steps by name, and a list of `defaults`")
     inherited = [other for other in content.pop("defaults", []) if isinstance(other, str) and other in choices]
-    return set(content).union(*(_steps(other, choices) for other in inherited))
+    others = {other: choices[other] for other in choices if other != name}  # a file cannot include itself
+    return set(map(str, content)).union(*(_steps(other, others) for other in inherited if other in others))
 
 
 @dataclass(frozen=True)
@@ -221,20 +227,25 @@ def compose_values(overrides: list[str], config_dir: Path | None, missing: bool 
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from cnnbench.config.parsed_files import keep_parsed_files
+    from cnnbench.config.parsed_files import few_interpolations, keep_parsed_files
 
     overrides = [quote_text(f"+{text}" if text.partition("=")[0] in OPEN_KEYS else text) for text in overrides]
     search = [hydra_override("hydra.searchpath", [f"file://{config_dir.resolve()}"])] if config_dir else []
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            files = keep_parsed_files()
-            composed = hydra_compose("config", [*search, *UNUSED_BY_COMPOSE, *overrides], return_hydra_config=True)
-        chosen = composed.hydra.runtime.choices
-        keys = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        values: Any = OmegaConf.to_container(keys, resolve=True, throw_on_missing=not missing)
+        with few_interpolations():
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                files = keep_parsed_files()
+                composed = hydra_compose("config", [*search, *UNUSED_BY_COMPOSE, *overrides], return_hydra_config=True)
+            chosen = composed.hydra.runtime.choices
+            keys = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+            values: Any = OmegaConf.to_container(keys, resolve=True, throw_on_missing=not missing)
         has_interpolations = files.interpolated or "${" in str(OmegaConf.to_container(keys, resolve=False))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides, groups(config_dir))) from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:  # of wrong files in `config_dir`
+        if config_dir is None:
+            raise
+        raise ConfigError(f"{config_dir}: cannot be composed ({str(error).partition(chr(10))[0]})") from error
     misplaced = next((group for group in GLOBAL_GROUPS if values.get(group)), None)
     if misplaced:
         raise ConfigError(

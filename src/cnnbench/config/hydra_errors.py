@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.config.overrides import last_typed, unreadable_message
-from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.errors import PROGRAM, ConfigError, did_you_mean
 from cnnbench.text import one_line
 
 if TYPE_CHECKING:
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 MISSING = "a value is missing; for a net of your own: model._target_=mypkg.MyNet"
 UNUSED = "has no effect, cnnbench does not use this key of Hydra;"
@@ -29,7 +29,7 @@ HYDRA_HINTS = {  # what to type instead of a key or group of Hydra's own, by the
     "hydra.verbose": LOG_HINT,
     "hydra.job_logging": LOG_HINT,
     "hydra.hydra_logging": LOG_HINT,
-    "hydra.job.env": f"{UNUSED} set environment variables in the shell, as in NAME=value python -m cnnbench ...",
+    "hydra.job.env": f"{UNUSED} set environment variables in the shell, as in NAME=value {PROGRAM} ...",
     "hydra": PLACE_HINT,
 }
 
@@ -59,13 +59,15 @@ def explain(error: Exception, overrides: list[str], groups: Iterable[str]) -> st
         groups: names of the config groups, to suggest.
     """
     from hydra.errors import OverrideParseException
-    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+    from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}: {MISSING}"
     if isinstance(error, OverrideParseException):
         return unreadable_message(error.override)
-    text = one_line(error)
+    if isinstance(error, InterpolationResolutionError):
+        return _unresolved(error, overrides)
+    text = one_line(error) or one_line(error.__cause__ or type(error).__name__)
     key = text.partition("'")[2].partition("'")[0]  # Hydra's messages quote the key
     if text.startswith("Could not override") and isinstance(error.__cause__, OmegaConfBaseException):
         return _unknown_key(key, error.__cause__, overrides, groups)
@@ -81,6 +83,18 @@ def explain(error: Exception, overrides: list[str], groups: Iterable[str]) -> st
             "a run for each: type -m before it"
         )
     return text
+
+
+def _unresolved(error: InterpolationResolutionError, overrides: list[str]) -> str:
+    """Names the key whose `${...}` has no value, and the reason."""
+    key, reason = str(error.full_key), one_line(error).partition(" full_key: ")[0]
+    typed = last_typed(overrides, key)
+    if absent := re.fullmatch(r"Interpolation key '(.*)' not found", reason):
+        reason = f"there is no key {absent[1]}"
+    elif raised := re.fullmatch(r"\w+ raised while resolving interpolation: [\"']*(.*?)[\"']*", reason):
+        reason = raised[1]
+    shown = key if typed is None else f"{key}={typed}"
+    return f"{shown}: ${{...}} stands for the value of another key, and cannot be replaced ({reason}); type the value itself"
 
 
 def _unknown_key(key: str, error: OmegaConfBaseException, overrides: list[str], groups: Iterable[str]) -> str:
@@ -99,7 +113,7 @@ def _unknown_key(key: str, error: OmegaConfBaseException, overrides: list[str], 
         return f"{key}: augment has no step {name}{near} {steps}"
     if "_target_" not in node:
         dotted = [f"{path}.{each}" for each in known] or [path] if path else [*known, *groups]
-        near = did_you_mean(str(error.full_key), dotted) or "; `python -m cnnbench --help` lists them"
+        near = did_you_mean(str(error.full_key), dotted) or f"; `{PROGRAM} --help` lists them"
         return f"{key}: no such key{near}"
     target = last_typed(overrides, f"{path}._target_") or node["_target_"]
     if target == "???":

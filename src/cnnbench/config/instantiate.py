@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
 from typing import Any
 
+from cnnbench.config.import_path import append_allowed_folder, hiding_module
 from cnnbench.config.schema import Node
-from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.config.trusted_names import TRUSTED_NAME
+from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean
 from cnnbench.text import one_line, to_override
 
 NUMBER_ANNOTATIONS = (int, float, "int", "float")
+BOOL_ANNOTATIONS = (bool, "bool")
 NAMED_KINDS = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
@@ -22,15 +25,31 @@ def locate(node: Node, group: str) -> Callable[..., Any]:
         ConfigError: the name cannot be imported, or is no class or function.
     """
     try:
-        found = pkgutil.resolve_name(node.target)
+        found = _resolve(node.target)
     except Exception as error:  # a user's module may raise anything
+        top = node.target.partition(".")[0]
+        hiding = hiding_module(top)
+        expected = (
+            f"{top} is {hiding}, which comes before the {top} of this folder: give that another name"
+            if hiding
+            else "expected a dotted name such as mypkg.MyNet, importable from the folder you are in"
+        )
         raise ConfigError(
-            f"{group}._target_={node.target}: cannot be imported ({one_line(error)}); expected a dotted name such as mypkg.MyNet, "
-            "importable from the folder you are in"
+            f"{group}._target_={node.target}: cannot be imported ({one_line(error)}); {expected}"
         ) from error
     if not callable(found):
         raise ConfigError(f"{group}._target_={node.target}: is a {type(found).__name__}, expected a class or function")
     return found
+
+
+def _resolve(name: str) -> Any:
+    """Imports a dotted name; one that no installed module has is searched in the current folder, too."""
+    try:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        if TRUSTED_NAME.fullmatch(name) or not append_allowed_folder():
+            raise
+        return pkgutil.resolve_name(name)
 
 
 def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
@@ -63,12 +82,16 @@ def construct(node: Node, group: str, *positional: Any, **facts: Any) -> Any:
             raise ConfigError(f"{group}.{key}: {name} takes no {key}{near} it takes: {', '.join(free) or 'nothing'}")
         if isinstance(value, bool) and key in free and parameters[key].annotation in NUMBER_ANNOTATIONS:
             raise ConfigError(f"{group}.{key}={to_override(value)}: {name} expects a number")
+        if not isinstance(value, bool) and key in free and parameters[key].annotation in BOOL_ANNOTATIONS:
+            raise ConfigError(f"{group}.{key}={to_override(value)}: {name} expects true or false")
     for key in free:
         if key not in node.arguments and parameters[key].default is Parameter.empty:
             raise ConfigError(f"{group}.{key}: {name} needs it; type +{group}.{key}=...")
     try:
         return target(*positional, **node.arguments, **{key: facts[key] for key in named if key in facts})
-    except (ValueError, TypeError, AssertionError, ArithmeticError, MemoryError) as error:
+    except CnnbenchError:
+        raise
+    except Exception as error:  # a target may raise anything for a value that it does not expect
         raise ConfigError(_refusal(error, node, group, name, parameters)) from error
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
@@ -14,12 +15,20 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ConfigDefault, InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from cnnbench.config.hydra_errors import refuse_hydra_key
 from cnnbench.config.text_values import restore_text
-from cnnbench.text import flatten
+from cnnbench.config.yaml_file import read_yaml_nodes
+from cnnbench.errors import CnnbenchError, ConfigError
+from cnnbench.files import read_text
+from cnnbench.text import flatten, one_line
+
+MOST_INTERPOLATIONS = 1000  # in one composition
+TOO_MANY_INTERPOLATIONS = f"more than {MOST_INTERPOLATIONS:,} values are computed from others (${{...}})"
 
 
 class LoadedFiles:
@@ -101,10 +110,54 @@ class ParsedFiles(ConfigRepository):
         return result
 
     def _load(self, config_path: str, source: ConfigSource) -> ConfigResult | None:
-        result = super().load_config(config_path)
-        if result and source.scheme() == "file":
-            restore_text(result, config_path, Path(source.path, f"{config_path}.yaml"))
+        if source.scheme() != "file":
+            return super().load_config(config_path)
+        path = Path(source.path, f"{config_path}.yaml")
+        with _problems_named(path):
+            read_yaml_nodes(path)  # Hydra sets no limits
+            if read_text(path).count("${") > MOST_INTERPOLATIONS:
+                raise ValueError(TOO_MANY_INTERPOLATIONS)
+            result = super().load_config(config_path)
+            if result:
+                restore_text(result, config_path, path)
         return result
+
+
+@contextmanager
+def _problems_named(path: Path) -> Iterator[None]:
+    """Raises ConfigError, with the path of a file of a conf folder, in place of what its parsers raise; they raise nearly anything."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, CnnbenchError):
+        raise
+    except Exception as error:
+        reason = (
+            getattr(error, "strerror", None) or one_line(str(error).partition("full_key:")[0]) or type(error).__name__
+        )
+        raise ConfigError(f"{path}: cannot be read ({reason})") from error
+
+
+@contextmanager
+def few_interpolations() -> Iterator[None]:
+    """Limits how often `${...}` is resolved in the context: ten values, each with the one before twice, take a thousand times.
+
+    Raises:
+        ConfigError: it is resolved more often.
+    """
+    count, resolve = 0, Container.resolve_parse_tree
+
+    def counted(self: Container, *arguments: Any, **keys: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > MOST_INTERPOLATIONS:
+            raise InterpolationResolutionError(TOO_MANY_INTERPOLATIONS)
+        return resolve(self, *arguments, **keys)
+
+    Container.resolve_parse_tree = counted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Container.resolve_parse_tree = resolve  # type: ignore[method-assign]
 
 
 def keep_parsed_files() -> LoadedFiles:

@@ -7,8 +7,9 @@ config, and nothing else configures the run.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeGuard, TypeVar
 
@@ -29,9 +30,9 @@ from pydantic.fields import FieldInfo
 
 from cnnbench.config.identity import add_earlier_values, former_hash, identity_hash
 from cnnbench.config.shipped_parts import current_path
-from cnnbench.config.yaml_file import read_yaml, write_yaml
-from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.text import NAME, Values, to_override
+from cnnbench.config.yaml_file import read_yaml, require_few_values, write_yaml
+from cnnbench.errors import PROGRAM, ConfigError, did_you_mean
+from cnnbench.text import NAME, Values, flatten, printable, shorten, to_override
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,13 +40,20 @@ if TYPE_CHECKING:
 Number = TypeVar("Number")
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 NotNegative = Annotated[FiniteFloat, Field(ge=0)]
+Mean = Annotated[
+    FiniteFloat, Field(ge=-1e6, le=1e6)
+]  # of pixels; far beyond, float32 cannot hold the normalized pixels
+Deviation = Annotated[FiniteFloat, Field(ge=1e-6, le=1e6)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 SeedNumber = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[PositiveInt, Field(strict=True)]
 MAX_PROCESSES = 1024  # threads of a run, its devices, machines, and jobs of a sweep at a time
+MAX_INTEGER = 2**63 - 1  # PyTorch's largest
 MAX_SIDE = 4096  # pixels; larger pictures are shrunk when they are read
 UpTo1024 = Annotated[int, Field(ge=1, le=MAX_PROCESSES)]
 PerChannel: TypeAlias = Literal["auto"] | Number | Annotated[list[Number], Field(min_length=1)]
+# of terminals, line ends, and those that change the direction of writing
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 OUTSIDE: Values = {"in_identity": False}
 INITS = ("torch", "paddle", "paddle_create", "normal", "xavier_normal", "kaiming_normal")
 
@@ -117,9 +125,11 @@ class Keys(BaseModel):
             ConfigError: one line on the first value that is wrong: its key, what came, what was expected, an example.
         """
         try:
-            return cls.model_validate(values)
+            keys = cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(_explain(error, values, cls)) from error
+        _require_machine_numbers(values, cls.group)
+        return keys
 
     def as_dict(self) -> Values:
         """Returns plain types, with keys as in `conf/`."""
@@ -151,8 +161,10 @@ class DataKeys(Node):
     image_size: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_SIDE, strict=True)] = key(
         f"auto or pixels a side, an integer from 1 to {MAX_SIDE}", 32, default="auto"
     )
-    mean: PerChannel[FiniteFloat] = key("auto, a number or one for each channel", "[0.5]", default="auto")
-    std: PerChannel[Positive] = key("auto, a number above 0 or one for each channel", "[0.5]", default="auto")
+    mean: PerChannel[Mean] = key("auto, a number from -1e+06 to 1e+06 or one for each channel", "[0.5]", default="auto")
+    std: PerChannel[Deviation] = key(
+        "auto, a number from 1e-06 to 1e+06 or one for each channel", "[0.5]", default="auto"
+    )
     train_size: Size = key("a count, a range [a,b] with a below b, or null", 1000, default=None)
     val_size: Size = key("a count, a range [a,b] with a below b, or null", "[50000,50200]", default=None)
     test_size: Size = key("a count, a range [a,b] with a below b, or null", 200, default=None)
@@ -269,6 +281,16 @@ class Config(Keys):
         )
 
     @classmethod
+    def from_values(cls, values: Values) -> Config:
+        """Checks composed `values`, nested as in `conf/`.
+
+        Raises:
+            ConfigError: one line on the first value that is wrong, or holds control characters.
+        """
+        refuse_control_characters("", values)
+        return super().from_values(values)
+
+    @classmethod
     def load(cls, path: Path) -> Config:
         """Loads the frozen config from a run directory's `config.yaml`.
 
@@ -287,6 +309,10 @@ class Config(Keys):
     @classmethod
     def from_saved(cls, values: Values) -> Config:
         """Checks the values that a run saved, also with an earlier version of cnnbench."""
+        try:
+            require_few_values(values)
+        except ValueError as error:
+            raise ConfigError(f"not the config of a run: {error}") from error
         return cls.from_values(add_earlier_values(values))
 
     def as_dict(self) -> Values:
@@ -319,6 +345,45 @@ class Config(Keys):
         """Returns the identity, then the hash that earlier versions gave the same run, if they had its parts."""
         values = self.identity_values()
         return tuple(filter(None, (identity_hash(values), former_hash(values))))
+
+
+def refuse_control_characters(key: str, value: Any, prose: Collection[str] = ()) -> None:
+    """Checks that the texts of a key, and the names of the keys below it, have no characters that steer a terminal.
+
+    Args:
+        key: dotted, empty for a whole config.
+        value: its value, nested as in `conf/`.
+        prose: names of keys whose texts may have tabs and several lines.
+
+    Raises:
+        ConfigError: one of them has; names the key and the character.
+    """
+    if isinstance(value, dict):
+        for name, below in value.items():
+            refuse_control_characters(key or "config", name)
+            refuse_control_characters(f"{key}.{name}" if key else str(name), below, prose)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            refuse_control_characters(key, item, prose)
+    elif isinstance(value, str):
+        text = " ".join(value.split()) if key.rpartition(".")[2] in prose else value
+        if found := CONTROL_CHARACTER.search(text):
+            came = printable(shorten(value, 100))
+            raise ConfigError(
+                f"{key}={came}: expected text without control characters; leave {printable(found[0])} out"
+            )
+
+
+def _require_machine_numbers(values: Values, group: str) -> None:
+    """Checks that the integers of all keys, also of arguments that no schema types, are numbers that PyTorch takes.
+
+    Raises:
+        ConfigError: names the first that is not.
+    """
+    for key, value in flatten(values, f"{group}." if group else "").items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, int) and abs(number) > MAX_INTEGER for number in numbers):
+            raise ConfigError(f"{key}={to_override(value)}: expected a number of at most {MAX_INTEGER}")
 
 
 def require_utf8(key: str, text: str) -> None:
@@ -366,7 +431,7 @@ def _explain(error: ValidationError, values: Values, schema: type[Keys]) -> str:
     if first["type"] == "string_unicode":
         require_utf8(dotted, came)
     if first["type"] == "extra_forbidden" and field is None:
-        return f"{dotted}: no such key; `python -m cnnbench --help` lists them"
+        return f"{dotted}: no such key; `{PROGRAM} --help` lists them"
     example = f"; for instance {dotted}={field.examples[0]}" if field and field.examples else ""
     if first["type"] == "missing" and came is None:
         return f"{dotted}: a value is missing{example}"

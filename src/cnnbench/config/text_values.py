@@ -10,6 +10,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench.config.overrides import TEXT_KEYS, is_no_text
+from cnnbench.config.yaml_file import read_yaml_nodes
 from cnnbench.text import flatten
 
 
@@ -28,7 +29,7 @@ def restore_text(file: ConfigResult, name: str, source: Path) -> None:
     for key, path in text_keys_in(file.header.get("package"), name.rpartition("/")[0]).items():
         if isinstance(loaded.get(".".join(path), ""), (str, dict, list)):
             continue
-        root = root or yaml.compose(source.read_text(encoding="utf-8"), yaml.SafeLoader)
+        root = root or read_yaml_nodes(source)
         text = _scalar_text(root, path)
         if text and not is_no_text(key, text):
             OmegaConf.update(file.config, ".".join(path), text)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,16 +22,18 @@ from cnnbench.augment.functional import resize
 from cnnbench.augment.mixup_cutmix import MixUpCutMix
 from cnnbench.augment.step import Augment
 from cnnbench.config.schema import DataKeys
-from cnnbench.data.decoded_cache import Decode, FileFacts, decoded_folder, load_or_decode, map_if_intact
+from cnnbench.data.decoded_cache import Decode, FileFacts, cache_folders, load_or_decode, map_if_intact
 from cnnbench.data.download.archives import checksum_file
 from cnnbench.data.download.fetch import default_root, expand_home, fetch, is_missing
 from cnnbench.data.download.mirrors import Remote, file_checksum, has_checksum
 from cnnbench.data.image_files import Fit
 from cnnbench.data.loader import STATISTICS_CHUNK, BatchPlan, Images, Loader, Normalization, mean_and_std
+from cnnbench.data.ownership import advice_for
 from cnnbench.data.parallel import CHUNK, in_parallel
 from cnnbench.data.read_only import is_read_only
 from cnnbench.data.splits import mislabel, size_indices, split_hash, split_train
-from cnnbench.errors import ConfigError, CorruptFile, DataError
+from cnnbench.errors import PROGRAM, ConfigError, CorruptFile, DataError, SeveralLines
+from cnnbench.files import read_text
 from cnnbench.text import to_override
 
 log = logging.getLogger("cnnbench.run")
@@ -98,6 +100,7 @@ class ImageData(LightningDataModule):
     sums: Mapping[str, str] = {}  # published checksums, by a file's path in `folder`
     val_share: float = 0.1  # of the official train split, used where val_size is null
     fit: Fit = "pad"  # how `predict` makes a picture square
+    given_splits: Collection[str] = ("train", "test")  # those that the files are divided into; the others are drawn
 
     def __init__(self, *, root: str | Path = "auto", **keys: Any) -> None:
         super().__init__()
@@ -232,7 +235,7 @@ class ImageData(LightningDataModule):
             self._require_memory(self.count("train") + self.count("test"), self.image_size)
         with self._readable():
             if not is_read_only():
-                fetch(self.name, self.remotes, self.folder, self.sums)
+                self._fetch()
             if not self.missing and "fingerprint" not in self._facts.load():
                 self.check()
                 self._facts.save(fingerprint=self.fingerprint)
@@ -258,16 +261,16 @@ class ImageData(LightningDataModule):
             DataError: a file cannot be downloaded, or is still wrong.
         """
         with self._readable():
-            fetch(self.name, self.remotes, self.folder, self.sums)
+            self._fetch()
             for _ in self.files():
                 try:
                     self.check()
                     return
                 except CorruptFile as error:
                     try:
-                        fetch(self.name, self.remotes, self.folder, self.sums, error.path)
+                        self._fetch(error.path)
                     except DataError as failure:
-                        raise DataError(f"{error}\n{failure}") from failure
+                        raise SeveralLines(error, failure) from failure
             self.check()
 
     @property
@@ -291,7 +294,7 @@ class ImageData(LightningDataModule):
             CorruptFile: they differ.
         """
         kept = checksum_file(path)
-        unpacked = f"sha256:{kept.read_text(encoding='utf-8').strip()}" if kept.is_file() else None
+        unpacked = f"sha256:{read_text(kept, most=1000).strip()}" if kept.is_file() else None
         name = path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else path.name
         checksum = self.sums.get(name, unpacked)
         if checksum and not has_checksum(path, checksum):
@@ -302,7 +305,7 @@ class ImageData(LightningDataModule):
     def repair_hint(self) -> str:
         """The command to type for a corrupt file."""
         root = "" if self.root == default_root() else f" --root {shlex.quote(str(self.root))}"
-        return f"type python -m cnnbench fetch {self.name}{root}, which replaces it"
+        return f"type {PROGRAM} fetch {self.name}{root}, which replaces it"
 
     # ---- splits and batches ---------------------------------------------------------------------------------------
 
@@ -390,6 +393,9 @@ class ImageData(LightningDataModule):
         """Name for the kept facts of the files: the set, and the keys that the facts depend on."""
         return self.name
 
+    def _fetch(self, corrupt: Path | None = None) -> None:
+        fetch(self.name, self.remotes, self.folder, self.sums, corrupt, self.root)
+
     @contextmanager
     def _readable(self) -> Iterator[None]:
         """Reports a file that cannot be read as a `DataError`."""
@@ -397,7 +403,8 @@ class ImageData(LightningDataModule):
             yield
         except OSError as error:
             path = error.filename or self.folder
-            raise DataError(f"data={self.name}: {path} cannot be read ({error.strerror or error})") from error
+            reason = error.strerror or error
+            raise DataError(f"data={self.name}: {path} cannot be read ({reason}){advice_for(error)}") from error
 
     @property
     def _device(self) -> torch.device:
@@ -441,7 +448,7 @@ class ImageData(LightningDataModule):
             if self.missing:
                 raise DataError(
                     f"data={self.name}: not in {self.folder}, and its mean is measured on its images; "
-                    f"type python -m cnnbench fetch {self.name} before, or data.mean=... data.std=..."
+                    f"type {PROGRAM} fetch {self.name} before, or data.mean=... data.std=..."
                 )
             decode = self.decoder("train", side)
             parts = (decode(rows[at : at + STATISTICS_CHUNK]) for at in range(0, len(rows), STATISTICS_CHUNK))
@@ -462,13 +469,13 @@ class ImageData(LightningDataModule):
         if not files:
             return torch.from_numpy(decode(rows))
         selected = "" if len(rows) == self.count(official) else f"-{split_hash(rows)[:8]}"
-        folder = decoded_folder(self.name, self.fingerprint, files[0].parent)
-        path = folder / f"{self.decoding_key(official)}-{self.channels}x{side}{selected}.npy"
+        file = f"{self.decoding_key(official)}-{self.channels}x{side}{selected}.npy"
+        paths = [folder / file for folder in cache_folders(f"{self.name}-{self.fingerprint}")]
         if is_read_only():
-            decoded = map_if_intact(path, (len(rows), *shape))
+            decoded = map_if_intact(paths, (len(rows), *shape))
             return unread if decoded is None else torch.from_numpy(decoded)
         title = f"{self.name}: decoding {official} images"
-        return torch.from_numpy(load_or_decode(path, rows, shape, decode, title))
+        return torch.from_numpy(load_or_decode(paths, rows, shape, decode, title, files[0].parent))
 
     def _per_channel(self, key: str, own: Sequence[float]) -> list[float]:
         """The key's values, one for each channel; `auto` stands for the set's own."""

@@ -10,6 +10,8 @@ from cnnbench.errors import ConfigError
 if TYPE_CHECKING:
     from PIL import Image
 
+# Pillow's decoders of the usual kinds of pictures; others, as that of EPS, start programs
+FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "BMP", "DIB", "GIF", "TIFF", "TGA", "PPM", "ICO")
 LARGEST_SIDE = 4096  # pixels; a larger picture is shrunk before it is made square
 
 Fit = Literal["pad", "crop", "stretch"]
@@ -53,17 +55,10 @@ def make_square(image: Image.Image, fit: Fit) -> Image.Image:
     return image.crop((left, top, left + short, top + short))
 
 
-def printable(text: str) -> str:
-    """Replaces by `?` what cannot be encoded in UTF-8; names of files and folders may contain such bytes."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def short_side(path: Path) -> int | None:
     """Pixels of a picture's shorter side, from the file's header; None if the header cannot be read."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as file:
+        with _open(path) as file:
             return min(file.size)
     except Exception:  # decoding reports the file
         return None
@@ -80,12 +75,12 @@ def read_picture(path: Path, mode: str) -> Image.Image:
     if not path.is_file():
         raise ConfigError(f"{path}: no such picture")
     try:
-        with Image.open(path) as file:
+        with _open(path) as file:
             image = ImageOps.exif_transpose(file)
             image.load()
     except UnidentifiedImageError as error:
         raise ConfigError(
-            f"{path}: not a picture that can be read; expected PNG, JPEG, or another format of Pillow's"
+            f"{path}: not a picture that can be read; expected PNG, JPEG, WebP, TIFF, BMP, GIF or another usual format"
         ) from error
     except Exception as error:  # decoders raise many kinds of errors for damaged files
         raise ConfigError(f"{path}: damaged, or not a picture ({' '.join(str(error).split())})") from error
@@ -96,6 +91,14 @@ def read_picture(path: Path, mode: str) -> Image.Image:
     if image.mode not in ("L", "RGB"):
         image = image.convert("RGB")  # Pillow converts RGB to grey, but not every other mode
     return image.convert(mode)
+
+
+def _open(path: Path) -> Image.Image:
+    """Opens a picture file of one of `FORMATS`, as far as this build of Pillow has it."""
+    from PIL import Image
+
+    Image.init()
+    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

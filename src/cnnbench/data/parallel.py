@@ -32,8 +32,9 @@ def chunks(items: Items, title: str) -> Iterator[Items]:
 
     A terminal shows a bar with the `title`, if there is one, once that takes longer than a second.
     """
-    from rich.console import Console
     from rich.progress import Progress
+
+    from cnnbench.console import Console
 
     console, begun = Console(stderr=True), time.monotonic()
     with Progress(console=console, transient=True, disable=not (title and console.is_terminal)) as bar:

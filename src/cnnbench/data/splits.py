@@ -39,7 +39,7 @@ def split_train(
         split_seed: seed of the two stratified draws.
 
     Raises:
-        DataError: a size exceeds the split, or train and validation overlap.
+        DataError: a size exceeds the split, train and validation overlap, or no train image is left.
     """
     total = len(labels)
     everything = np.arange(total)
@@ -73,10 +73,19 @@ def split_train(
 
 
 def keep_fraction(train: np.ndarray, labels: np.ndarray, fraction: float, split_seed: int) -> np.ndarray:
-    """A share of the train indices, stratified by their labels and ascending; all of them if `fraction` is 1."""
+    """A share of the train indices, stratified by their labels and ascending; all of them if `fraction` is 1.
+
+    Raises:
+        DataError: the share is less than one image.
+    """
     if fraction == 1:
         return train
-    return train[stratified(labels[train], max(1, round(len(train) * fraction)), split_seed)]
+    count = round(len(train) * fraction)
+    if not count:
+        raise DataError(
+            f"data.fraction={fraction}: keeps none of {len(train)} train images; type at least {1 / len(train):.2g}"
+        )
+    return train[stratified(labels[train], count, split_seed)]
 
 
 def size_indices(size: Size, total: int, key: str) -> np.ndarray:

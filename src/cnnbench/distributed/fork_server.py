@@ -14,7 +14,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
@@ -27,10 +26,14 @@ from typing import Any, TypeVar
 
 import psutil
 
+from cnnbench.config import import_path
 from cnnbench.distributed import signals
 from cnnbench.distributed.ranks import share_killed_rank
-from cnnbench.errors import CnnbenchError, ConfigError, Interrupted, RunFailed, long_names_refused
+from cnnbench.distributed.safe_path import leave_out_current_folder
+from cnnbench.errors import CnnbenchError, ConfigError, Interrupted, RunFailed, long_names_refused, print_traceback
+from cnnbench.files import open_unlinked
 from cnnbench.output import guarded_output
+from cnnbench.text import one_line
 
 GRACE_S = 15.0  # for the other ranks to exit after one has failed, and for a rank to save after its launcher has died
 LOST = 255  # multiprocessing's exit code of a process whose fork server was killed; the process itself may be alive
@@ -40,6 +43,8 @@ HAS_FORK_SERVER = all(
 )
 context: Any = multiprocessing.get_context("forkserver" if HAS_FORK_SERVER else "spawn")
 T = TypeVar("T")
+
+leave_out_current_folder()
 
 
 # ---- the fork server and its watchdog --------------------------------------------------------------------------------------
@@ -120,7 +125,7 @@ def _end_children_with_launcher(pipe: Connection, grace_s: float) -> None:
 
 def _new_process(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process from the fork server, not yet started, that registers with the watchdog; signals are blocked in it at first."""
-    return context.Process(target=_run_watched, args=(_watchdog, target, arguments))
+    return context.Process(target=_run_watched, args=(_watchdog, import_path.allowed_folder(), target, arguments))
 
 
 def _start(process: BaseProcess) -> None:
@@ -141,7 +146,11 @@ def _start(process: BaseProcess) -> None:
             ) from error
 
 
-def _run_watched(watchdog: Connection | None, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _run_watched(
+    watchdog: Connection | None, folder: str | None, target: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    """Calls the target in a new process, which may import the user's modules from the folder."""
+    import_path.allow(folder)
     if watchdog is None:  # without a fork server
         threading.Thread(target=_stop_with_launcher, daemon=True).start()
     else:
@@ -314,7 +323,7 @@ def _run_rank(
         sys.stdout.flush()
         sys.stderr.flush()
         try:
-            with output.open("ab") as file:
+            with open(output, "ab", opener=open_unlinked) as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
         except OSError:  # its folder has been removed, which the launcher reports
@@ -376,5 +385,6 @@ def _send_result(connection: Connection, work: Callable[..., Any], arguments: tu
                 connection.send(("done", work(*arguments, lambda *report: connection.send(("progress", report)))))
         except CnnbenchError as error:
             connection.send(("error", ConfigError(str(error))))
-        except Exception:
-            connection.send(("error", RunFailed(f"unexpected error\n{traceback.format_exc()}")))
+        except Exception as error:
+            print_traceback(error)
+            connection.send(("error", RunFailed(f"unexpected error, {type(error).__name__}: {one_line(error)}")))

@@ -18,7 +18,7 @@ Kind = TypeVar("Kind", bound=nn.Module)
 def extract(net: nn.Module, names: str | Iterable[str]) -> Extractor:
     """Builds a module that returns the outputs of the named layers of `net`: x -> {name: output}. It shares the net's weights.
 
-    Names are those of `net.named_modules()`, such as `stage2.0.conv1`; `python -m cnnbench info` lists them. The net runs in
+    Names are those of `net.named_modules()`, such as `stage2.0.conv1`; `cnnbench info` lists them. The net runs in
     its current mode: call `net.eval()` first, or batch norm updates its running statistics with `x`.
 
     >>> import torch

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
@@ -41,3 +44,46 @@ def tensor_role(name: str) -> str:
 def format_shape(tensor: Tensor) -> str:
     """A shape as text, as in 64×3×7×7."""
     return "×".join(map(str, tensor.shape)) or "(one number)"
+
+
+def weights_misfit(net: nn.Module, weights: Any) -> str:
+    """Returns why weights cannot be loaded into a net, or an empty string: names, shapes and types of numbers must be the net's.
+
+    Args:
+        net: on any device.
+        weights: tensors by name, as of `net.state_dict()`.
+    """
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        return "its weights are not tensors by name"
+    own = net.state_dict()
+    if name := next((name for name in own if name not in weights), None):
+        return f"it lacks {name}, which {type(net).__name__} has"
+    if name := next((name for name in weights if name not in own), None):
+        return f"it has {name}, which {type(net).__name__} has not"
+    for name, value in own.items():
+        found = weights[name]
+        if not isinstance(value, Tensor) or is_lazy(
+            value
+        ):  # the extra state of a layer, or a layer that takes any shape
+            continue
+        if (
+            type(found) not in (Tensor, nn.Parameter)
+            or found.layout != value.layout
+            or found.is_quantized
+            or found.is_meta
+        ):
+            return f"{name} is no plain tensor"
+        if (found.shape, found.dtype) != (value.shape, value.dtype):
+            return f"{name} has {_shape_and_type(found)}, expected {_shape_and_type(value)}"
+    return ""
+
+
+def nonfinite_weight(net: nn.Module) -> str:
+    """Returns the name of a parameter of the net with a number that is infinite or NaN, or of a buffer with NaN; else an empty string."""
+    infinite = (name for name, value in net.named_parameters() if not is_lazy(value) and not value.isfinite().all())
+    undefined = (name for name, value in net.named_buffers() if not is_lazy(value) and value.isnan().any())
+    return next(infinite, "") or next(undefined, "")
+
+
+def _shape_and_type(tensor: Tensor) -> str:
+    return f"{format_shape(tensor)} {str(tensor.dtype).removeprefix('torch.')}"

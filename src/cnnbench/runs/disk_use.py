@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 
 from cnnbench.errors import ConfigError
+from cnnbench.file_lock import is_locked
 from cnnbench.files import TEMPORARY_NAME
-from cnnbench.runs.file_lock import is_locked
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.sweep_dir import MERGING, SweepDir
 
@@ -124,7 +124,7 @@ def _why_unfinished(run: RunDir) -> str:
         run.load_result()
     except ConfigError:
         return "with a damaged result.json"
-    return "" if zipfile.is_zipfile(run.best) else "without best.ckpt"
+    return "" if run.best.is_file() and zipfile.is_zipfile(run.best) else "without best.ckpt"
 
 
 def delete_unused(use: DiskUse) -> tuple[list[FoundFile], list[str]]:

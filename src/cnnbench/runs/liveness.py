@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from cnnbench.runs.file_lock import is_locked
+from cnnbench.file_lock import is_locked
 from cnnbench.runs.schema import ProcessRecord, Status
 from cnnbench.text import duration
 

@@ -12,7 +12,7 @@ runs/<name>/<job>/
   mistakes.npz     (training/misclassified)
   result.json      present only when done; written last (training/run)
   test_reads.txt   present once `evaluate` has scored the test split again (training/evaluate)
-  .lock            locked by the process that runs it (runs/file_lock)
+  .lock            locked by the process that runs it (file_lock)
 
 In brackets: the module that writes the file.
 Loads no torch.
@@ -30,9 +30,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import ConfigError
-from cnnbench.files import overwrite_in_place, read_bytes, write_atomic
+from cnnbench.file_lock import Locked, exclusive_lock, is_locked
+from cnnbench.files import TEMPORARY_NAME, overwrite_in_place, read_bytes, write_atomic
 from cnnbench.runs.commands import resume_command
-from cnnbench.runs.file_lock import Locked, exclusive_lock, is_locked
+from cnnbench.runs.links import require_no_outside_links
 from cnnbench.runs.liveness import Owner, find_owner, is_this_process, this_process
 from cnnbench.runs.schema import ProcessRecord, Result, State, Status
 
@@ -128,6 +129,7 @@ class RunDir:
         Changes nothing while a living process other than this one runs it.
         """
         with suppress(ConfigError), self.lock():
+            require_no_outside_links(self.path)
             status = self.status()
             others = status.state == "running" and not is_this_process(status)
             if others and find_owner(status, self.status_file).living:  # on a file system without locks
@@ -195,7 +197,7 @@ class RunDir:
         """
         with suppress(OSError, ValueError):
             result, wrong = Result.parse(read_bytes(self.result))
-            if result.n and not wrong:
+            if result.n and not wrong and not result.impossible_metrics():
                 return result
         raise ConfigError(
             f"{self.result}: damaged, expected the result of a run; remove it, and {resume_command(self.path)} tests the net again"
@@ -229,9 +231,16 @@ class RunDir:
             raise ConfigError(f"{self.path}: {LIVE.format(owner)}")
 
     def repair(self) -> None:
-        """Removes partly written files, and sets the status of a run with a result to done: a kill may leave both."""
-        for path in self.path.rglob(".*.tmp"):
-            path.unlink(missing_ok=True)
+        """Removes partly written files, and sets the status of a run with a result to done: a kill may leave both.
+
+        Raises:
+            ConfigError: a link leads out of the directory.
+        """
+        require_no_outside_links(self.path)
+        for folder in (self.path, self.last.parent):
+            for path in folder.glob(".*.tmp"):
+                if TEMPORARY_NAME.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
         if self.result.is_file() and self.status().state != "done":
             self.write_outcome("done")
 

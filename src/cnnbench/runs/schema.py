@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from cnnbench.config.identity import add_earlier_values
 from cnnbench.config.shipped_parts import with_current_paths
 from cnnbench.runs.part import Part
-from cnnbench.text import Values, finite_number, flatten, unflatten
+from cnnbench.text import Values, finite_number, flatten, shown_line, unflatten
 
 State = Literal["pending", "running", "done", "failed", "diverged", "interrupted"]
 
@@ -30,20 +30,37 @@ def with_current_keys(fixed: Values) -> Values:
 
 
 def _plain_name(name: str) -> str:
-    """Checks that a text names a file in a folder, and not one elsewhere.
+    """Checks that a text names a run directory in a folder, and none elsewhere.
 
     Raises:
         ValueError: it does not.
     """
-    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+    if not name.isprintable() or name.startswith(".") or not 0 < len(name) < 256 or "/" in name or "\\" in name:
         raise ValueError("expected the name of a directory")
     return name
+
+
+def _different(jobs: list[JobRecord]) -> list[JobRecord]:
+    """Checks that no two jobs write to one directory.
+
+    Raises:
+        ValueError: two do.
+    """
+    if len({job.directory for job in jobs}) < len(jobs):
+        raise ValueError("expected another directory for each job")
+    return jobs
 
 
 def _none_to_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
+# true and false are no numbers here, nor are texts of digits
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+Integer = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
+Seconds = Annotated[float, Field(strict=True, ge=-1e12, le=1e12)]  # neither infinite nor NaN
+Shown = Annotated[str, AfterValidator(shown_line)]  # a text that decides nothing
 ValuesOrNull = Annotated[Values, BeforeValidator(_none_to_empty)]
 Setting = Annotated[Values, AfterValidator(with_current_paths)]  # dotted key -> value
 
@@ -92,12 +109,12 @@ class ProcessRecord(Record):
     """
 
     host: str | None = None
-    pid: int | None = None
-    pid_started: float | None = None
-    heartbeat: float | None = None
+    pid: Integer | None = None
+    pid_started: Number | None = None
+    heartbeat: Number | None = None
     boot_id: str | None = None
-    pid_namespace: int | None = None
-    start_ticks: int | None = None
+    pid_namespace: Integer | None = None
+    start_ticks: Integer | None = None
 
 
 class Status(Record):
@@ -116,22 +133,29 @@ class Status(Record):
     """
 
     state: State
-    reason: str | None = None
+    reason: Shown | None = None
     host: str | None = None
-    pid: int | None = None
-    pid_started: float | None = None
-    heartbeat: float | None = None
+    pid: Integer | None = None
+    pid_started: Number | None = None
+    heartbeat: Number | None = None
     boot_id: str | None = None
-    pid_namespace: int | None = None
-    start_ticks: int | None = None
-    epoch: int | None = None
-    epochs: int | None = None
-    step: int | None = None
-    steps: int | None = None
-    loss: float | None = None
-    val_acc: float | None = None
-    left_s: float | None = None
-    peak_mb: dict[str, float] | None = None
+    pid_namespace: Integer | None = None
+    start_ticks: Integer | None = None
+    epoch: Count | None = None
+    epochs: Count | None = None
+    step: Count | None = None
+    steps: Count | None = None
+    loss: Number | None = None
+    val_acc: Number | None = None
+    left_s: Seconds | None = None
+    peak_mb: dict[str, Number] | None = None
+
+
+class GitRecord(Record):
+    """The commit of a checkout, and whether its files differed from it."""
+
+    commit: str | None = None
+    dirty: bool | None = None
 
 
 class Result(Record):
@@ -156,25 +180,25 @@ class Result(Record):
 
     schema_version: int = Field(default=1, alias="schema")
     status: str = "done"
-    seed: int | None = None
+    seed: Count | None = None
     choices: ValuesOrNull = {}
     classes: list[str] | None = None
     metrics: Values
-    best_epoch: int | None = None
-    n: ValuesOrNull = {}
+    best_epoch: Count | None = None
+    n: Annotated[dict[str, Count], BeforeValidator(_none_to_empty)] = {}
     split_hash: str | None = None
     label_hash: str | None = None
-    params: int | None = None
-    macs: int | None = None
-    time: ValuesOrNull = {}
-    samples_per_s: float | None = None
+    params: Count | None = None
+    macs: Count | None = None
+    time: Annotated[dict[str, Seconds], BeforeValidator(_none_to_empty)] = {}
+    samples_per_s: Number | None = None
     precision: str | None = None
-    devices: int | None = None
-    threads: int | None = None
+    devices: Count | None = None
+    threads: Count | None = None
     numerics: ValuesOrNull = {}
     versions: ValuesOrNull = {}
     code: str | None = None
-    git: Values | None = None
+    git: GitRecord | None = None
     hardware: ValuesOrNull = {}
     config_hash: str | None = None
     command: str | None = None
@@ -191,6 +215,16 @@ class Result(Record):
     def number(self, field: str, *path: str) -> float | None:
         """The number in a field, at a path of nested keys; None where it is absent or not a finite number."""
         return finite_number(getattr(self, field), *path)
+
+    def impossible_metrics(self) -> dict[str, str]:
+        """The metrics that are no finite numbers, and the accuracies that are not between 0 and 1, each with what is wrong."""
+        values = {name: self.metric(name) for name in self.metrics}
+        wrong = {name: "is no finite number" for name, value in values.items() if value is None}
+        return wrong | {
+            name: f"{value:g} is not an accuracy, expected 0 to 1"
+            for name, value in values.items()
+            if value is not None and name.endswith("acc") and not 0 <= value <= 1
+        }
 
     @classmethod
     def parse(cls, text: bytes) -> tuple[Result, list[str]]:
@@ -221,7 +255,7 @@ class ClaimRecord(Record):
         above, below: bounds, at least one of them.
     """
 
-    says: str
+    says: Shown
     of: Setting
     over: Setting | None = None
     metric: str | None = None
@@ -263,13 +297,13 @@ class SweepRecord(Record):
 
     schema_version: Literal[1] = Field(alias="schema")
     name: str
-    question: str | None = None
+    question: Shown | None = None
     cost: Any = None
     baseline: Annotated[Setting, BeforeValidator(_none_to_empty)] = {}
     claims: Annotated[list[ClaimRecord], BeforeValidator(lambda value: [] if value is None else value)] = []
     keys: list[str]
     fixed: Values
     command: str | None = None
-    slots: int | None = None
+    slots: Count | None = None
     part: Part | None = None
-    jobs: list[JobRecord]
+    jobs: Annotated[list[JobRecord], AfterValidator(_different)]

@@ -11,21 +11,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 
-from rich.console import Console
-
-from cnnbench.console import print_plain
+from cnnbench.console import Console, print_plain
 from cnnbench.distributed.ranks import Ranks, is_lost_connection, why_connection_was_lost
 from cnnbench.distributed.signals import SignalHandler
 from cnnbench.errors import CnnbenchError, DataError, Diverged, Interrupted, ReportedByOtherRank, RunFailed, print_error
+from cnnbench.files import open_append
 from cnnbench.output import note_lost_output_in
 from cnnbench.runs.commands import resume_command
 from cnnbench.runs.environment import peak_memory_mb
 from cnnbench.runs.liveness import HEARTBEAT_S, is_this_process, write_heartbeat
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import State
-from cnnbench.text import Values, one_line
+from cnnbench.text import Values, one_line, printable
 
 log = logging.getLogger("cnnbench.run")
 
@@ -203,7 +203,10 @@ def print_and_log_warning(console: Console, message: str) -> None:
 
 
 class LogFile(logging.FileHandler):
-    """A log file that ignores a full disk: a message that cannot be written is dropped."""
+    """A log file, never behind a link, that ignores a full disk: a message that cannot be written is dropped."""
+
+    def _open(self) -> TextIOWrapper:
+        return open_append(Path(self.baseFilename))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Drops the message."""
@@ -212,6 +215,18 @@ class LogFile(logging.FileHandler):
         """Closes the file."""
         with suppress(OSError):
             super().close()
+
+
+class LogFormatter(logging.Formatter):
+    """One line for each message, and its traceback, in printable characters: a text may be from somebody else's file."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line of a message; a warning of Python's has a second line, with the code that raised it."""
+        return printable(super().formatMessage(record), keep="\n" if record.name == "py.warnings" else "")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a message with its traceback."""
+        return printable(super().format(record), keep="\n")
 
 
 def log_thread_error(arguments: threading.ExceptHookArgs) -> None:
@@ -230,7 +245,7 @@ def log_to_file(path: Path) -> Iterator[None]:
         handler = LogFile(path, encoding="utf-8")
     except OSError as error:
         raise RunFailed(f"{path}: cannot be written ({error.strerror})") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
     root, level = logging.getLogger(), log.level
     lightning = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     before = [(logger.handlers[:], logger.propagate, logger.level) for logger in lightning]

@@ -10,6 +10,7 @@ runs/<name>/
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,10 +20,11 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from cnnbench.errors import ConfigError
+from cnnbench.errors import PROGRAM, ConfigError
+from cnnbench.file_lock import Locked, exclusive_lock
 from cnnbench.files import read_bytes, write_atomic
 from cnnbench.metric_names import FINAL, FINAL_EMA
-from cnnbench.runs.file_lock import Locked, exclusive_lock
+from cnnbench.runs.links import require_no_outside_links
 from cnnbench.runs.liveness import Owner, find_owner, is_this_process, this_process, write_heartbeat
 from cnnbench.runs.run_dir import HASHED, FileIn, RunDir
 from cnnbench.runs.schema import (
@@ -128,9 +130,7 @@ class SweepDir:
         if sweep.record.is_file():
             return sweep
         near = sorted(path.glob("*/sweep.json"))
-        hint = (
-            f"; did you mean {near[-1].parent}?" if near else "; a sweep is made by python -m cnnbench -m key=a,b ..."
-        )
+        hint = f"; did you mean {near[-1].parent}?" if near else f"; a sweep is made by {PROGRAM} -m key=a,b ..."
         raise ConfigError(f"{path}: not a sweep, it holds no sweep.json{hint}")
 
     def read(self) -> SweepRecord | None:
@@ -200,8 +200,9 @@ class SweepDir:
             advice: what to do while another process starts the jobs, for the message.
 
         Raises:
-            ConfigError: another process starts the jobs, or the folder cannot be written to.
+            ConfigError: another process starts the jobs, the folder cannot be written to, or a link leads out of it.
         """
+        require_no_outside_links(self.path)
         with ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -225,7 +226,7 @@ class SweepDir:
     def _live_error(self, owner: str | None, advice: str) -> ConfigError:
         return ConfigError(
             f"{self.path}: this sweep is live ({owner or 'another process'}); "
-            f"python -m cnnbench status {self.path} shows it{advice}"
+            f"{PROGRAM} status {shlex.quote(str(self.path))} shows it{advice}"
         )
 
 
@@ -280,7 +281,7 @@ def summary_row(job: Job, status: Status, keys: Iterable[str]) -> Values:
     known |= {key: csv_value(job.setting[key]) for key in keys if key in job.setting}
     known |= {name: job.facts.get(name, "") for name in ("params", "macs")}
     if status.state == "done" and (result := job.result()):
-        known |= {name: result.metrics[name] for name in METRICS if name in result.metrics}
+        known |= {name: value for name in METRICS if (value := result.metric(name)) is not None}
         known |= {"best_epoch": result.best_epoch, "samples_per_s": result.samples_per_s, "fit_s": result.fit_s}
     return known
 

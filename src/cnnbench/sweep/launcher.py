@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -15,8 +14,9 @@ from types import FrameType
 from cnnbench.config.schema import Config
 from cnnbench.distributed import signals
 from cnnbench.distributed.fork_server import KILL, RankProcesses, signals_blocked
-from cnnbench.errors import CnnbenchError, Interrupted, RunFailed
+from cnnbench.errors import CnnbenchError, Interrupted, RunFailed, print_traceback
 from cnnbench.files import write_atomic
+from cnnbench.runs.links import find_outside_link
 from cnnbench.runs.liveness import HEARTBEAT_S
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Status
@@ -55,7 +55,7 @@ def run_job(config: Config, path: Path, command: str) -> int:
         if isinstance(error, CnnbenchError):
             code, reason = error.exit_code, str(error)
         else:
-            traceback.print_exc()
+            print_traceback(error)
             code, reason = 1, f"{type(error).__name__}: {' '.join(str(error).split())}"
         directory = RunDir(path)
         if rank_and_world_size()[0] == 0 and directory.status().state in ("pending", "running"):
@@ -150,8 +150,12 @@ class Launcher:
             if job.status().state == "running":
                 continue  # another process runs it, as the job of a killed launcher that is still saving
             self.queue.remove(planned)
+            reason = None
             if not job.directory.config.is_file():
                 reason = "its directory has been removed; the same command makes it anew"
+            elif link := find_outside_link(job.directory.path):
+                reason = f"{link} is a link to outside of its directory; remove it"
+            if reason:
                 self._record(job, Status(state="failed", reason=reason), 0.0)
                 continue
             slots, self._free = self._free[:needed], self._free[needed:]

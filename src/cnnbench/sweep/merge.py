@@ -15,13 +15,13 @@ from pathlib import Path
 
 from cnnbench.config.schema import Config
 from cnnbench.errors import CnnbenchError, ConfigError
-from cnnbench.files import TEMPORARY_NAME, read_bytes, read_text
-from cnnbench.runs.commands import without_key
+from cnnbench.files import TEMPORARY_NAME, open_append, read_bytes, read_text
+from cnnbench.runs.commands import checked_command, without_key
 from cnnbench.runs.run_dir import RunDir, numbered_paths
 from cnnbench.runs.schema import Result, SweepRecord
 from cnnbench.runs.sweep_dir import MERGING, Job, Summary, SweepDir
 from cnnbench.sweep.extend import differing_keys
-from cnnbench.text import Values, canonical_json, file_size, first_few, flatten, to_override
+from cnnbench.text import Values, canonical_json, file_size, first_few, flatten, printable, to_override
 
 EQUAL_FACTS = ("best_epoch", "n", "split_hash", "label_hash", "params", "macs")  # of two results of one run
 COMPLETE = ("config", "status_file", "metrics", "predictions", "best", "result")  # files of every finished run
@@ -91,7 +91,8 @@ def plan_merge(into: SweepDir, sources: Sequence[SweepDir]) -> MergePlan:
             copies.append((job.directory, place))
     require_room(into, copies)
     command = max(records, key=lambda record: len(record.jobs)).command  # others may ask for a part of the jobs only
-    command = command and without_key(command, "sweep.part")
+    if checked := checked_command(command or ""):
+        command = without_key(checked, "sweep.part")
     record = records[0].model_copy(update={"command": command, "part": None})
     return MergePlan(into, record, jobs, copies, len(repeated), list(code_notes(chosen.values())))
 
@@ -123,8 +124,8 @@ def apply_merge(plan: MergePlan, progress: Callable[[str], None]) -> None:
                 if place.path.exists():  # an unfinished run, which got less far
                     place.path.rename(scratch / f"{place.path.name}.replaced")
                 new.rename(place.path)
-                with into.log.open("a", encoding="utf-8") as log:
-                    log.write(f"merged {place.path.name} from {source.path}\n")
+                with open_append(into.log) as log:
+                    log.write(printable(f"merged {place.path.name} from {source.path}") + "\n")
         except OSError as error:
             raise CnnbenchError(
                 f"{error.filename or into.path}: {error.strerror}; the merge is not complete, type it again when this is solved"

@@ -6,9 +6,8 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-
-from cnnbench.console import print_plain
+from cnnbench.console import Console, print_plain
+from cnnbench.errors import PROGRAM
 from cnnbench.output import note_lost_output_in
 from cnnbench.sweep.launcher import Launcher, freeze_to_disk
 from cnnbench.sweep.plan import Plan, make_plan
@@ -78,8 +77,8 @@ def print_results(plan: Plan, console: Console) -> None:
         console.print()
     path = shlex.quote(str(plan.sweep.path))
     for name, text in {
-        "report": f"python -m cnnbench report {path}",
-        "status": f"python -m cnnbench status {path}",
+        "report": f"{PROGRAM} report {path}",
+        "status": f"{PROGRAM} status {path}",
         "summary": f"{path}/summary.csv",
         "tensorboard": f"tensorboard --logdir {path}",
     }.items():

@@ -6,10 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from cnnbench.config.schema import MAX_PROCESSES, Count, Keys, Positive, SeedNumber, UpTo1024, key
+from cnnbench.config.schema import (
+    MAX_PROCESSES,
+    Count,
+    Keys,
+    Positive,
+    SeedNumber,
+    UpTo1024,
+    key,
+    refuse_control_characters,
+)
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.part import Part
-from cnnbench.runs.schema import ClaimRecord
+from cnnbench.runs.schema import ClaimRecord, Shown
 from cnnbench.runs.sweep_dir import METRICS
 from cnnbench.text import Values, to_override
 
@@ -35,8 +44,8 @@ class SweepKeys(Keys):
     """The keys under `sweep:` in an experiment's YAML; on the command line `sweep.key=value`."""
 
     group = "sweep"
-    question: str | None = key("a sentence, or null", "null", default=None)
-    cost: str | None = key("a sentence, or null", "null", default=None)
+    question: Shown | None = key("a sentence, or null", "null", default=None)
+    cost: Shown | None = key("a sentence, or null", "null", default=None)
     baseline: Setting = key("the setting that others are compared with", "{model:plain18}", default_factory=dict)
     factors: dict[str, list[Any]] = key("lists by key", "{model:[plain18,resnet18]}", default_factory=dict)
     zip: list[dict[str, list[Any]]] = key(
@@ -72,6 +81,7 @@ class SweepKeys(Keys):
         Raises:
             ConfigError: a key does not exist, or has a wrong value.
         """
+        refuse_control_characters("sweep", values, prose=("question", "cost", "says"))
         known, factors, blocks = cls.model_fields, values.get("factors"), values.get("zip")
         for name in values:
             if name not in known:

@@ -9,18 +9,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cnnbench.console import print_plain
+from cnnbench.console import Console, plain_text, print_plain
+from cnnbench.errors import PROGRAM
+from cnnbench.files import open_append
 from cnnbench.runs.commands import without_key
 from cnnbench.runs.schema import Status
 from cnnbench.runs.sweep_dir import Job, group_by_cell
 from cnnbench.sweep.progress import ProgressTracker
-from cnnbench.text import duration, to_override
+from cnnbench.text import duration, printable, to_override
 
 if TYPE_CHECKING:
     from cnnbench.sweep.plan import Plan
@@ -61,8 +62,8 @@ class SweepDisplay:
 
     def note(self, text: str) -> None:
         """Appends a line to sweep.log."""
-        with suppress(OSError), self.sweep.log.open("a", encoding="utf-8") as log:
-            log.write(text + "\n")
+        with suppress(OSError), open_append(self.sweep.log) as log:
+            log.write(printable(text) + "\n")
 
     def refresh(self) -> None:
         """Updates the table on a terminal."""
@@ -80,20 +81,20 @@ def status_view(progress: ProgressTracker, name: str, launcher: str | None = Non
     """
     counts, running, failures = progress.counts, progress.running, progress.failures
     counted = [Text(f"{counts[state]} {state}", style) for state, style in STATE_COLORS.items() if counts[state]]
-    head = Text.assemble((name, "bold"), "  ", Text(", ").join(counted), f" of {progress.total}")
+    head = Text.assemble(plain_text(name, "bold"), "  ", Text(", ").join(counted), f" of {progress.total}")
     if (running or launcher) and (left_s := progress.left_s) is not None:
         head.append(f"   {duration(left_s)} left")
     if launcher:
-        head.append(f"   ({launcher})", "dim")
+        head.append(plain_text(f"   ({launcher})", "dim"))
     parts: list[Any] = [head]
     if running:
         table = make_table(["job"], ["epoch", "loss", "val acc", "left"])
         for job, status in running:
-            table.add_row(Text(job.name), *progress_columns(status))
+            table.add_row(plain_text(job.name), *progress_columns(status))
         parts.append(table)
     for job, status in failures[-MAX_FAILURES:]:
         text = f"{status.state}: {job.name}: {status.reason}"
-        parts.append(Text(text, "red", overflow="ellipsis", no_wrap=True))
+        parts.append(plain_text(text, "red", overflow="ellipsis", no_wrap=True))
     if len(failures) > MAX_FAILURES:
         parts.append(Text(f"and {len(failures) - MAX_FAILURES} earlier failures", "red"))
     return Group(*parts)
@@ -113,7 +114,7 @@ def other_parts_line(path: Path, states: Iterable[str]) -> str:
     """
     known = list(states)
     done, total = known.count("done"), len(known)
-    add = f"python -m cnnbench merge {shlex.quote(str(path))} FOLDER adds those of another machine's folder"
+    add = f"{PROGRAM} merge {shlex.quote(str(path))} FOLDER adds those of another machine's folder"
     return f"other parts: {done} of {total} jobs are done here{f'; {add}' * (done < total)}" if known else ""
 
 
@@ -153,7 +154,7 @@ def job_line(job: Job, status: Status, took: float | None, number: int, total: i
     text = f"[{number:>{len(str(total))}}/{total}] {status.state:<11} {job.name}"
     if status.state == "done" and (result := job.result()):
         for key, label in {"best/val/acc": "val acc", "test/acc": "test acc"}.items():
-            text += f"  {label} {result.metrics[key]:.4f}" if key in result.metrics else ""
+            text += f"  {label} {value:.4f}" if (value := result.metric(key)) is not None else ""
     elif status.reason and status.state != "running":
         text += f": {status.reason}"
     if took is not None:
@@ -175,7 +176,7 @@ def cell_table(jobs: Iterable[Job], keys: Iterable[str]) -> Table | None:
         seconds = [result.fit_s for result in results if result.fit_s is not None]
         first, complete = members[0], len(results) == len(members)
         table.add_row(
-            *(escape(to_override(first.setting[key])) if key in first.setting else "" for key in columns),
+            *(to_override(first.setting[key]) if key in first.setting else "" for key in columns),
             f"{len(results)}" if complete else f"{len(results)}/{len(members)}",
             *_mean_and_sd(result.metric("test/acc") for result in results),
             *_mean_and_sd(result.metric("best/val/acc") for result in results),

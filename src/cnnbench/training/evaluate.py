@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,15 +17,18 @@ from cnnbench.config.compose import compose
 from cnnbench.config.schema import Config
 from cnnbench.data.datamodule import ImageData
 from cnnbench.errors import ConfigError
-from cnnbench.runs.load_net import load_net
+from cnnbench.files import open_append
+from cnnbench.runs.links import require_no_outside_links
+from cnnbench.runs.load_net import load_net_and_config
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.trust import require_trusted_parts
 from cnnbench.stats import wilson
-from cnnbench.text import Values, one_line, to_override
+from cnnbench.text import Values, flatten, one_line, to_override
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.factories import build_data
 from cnnbench.training.run import make_trainer
 
+log = logging.getLogger("cnnbench.run")
 SPLIT_KEYS = {  # the keys that decide which images a split has
     "train": (),
     "val": ("train_size", "val_size", "split_seed", "test_share"),
@@ -85,14 +88,17 @@ def evaluate(
 
     Raises:
         Untrusted: the config names such code, and `trust` is False.
-        ConfigError: the data set does not fit the net, or holds images that the net may have been trained on.
+        ConfigError: the data set does not fit the net, or holds images that the net may have been trained on; or a link leads
+            out of the run directory.
     """
+    require_no_outside_links(directory.path)  # it adds a line to a file there
     trained = Config.load(directory.config)
     if not trust:
         require_trusted_parts(directory.path, trained)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # libraries warn about each other
-    net, facts = load_net(directory.path, trust, ema)
+    net, facts, saved = load_net_and_config(directory, trust, ema)
+    require_same_config(directory, saved, trained)
     data = build_data(config.model_copy(update={"augment": {}}))
     config = on_one_device(config)
     torch.set_num_threads(int(config.threads))
@@ -107,9 +113,14 @@ def evaluate(
     classifier = Classifier(net, data.num_classes)
     make_trainer(config, directory, []).test(classifier, dataloaders=data.loader(split), verbose=False)  # type: ignore[arg-type]
     if split == "test" and config.data.target == trained.data.target:
-        with suppress(OSError), directory.test_reads.open("a", encoding="utf-8") as file:  # one more test read
-            file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} evaluate\n")
+        try:
+            with open_append(directory.test_reads) as file:  # one more test read
+                file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} evaluate\n")
+        except OSError as error:
+            log.warning("%s: %s; the report does not count this test", directory.test_reads, error.strerror)
     scores = classifier.scores
+    if not math.isfinite(scores["loss"]):
+        raise ConfigError(f"{directory.path}: its net gives numbers that are infinite or NaN, so it has no loss")
     n, confusion = scores["n"], scores["confusion"]
     acc, interval = wilson(round(scores["acc"] * n), n)
     per_class = [row[label] / sum(row) if sum(row) else None for label, row in enumerate(confusion)]
@@ -117,6 +128,34 @@ def evaluate(
         1, str(directory.path), data.name, split, tta, ema, n, acc, list(interval), scores["loss"], scores["ece"],
         list(data.classes), per_class, confusion,
     )  # fmt: skip
+
+
+def require_same_config(directory: RunDir, saved: Config, trained: Config) -> None:
+    """Checks that the checkpoint of a run belongs to its config.yaml.
+
+    Args:
+        directory: of the run, for the message.
+        saved: the config in the checkpoint.
+        trained: that of config.yaml.
+
+    Raises:
+        ConfigError: they differ in a key that decides the run's numbers; the message names the nets, or the key.
+    """
+    in_checkpoint, in_file = (config.model_copy(update={"swept": []}) for config in (saved, trained))
+    if in_checkpoint.identity() == in_file.identity():
+        return
+    hint = "restore the file that was changed"
+    was, now = in_checkpoint.model.as_dict(), in_file.model.as_dict()
+    if was["_target_"] != now["_target_"]:
+        raise ConfigError(
+            f"{directory.path}: its checkpoint has the net {was['_target_']}, its config.yaml names {now['_target_']}; {hint}"
+        )
+    was, now = flatten(in_checkpoint.identity_values()), flatten(in_file.identity_values())
+    differ = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    raise ConfigError(
+        f"{directory.path}: its checkpoint was saved with {differ[0]}={to_override(was.get(differ[0]))}, its config.yaml has "
+        f"{differ[0]}={to_override(now.get(differ[0]))}; {hint}"
+    )
 
 
 def on_one_device(config: Config) -> Config:

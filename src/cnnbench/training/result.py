@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cnnbench.config.trusted_names import foreign_modules
 from cnnbench.runs.environment import code_version, git_state, hardware, versions
-from cnnbench.runs.schema import Result
+from cnnbench.runs.schema import GitRecord, Result
+from cnnbench.text import printable
 from cnnbench.training.callbacks.history import History, require_finite_scores
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.determinism import numeric_settings
@@ -50,7 +51,9 @@ def make_result(prepared: Prepared, history: History, classifier: Classifier, co
         status="done",
         seed=config.seed,
         choices=config.choices,
-        classes=list(data.classes),  # in the order of the logits
+        classes=list(
+            map(printable, data.classes)
+        ),  # in the order of the logits; JSON holds no bytes of another encoding
         metrics=metrics,
         best_epoch=math.ceil(best.epoch),
         n={split: len(data.indices[split]) for split in ("train", "val", "test")},
@@ -66,7 +69,7 @@ def make_result(prepared: Prepared, history: History, classifier: Classifier, co
         numerics={**numeric_settings(config), "compiled": compiled, "cuda_graph": bool(graph and graph.recorded)},
         versions=versions(),
         code=code_version(foreign_modules(config)),
-        git=git_state(),
+        git=GitRecord.model_validate(state) if (state := git_state()) else None,
         hardware=hardware(),
         config_hash=config.identity(),
     )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from torch import nn
-
 from cnnbench.config.schema import Config
+from cnnbench.console import Console
+from cnnbench.data.ownership import can_be_written, user_name
 from cnnbench.errors import ConfigError, RunFailed
+from cnnbench.models.weights import weights_misfit
+from cnnbench.runs.checkpoint import read_checkpoint
 from cnnbench.runs.environment import bit_determining_environment
-from cnnbench.runs.load_net import load_checkpoint
+from cnnbench.runs.links import require_no_outside_links
 from cnnbench.runs.run_dir import RunDir, hashed_runs, runs_of_identity
 from cnnbench.runs.status_and_log import print_and_log_warning
 from cnnbench.text import Values
@@ -36,7 +36,8 @@ def find_directory(config: Config, locks: ExitStack) -> RunDir:
         locks: the lock of the directory is released when this closes.
 
     Raises:
-        ConfigError: the run is live, or it was started with other data or on another machine.
+        ConfigError: the run is live, or it was started with other data or on another machine, or a link leads out of its
+            directory.
     """
     folder, identity = Path(config.runs_dir) / config.name, config.identity()
     earlier = None
@@ -47,12 +48,23 @@ def find_directory(config: Config, locks: ExitStack) -> RunDir:
         if not earlier.result.is_file():
             require_same_run(earlier, config)
     directory = earlier or RunDir.create(folder, f"seed{config.seed}_{identity[:8]}")
+    require_no_outside_links(directory.path)
     if not directory.result.is_file():
+        _require_writable(directory)
         locks.enter_context(directory.lock())
         directory.last.parent.mkdir(exist_ok=True)
     directory.require_no_owner()
     directory.repair()
     return directory
+
+
+def _require_writable(directory: RunDir) -> None:
+    """Raises `ConfigError` if this user may not write to a run, as to another user's."""
+    if not can_be_written(directory.path):
+        owner = user_name(directory.path.stat().st_uid)
+        raise ConfigError(
+            f"{directory.path}: belongs to {owner}, you may not write to it; resume a copy of it, or start a new run with resume=never"
+        )
 
 
 def require_same_run(earlier: RunDir, config: Config) -> None:
@@ -112,7 +124,7 @@ def find_resumable_checkpoint(directory: RunDir, console: Console, why_not: Call
 def environment_changes(content: Values) -> str:
     """Returns what has changed, of all that decides the last bits of results, since a last.ckpt was saved; or an empty string."""
     saved = content["callbacks"]["Checkpoints"].get("environment")
-    if saved is None:
+    if not isinstance(saved, dict):
         return "saved by an earlier version of cnnbench, which did not record packages and processor"
     now = bit_determining_environment()
     changes = [f"{name} {was}, now {now.get(name)}" for name, was in saved.items() if was != now.get(name)]
@@ -122,15 +134,11 @@ def environment_changes(content: Values) -> str:
 def load_if_intact(path: Path) -> Values | None:
     """Returns the content of a checkpoint, or None if the file is absent or damaged."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            intact = archive.testzip() is None  # PyTorch does not check the checksums
-            intact &= not any(info.external_attr for info in archive.infolist())  # and may take files for folders
-        content = load_checkpoint(path) if intact else None
+        return read_checkpoint(path)
     except (PermissionError, MemoryError):
         raise
-    except Exception:  # a flipped bit in a name or a flag may raise anything
+    except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
 
 
 def why_not_resumable(directory: RunDir, classifier: Classifier, identities: Sequence[str], content: Values) -> str:
@@ -150,27 +158,23 @@ def why_not_resumable(directory: RunDir, classifier: Classifier, identities: Seq
         history, own = (content["callbacks"][name] for name in ("History", "Checkpoints"))
         bests = [None if at is None else history["validations"][at] for at in history["best"]]
         ours = content.keys() >= PARTS and own.get("identity", identities[0]) in identities
-        if not ours or not has_shapes_of(content["state_dict"], classifier):
+        if not ours or weights_misfit(classifier, content["state_dict"]):
             return reason
         for path, best in zip((directory.best, directory.best_ema), bests, strict=True):
             if best is None:
                 continue
             reason = f"does not match {path.name}"
             saved = load_if_intact(path) or {}
-            same_net = has_shapes_of(saved["state_dict"], classifier.net)
+            same_net = not weights_misfit(classifier.net, saved["state_dict"])
             same_run = Config.from_saved(saved["config"]).identity() in identities
             newer = saved["step"] > content["global_step"]
             if not (same_net and same_run and (newer or best.items() <= saved.items())):
                 return reason
-    except (LookupError, TypeError, AttributeError, ConfigError):
+    except (PermissionError, MemoryError):
+        raise
+    except Exception:  # the values of somebody else's checkpoint may be anything
         return reason
     return ""
-
-
-def has_shapes_of(weights: Values, net: nn.Module) -> bool:
-    """Returns whether weights have the names and shapes of a net's."""
-    shapes = [{name: getattr(each, "shape", None) for name, each in w.items()} for w in (weights, net.state_dict())]
-    return shapes[0] == shapes[1]
 
 
 def load_best_weights(classifier: Classifier, directory: RunDir, history: History) -> None:

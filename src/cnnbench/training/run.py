@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from rich.console import Console
 
 from cnnbench.complexity.channels_last import to_memory_format
 from cnnbench.config.schema import Config
-from cnnbench.console import print_plain
+from cnnbench.console import Console, print_plain
 from cnnbench.distributed.ranks import process_group
 from cnnbench.files import write_atomic
 from cnnbench.runs.environment import code_version, git_state

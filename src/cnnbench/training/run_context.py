@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rich.console import Console
-
 from cnnbench.config.schema import Config
+from cnnbench.console import Console
 from cnnbench.distributed.ranks import Ranks
 from cnnbench.distributed.signals import SignalHandler
 from cnnbench.runs.run_dir import RunDir

@@ -16,8 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from cnnbench.data.datamodule import ImageData
-from cnnbench.data.image_files import printable
-from cnnbench.text import one_line
+from cnnbench.text import one_line, printable
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.misclassified import misclassified_indices, stored_pixels
 
@@ -147,7 +146,7 @@ def _enlarged(pixels: np.ndarray, scale: int) -> Image.Image:
 
 def _short(name: str, longest: int) -> str:
     """Returns a name in one line of at most `longest` characters."""
-    text = one_line(printable(name))
+    text = printable(one_line(name))
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

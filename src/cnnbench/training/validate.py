@@ -14,7 +14,9 @@ from cnnbench.complexity.layers import count_macs, count_parameters
 from cnnbench.config.schema import Config, require_utf8
 from cnnbench.config.shipped_parts import part_name
 from cnnbench.data.datamodule import ImageData
+from cnnbench.data.sets.imagefolder import TEST_SHARE
 from cnnbench.errors import ConfigError
+from cnnbench.models.build_limit import build_limit
 from cnnbench.text import canonical_json, one_line, safe_filename, to_override
 from cnnbench.training.checks import check_augment, check_batch_parts, check_net, check_weights_fit, recipe_hint
 from cnnbench.training.factories import (
@@ -153,7 +155,7 @@ def measure_net(config: Config, data: ImageData) -> NetFacts:
     """
     for device in ("meta", "cpu"):
         try:
-            with torch.device(device):
+            with build_limit(), torch.device(device):
                 net, images = build_net(config, data).eval(), torch.zeros(2, *data.shape)
                 with torch.no_grad():
                     output = net(images)
@@ -173,16 +175,24 @@ def measure_net(config: Config, data: ImageData) -> NetFacts:
 
 def config_warnings(config: Config, data: ImageData) -> tuple[str, ...]:
     """Returns warnings about a frozen config: keys without an effect, and a learning rate that never drops."""
-    return (*unused_keys(config), *late_drop(config, data))
+    return (*unused_keys(config, data), *late_drop(config, data))
 
 
-def unused_keys(config: Config) -> Iterator[str]:
+def unused_keys(config: Config, images: ImageData) -> Iterator[str]:
     """Yields a warning for each key that has another value than its default, and no effect with the others."""
     data = config.data
-    draws_split = data.val_size is None or data.fraction < 1 or data.label_noise
+    draws_val = data.val_size is None and "val" not in images.given_splits
+    draws_split = draws_val or data.fraction < 1 or data.label_noise
     for key, value, default, is_used, users in (
         ("init_std", config.init_std, 0.01, config.init == "normal", "init=normal"),
         ("data.split_seed", data.split_seed, 0, draws_split, "data.val_size=null, data.fraction and data.label_noise"),
+        (
+            "data.test_share",
+            data.arguments.get("test_share", TEST_SHARE),
+            TEST_SHARE,
+            "test" not in images.given_splits,
+            "a data.root without a folder test",
+        ),
         (
             "optimizer.decay",
             config.optimizer.decay,

@@ -97,7 +97,7 @@ def test_the_error_for_a_corrupt_file_of_mnist_names_the_command_that_repairs_it
     flip(path)
     text = refused(digits(root=root))
     assert text.startswith(f"{path}: corrupt")
-    assert "python -m cnnbench fetch mnist" in text
+    assert "cnnbench fetch mnist" in text
     digits(root=root).repair_files()
     assert f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" == digits.sums[file]
     assert [request.path for request in server.requests[4:]] == [f"/mnist/{file}.gz"]
@@ -113,7 +113,7 @@ def test_the_error_for_a_corrupt_file_of_cifar10_names_the_command_that_repairs_
     flip(tmp_path / member)
     text = refused(photographs(root=tmp_path))
     assert text.startswith(f"{tmp_path / member}: corrupt")
-    assert "python -m cnnbench fetch cifar10" in text
+    assert "cnnbench fetch cifar10" in text
     photographs(root=tmp_path).repair_files()
     assert (tmp_path / member).read_bytes() == member.encode() * 100
     assert len(server.requests) == 2

@@ -19,7 +19,9 @@ from webserver import (
     answered,
     chunked,
     closing,
+    endless,
     good,
+    late,
     not_found,
     page,
     redirect,
@@ -31,6 +33,7 @@ from webserver import (
     unannounced,
 )
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 MISBEHAVIOURS: dict[str, tuple[Callable[[], Behaviour], str]] = {  # description: (behaviour, what the error says)
     "has no such file": (not_found, "HTTP 404 Not Found"),
     "forbids it": (lambda: status(403), "HTTP 403"),
@@ -76,6 +79,39 @@ MISBEHAVIOURS: dict[str, tuple[Callable[[], Behaviour], str]] = {  # description
         lambda: answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + PAGE),
         "",
     ),
+    "asks to continue for ever": (lambda: endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "no answer in time"),
+    "asks to continue now and then": (lambda: endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.2), "no answer in time"),
+    "sends the status line byte by byte": (lambda: endless(b"HTTP/1.1 200 O", b"K", 0.2), "no answer in time"),
+    "sends a header byte by byte": (lambda: endless(b"HTTP/1.1 200 OK\r\nA: ", b"b", 0.2), "no answer in time"),
+    "sends a header now and then": (lambda: endless(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n", 0.2), "no answer in time"),
+    "sends headers for ever": (lambda: endless(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"), ""),
+    "sends one header for ever": (lambda: endless(b"HTTP/1.1 200 OK\r\nA: ", b"b" * 9999), ""),
+    "sends 10 MB of headers": (lambda: answered(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1_600_000 + b"\r\n"), ""),
+    "redirects to itself, late": (lambda: late(redirect("digits.gz"), 0.2), "no answer in time"),
+    "sends the size of a chunk for ever": (lambda: endless(CHUNKED, b"0"), "stopped after 0 of"),
+    "sends the size of a chunk byte by byte": (lambda: endless(CHUNKED, b"0", 0.2), "stopped after 0 of"),
+    "sends empty lines as chunks": (lambda: endless(CHUNKED, b"\r\n"), "stopped after 0 of"),
+    "sends headers after the last chunk for ever": (
+        lambda: endless(CHUNKED + b"0\r\n", b"A: b\r\n"),
+        "stopped after 0 of",
+    ),
+    "sends a byte now and then": (lambda: endless(b"HTTP/1.1 200 OK\r\n\r\n", b"x", 0.1), "too slow"),
+    "sends chunks of a byte now and then": (lambda: endless(CHUNKED, b"1\r\nx\r\n", 0.1), "too slow"),
+    "sends a text as length": (
+        lambda: answered(b"HTTP/1.1 200 OK\r\nContent-Length: 1e9\r\n\r\n" + PAGE),
+        "stopped after",
+    ),
+    "sends a length of 5,000 digits": (
+        lambda: answered(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n" + PAGE),
+        "",
+    ),
+    "sends two lengths": (
+        lambda: answered(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n" + PAGE),
+        "",
+    ),
+    "sends NUL bytes": (lambda: answered(b"\0" * 100_000), ""),
+    "redirects to a file of this machine": (lambda: redirect("file:///etc/passwd"), ""),
+    "sends an escape sequence as reason": (lambda: answered(b"HTTP/1.1 418 \x1b]0;gotcha\x07\r\n\r\n"), "HTTP 418"),
 }
 
 
@@ -88,6 +124,27 @@ def test_the_error_says_what_the_only_mirror_did_wrong(tmp_path, server, mischie
     assert len(text) < 700
     assert all(line.isprintable() for line in text.splitlines())
     assert not re.search(r"Errno|IncompleteRead|RemoteDisconnected|BadStatusLine|HTTPConnectionPool", text)
+
+
+def test_a_mirror_that_asks_to_continue_for_ever_is_left_for_a_good_one_in_time(tmp_path, server):
+    bad = mirror(server, "bad", endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.05))
+    begun = time.monotonic()
+    bring(tmp_path, published(bad, mirror(server, "good", good(PACKED))))
+    assert time.monotonic() - begun < 3
+    assert (tmp_path / "digits").read_bytes() == PLAIN
+
+
+def test_a_proxy_that_sends_headers_for_ever_is_given_up(tmp_path, server, monkeypatch):
+    server.paths["http://example.org/digits.gz"] = endless(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n", 0.2)
+    monkeypatch.setenv("http_proxy", server.url)
+    assert "example.org: no answer in time" in failed(tmp_path, published("http://example.org/"))
+
+
+def test_a_file_comes_through_the_proxy_of_the_environment(tmp_path, server, monkeypatch):
+    server.paths["http://example.org/digits.gz"] = good(PACKED)
+    monkeypatch.setenv("http_proxy", server.url)
+    bring(tmp_path, published("http://example.org/"))
+    assert (tmp_path / "digits").read_bytes() == PLAIN
 
 
 LEFT_BEHIND = [  # nothing, a web page, a wrong file, the beginning of the file
@@ -107,7 +164,7 @@ def test_a_good_mirror_replaces_one_that(tmp_path, server, mischief):
     bad = mirror(server, "bad", MISBEHAVIOURS[mischief][0]())
     bring(tmp_path, published(bad, mirror(server, "good", good(PACKED))))
     assert (tmp_path / "digits").read_bytes() == PLAIN
-    assert names(tmp_path) == {"digits", ".made.lock"}
+    assert names(tmp_path) == {"digits"}
 
 
 @pytest.mark.parametrize("mischief", LEFT_BEHIND)

@@ -111,7 +111,7 @@ def test_a_file_of_cifar10_with_a_wrong_checksum_is_refused_before_it_is_unpickl
     (cifar / file).write_bytes(pickle.dumps(Trap(sprung)))
     text = refused(CIFAR10(root=cifar.parent))
     assert text.startswith(f"{cifar / file}: corrupt")
-    assert "type python -m cnnbench fetch cifar10" in text
+    assert "type cnnbench fetch cifar10" in text
     assert not sprung.exists()
 
 

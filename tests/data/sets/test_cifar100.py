@@ -92,7 +92,7 @@ def test_the_error_for_a_corrupt_file_of_cifar100_names_the_command_that_repairs
     (cifar / file).write_bytes((cifar / file).read_bytes() + b"\0")
     text = refused(CIFAR100(root=cifar.parent))
     assert text.startswith(f"{cifar / file}: corrupt")
-    assert "python -m cnnbench fetch cifar100" in text
+    assert "cnnbench fetch cifar100" in text
 
 
 @pytest.fixture

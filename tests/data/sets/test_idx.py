@@ -65,7 +65,7 @@ def test_the_error_names_a_damaged_file(tmp_path, file, damage):
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     text = refused(MNIST(root=tmp_path))
     assert text.startswith(f"{path}: corrupt")
-    assert text.endswith(f"type python -m cnnbench fetch mnist --root {tmp_path}, which replaces it")
+    assert text.endswith(f"type cnnbench fetch mnist --root {tmp_path}, which replaces it")
 
 
 @pytest.mark.parametrize("prefix", ["train", "t10k"])
@@ -115,7 +115,7 @@ def test_files_of_the_published_size_with_wrong_checksums_are_refused(
 ):
     text = refused(MNIST(root=as_large_as_published))
     assert text.startswith(f"{as_large_as_published / 'MNIST' / 'raw' / FILES[0]}: corrupt, its SHA256 sum is not ")
-    assert "python -m cnnbench fetch mnist" in text
+    assert "cnnbench fetch mnist" in text
 
 
 @pytest.mark.parametrize("prefix", PUBLISHED)

@@ -95,7 +95,7 @@ def test_jobs_of_another_part_are_pending_and_the_part_is_named(tmp_path):
     folder = made.sweep(tmp_path / "s", [(A, {0: 0.8, 1: "missing", 2: "missing", 3: "missing"})], part="1/2")
     sentences = limitations(review(read_runs(folder)))
     assert about(sentences, "Incomplete") == [
-        "Incomplete: 2 pending of 4 runs; 2 of them are not in part 1/2, which runs here: python -m cnnbench merge adds the others."
+        "Incomplete: 2 pending of 4 runs; 2 of them are not in part 1/2, which runs here: cnnbench merge adds the others."
     ]
     assert about(sentences, "no directory") == [f"1 of 4 runs have no directory: {made.directory(A, 3)}."]
 

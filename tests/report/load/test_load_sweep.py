@@ -273,7 +273,7 @@ def test_a_result_of_wrong_types_does_not_stop_the_reading(tmp_path_factory, val
 
 
 def test_for_a_folder_without_runs_the_command_that_makes_some_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"holds no runs; python -m cnnbench -m key=a,b \.\.\. makes some"):
+    with pytest.raises(ConfigError, match=r"holds no runs; cnnbench -m key=a,b \.\.\. makes some"):
         read_runs(tmp_path)
 
 

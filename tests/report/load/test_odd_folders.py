@@ -296,7 +296,7 @@ def test_the_frame_of_a_sweep_without_results_has_metric_columns(tmp_path):
 def test_the_command_that_repeats_a_run_names_runs_dir_if_its_folder_has_an_unusual_name(tmp_path):
     odd = made.sweep(tmp_path / "my sw, ü", [(A, {0: 0.5})])
     (run,) = read_runs(odd).runs
-    assert repeat_command(run) == f"python -m cnnbench reproduce '{odd}/{run.name}' runs_dir=runs --trust"
+    assert repeat_command(run) == f"cnnbench reproduce '{odd}/{run.name}' runs_dir=runs --trust"
 
 
 def test_the_command_that_repeats_a_run_can_be_typed_in_any_folder(tmp_path, monkeypatch):

@@ -233,7 +233,7 @@ def test_the_copy_button_puts_the_command_on_the_clipboard(page):
     page.wait_for_function("document.querySelector('button.copy').textContent === 'copied'")
     command = button.get_attribute("data-copy")
     assert page.evaluate("navigator.clipboard.readText()") == command
-    assert command.startswith("python -m cnnbench ")
+    assert command.startswith("cnnbench ")
 
 
 def test_dark_mode_redraws_the_plots(page):

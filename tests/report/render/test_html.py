@@ -70,7 +70,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(folder):
     """The page without plotly.js."""
-    return render(make_report(folder), f"python -m cnnbench report {HOSTILE}").replace(plotly(), "")
+    return render(make_report(folder), f"cnnbench report {HOSTILE}").replace(plotly(), "")
 
 
 @pytest.fixture(scope="module")
@@ -157,11 +157,29 @@ def test_a_run_has_its_command_and_environment(folder):
 
 
 def test_markdown_escapes_names(folder):
-    text = markdown.render(make_report(folder), [], folder, "python -m cnnbench report")
+    text = markdown.render(make_report(folder), [], folder, "cnnbench report")
     assert "<script>" not in text.replace("\\<", "")
     assert "\\<script\\>" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows[:3]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("](javascript:alert(1))", r"\](javascript:alert(1))"), ("![x](y)", r"!\[x\](y)"), ("# a", r"\# a"), ("a|b", r"a\|b"),
+        ("`a`", r"\`a\`"), ("<b>&", r"\<b\>\&"), ("a\n\n# b", r"a \# b"), ("a\x1b\u202e", r"a\\x1b\\u202e"), ("$x$", r"\$x\$"),
+    ],
+)  # fmt: skip
+def test_markdown_shows_a_text_as_it_is(text, escaped):
+    assert markdown.plain(text) == escaped
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("a", "`a`"), ("a`b", "`` a`b ``"), ("``a", "``` ``a ```"), ("a\nb\x1b", r"`a\nb\x1b`")]
+)
+def test_markdown_shows_code_as_it_is(text, code):
+    assert markdown.code(text) == code
 
 
 @pytest.mark.parametrize(("model", "flag"), [(["lenet5"], ""), (["custom", "model._target_=nets.Linear"], " --trust")])
@@ -169,13 +187,13 @@ def test_the_repeat_command_has_trust_for_code_of_the_user(model, flag, tmp_path
     (tmp_path / "config.yaml").write_text(compose([f"model={model[0]}", *model[1:]]).dump())
     (tmp_path / "status.json").write_text('{"state": "done"}')
     (tmp_path / "result.json").write_text('{"metrics": {}}')
-    assert repeat_command(read_run(RunDir(tmp_path), [])) == f"python -m cnnbench reproduce {tmp_path}{flag}"
+    assert repeat_command(read_run(RunDir(tmp_path), [])) == f"cnnbench reproduce {tmp_path}{flag}"
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged", "interrupted", "pending"])
 def test_a_run_without_result_has_the_command_that_resumes_it(state, tmp_path):
     folder = made.run(tmp_path / "run", {"model": "lenet5"}, state=state)
-    assert repeat_command(read_run(RunDir(folder), [])).startswith(f"python -m cnnbench resume={folder}")
+    assert repeat_command(read_run(RunDir(folder), [])).startswith(f"cnnbench resume={folder}")
 
 
 def test_markdown_explains_a_mark_only_if_it_occurs(tmp_path):

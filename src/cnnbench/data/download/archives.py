@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cnnbench.data.download.mirrors import Remote, file_checksum, has_checksum
+from cnnbench.data.ownership import require_no_links
 from cnnbench.errors import DataError
 from cnnbench.files import open_atomic, write_atomic
 
@@ -30,7 +31,13 @@ def unpack(remote: Remote, archive: Path, folder: Path, sums: Mapping[str, str])
         OSError: a file cannot be written.
     """
     aside = folder / f".{remote.name}.unpacking"
-    shutil.rmtree(aside, ignore_errors=True)
+    for member in remote.members:
+        require_no_links(folder, (folder / member).parent)
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:  # planted by somebody: `rmtree` would wait for the other end of a FIFO
+        aside.unlink(missing_ok=True)
+    aside.mkdir(mode=0o700)  # not in a folder that another user has made
     try:
         for member, content in _members(remote, archive):
             (aside / member).parent.mkdir(parents=True, exist_ok=True)

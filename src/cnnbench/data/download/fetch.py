@@ -13,13 +13,13 @@ import stat
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from cnnbench.data.download.archives import unpack
 from cnnbench.data.download.mirrors import Remote, download
-from cnnbench.errors import DataError
+from cnnbench.data.ownership import advice_for, require_no_links
+from cnnbench.errors import DataError, SeveralLines
+from cnnbench.file_lock import exclusive_lock
 
 
 def expand_home(path: str | Path) -> Path:
@@ -44,6 +44,15 @@ def default_root() -> Path:
     """
     if named := os.environ.get("CNNBENCH_DATA"):
         return expand_home(named)
+    return user_root()
+
+
+def user_root() -> Path:
+    """The user's own cache folder, or a private one in `$TMPDIR`, as in `default_root`.
+
+    Raises:
+        DataError: there is no such folder either.
+    """
     import platformdirs
 
     try:
@@ -80,6 +89,7 @@ def fetch(
     folder: Path,
     sums: Mapping[str, str],
     corrupt: Path | None = None,
+    top: Path | None = None,
 ) -> None:
     """Downloads and unpacks the members of `remotes` that `folder` lacks; writes nothing if it lacks none.
 
@@ -92,6 +102,7 @@ def fetch(
         folder: where their members belong.
         sums: published checksums of members, where there are any.
         corrupt: a member to replace although it is there.
+        top: the data root: nothing is written where a link between it and `folder` leads. None: `folder`.
 
     Raises:
         DataError: a file cannot be downloaded or written; names each missing file, its checksum, and where to put it.
@@ -104,8 +115,10 @@ def fetch(
     try:
         if not any(map(is_needed, remotes)):
             return
+        require_no_links(top or folder, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(name, folder):
+        _require_writable(folder)
+        with exclusive_lock(folder / f".{name}.lock", lambda: _print_waiting(name, folder)):
             for remote in filter(is_needed, remotes):  # again: another process may have downloaded it meanwhile
                 archive = folder / remote.name
                 if not remote.is_at(archive):
@@ -115,7 +128,7 @@ def fetch(
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise
-        raise DataError(_instructions(name, list(filter(is_needed, remotes)), folder, error)) from error
+        raise SeveralLines(*_instructions(name, list(filter(is_needed, remotes)), folder, error)) from error
 
 
 def is_missing(remote: Remote, folder: Path) -> bool:
@@ -123,8 +136,8 @@ def is_missing(remote: Remote, folder: Path) -> bool:
     return not all(os.path.isfile(folder / member) for member in remote.members)
 
 
-def _instructions(name: str, missing: list[Remote], folder: Path, error: OSError) -> str:
-    """The message if a download fails.
+def _instructions(name: str, missing: list[Remote], folder: Path, error: OSError) -> list[str]:
+    """The lines of the message if a download fails.
 
     If the disk, or a quota on it, is full, or a file may not grow any more: what to do about it. Else each missing file, its
     size, checksum and address, and where to put it.
@@ -132,8 +145,14 @@ def _instructions(name: str, missing: list[Remote], folder: Path, error: OSError
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         free = f", {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free" if folder.is_dir() else ""
         advice = "free some, or name another folder with data.root=... or CNNBENCH_DATA"
-        return f"{folder}: no room ({error.strerror}{free}); {advice}"
+        return [f"{folder}: no room ({error.strerror}{free}); {advice}"]
     reason = f"{error.strerror or error} {error.filename or ''}".rstrip()
+    if error.errno == errno.ELOOP:
+        return [
+            f"data={name}: {error.filename} {error.strerror}; put a folder in its place, or name another root with data.root=..."
+        ]
+    if advice := advice_for(error):
+        return [f"data={name}: cannot be downloaded ({reason}){advice}"]
     lines = [
         f"data={name}: not in {folder}, and cannot be downloaded ({reason}). Put these files there, as they are, or name the "
         "folder that has the set with data.root=...; data=mnist5k needs no download"
@@ -145,16 +164,17 @@ def _instructions(name: str, missing: list[Remote], folder: Path, error: OSError
         lines.append("the bytes received so far are kept: the same command continues there")
     archives = [folder / remote.name for remote in missing]
     lines += [f"{path} is there, but is not the published file" for path in archives if os.path.isfile(path)]
-    return "\n".join(lines)
+    return lines
 
 
-def _lock(name: str, folder: Path) -> AbstractContextManager[Any]:
-    """Acquires the folder's lock, which the end of the `with` block releases; prints a line if another process has it."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / f".{name}.lock")
+def _require_writable(folder: Path) -> None:
+    """Raises `OSError` if no file can be made in a folder."""
     try:
-        return lock.acquire(timeout=1)
-    except Timeout:
-        print(f"{name}: another process is fetching it; waiting", file=sys.stderr, flush=True)
-        return lock.acquire()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+def _print_waiting(name: str, folder: Path) -> None:
+    print(f"{name}: another process is fetching it; waiting", file=sys.stderr, flush=True)

@@ -6,9 +6,16 @@ import time
 from collections.abc import Callable
 from http.client import responses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.data.ownership import keep_others_from_writing
+from cnnbench.files import open_unlinked
+
+if TYPE_CHECKING:
+    from cnnbench.data.download.watchdog import Watchdog
 
 CONNECT_S, SILENCE_S = 10.0, 20.0  # limits for a connection, and for a pause in what a mirror sends
+ANSWER_S = 60.0  # limit for all that comes before the file: the connections and headers of every redirect
 PATIENCE_S = 10.0  # a mirror's speed is measured over this time
 PIECE = 1 << 16  # bytes read at once, at most
 REASONS = {  # why a mirror does not answer; the first entry whose key is in the name or text of the error
@@ -49,13 +56,23 @@ def receive(url: str, part: Path, size: int, slowest: float, progress: Callable[
     """
     import urllib3
 
+    from cnnbench.data.download.watchdog import Watchdog
+
     have = file_size(part)
-    with _get(url, have) as response, part.open("ab") as file:
+    with (
+        Watchdog() as watchdog,
+        _get(url, have, watchdog) as response,
+        open(part, "ab", opener=open_unlinked) as file,
+    ):
+        keep_others_from_writing(file)
         begin = position = _first_byte(response, size, have)
         since = time.monotonic()
         while position < size:
             try:
-                piece = response.raw.read1(min(PIECE, size - position))
+                with watchdog.limit(
+                    SILENCE_S
+                ):  # what surrounds the pieces of a file counts as a pause, however it comes
+                    piece = response.raw.read1(min(PIECE, size - position))
             except (urllib3.exceptions.HTTPError, OSError, ValueError):
                 piece = b""
             if not piece:
@@ -71,17 +88,24 @@ def receive(url: str, part: Path, size: int, slowest: float, progress: Callable[
                 begin, since = position, time.monotonic()
 
 
-def _get(url: str, have: int) -> Any:
+def _get(url: str, have: int, watchdog: Watchdog) -> Any:
     """The answer to a request for all bytes from number `have` on."""
     import requests
 
     missing = f"bytes={have}-" if have else None  # requests sends no header that is None
     headers = {"Accept-Encoding": "identity", "User-Agent": "cnnbench", "Range": missing}
-    try:
-        return requests.get(url, headers=headers, stream=True, timeout=(CONNECT_S, SILENCE_S))
-    except (OSError, ValueError) as error:  # errors of requests are OSErrors
-        text = f"{type(error).__name__}: {error}"
-        raise MirrorError(next(reason for word, reason in REASONS.items() if word in text)) from error
+    with requests.Session() as session:
+        session.mount("http://", watchdog)
+        session.mount("https://", watchdog)
+        try:
+            with watchdog.limit(ANSWER_S):
+                response = session.get(url, headers=headers, stream=True, timeout=(CONNECT_S, SILENCE_S))
+        except (OSError, ValueError) as error:  # errors of requests are OSErrors
+            text = "Timeout" if watchdog.late else f"{type(error).__name__}: {error}"
+            raise MirrorError(next(reason for word, reason in REASONS.items() if word in text)) from error
+    if watchdog.late:  # an answer whose headers it has cut off
+        raise MirrorError(REASONS["Timeout"])
+    return response
 
 
 def _first_byte(response: Any, size: int, have: int) -> int:

@@ -6,14 +6,17 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from cnnbench.data.download.http import MirrorError, file_size, receive
+from cnnbench.data.ownership import who_may_change
 
 SLOW, STALLED = 200_000, 1_000  # bytes/s: below SLOW other mirrors are tried first, below STALLED a mirror is given up
 ROUNDS = 2  # attempts per mirror
@@ -58,13 +61,18 @@ def file_checksum(path: Path, kind: str = "sha256") -> str:
     Raises:
         OSError: the file cannot be read.
     """
-    digest = hashlib.new(kind, usedforsecurity=False)
     try:
         with path.open("rb") as file:
-            while piece := file.read(1 << 16):
-                digest.update(piece)
+            return content_checksum(file, kind)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def content_checksum(file: BinaryIO, kind: str = "sha256") -> str:
+    """The checksum, in hex digits, of what is left to read in an open file."""
+    digest = hashlib.new(kind, usedforsecurity=False)
+    while piece := file.read(1 << 16):
+        digest.update(piece)
     return digest.hexdigest()
 
 
@@ -84,6 +92,7 @@ def download(name: str, remote: Remote, folder: Path, failed: dict[str, str]) ->
         OSError: the file cannot be written.
     """
     part = remote.part(folder)
+    _remove_if_not_own(part)
     if remote.is_at(part):
         return part
     if file_size(part) >= remote.size:
@@ -111,6 +120,18 @@ def download(name: str, remote: Remote, folder: Path, failed: dict[str, str]) ->
     raise MirrorError("; ".join(f"{_host(mirror)}: {reason}" for mirror, reason in failed.items()))
 
 
+def _remove_if_not_own(part: Path) -> None:
+    """Removes what is in the place of a temporary file and is a link, a FIFO, or a file that another user may change.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    with suppress(FileNotFoundError):
+        found = part.lstat()
+        if not stat.S_ISREG(found.st_mode) or who_may_change(found):
+            part.unlink()
+
+
 def _host(url: str) -> str:
     """Host and port of an address, without a password."""
     return url.partition("://")[2].partition("/")[0].rpartition("@")[2] or url
@@ -119,12 +140,19 @@ def _host(url: str) -> str:
 @contextmanager
 def _progress(name: str, remote: Remote) -> Iterator[Callable[[int], None]]:
     """Yields a function to call with the bytes received: it shows a bar on a terminal, else a line every ten seconds."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    from cnnbench.console import Console
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     console, shown = Console(stderr=True), time.monotonic()
-    with Progress("{task.description}", *columns, console=console, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(f"{name}: {remote.name}", total=remote.size)
 
         def show(received: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cnnbench.data.datamodule import ImageData, Official
 from cnnbench.data.download.mirrors import Remote
 from cnnbench.data.loader import Images
+from cnnbench.data.ownership import advice_for
 from cnnbench.data.read_only import is_read_only
 from cnnbench.errors import CorruptFile, DataError
 
@@ -104,7 +105,7 @@ def idx_shape(path: Path, dimensions: int) -> list[int]:
             header = file.read(4 + 4 * dimensions)
         length = path.stat().st_size
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}){advice_for(error)}") from error
     if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
         raise CorruptFile(f"{path}: corrupt, it does not begin as an idx file of {dimensions} dimensions does", path)
     shape = list(struct.unpack(f">{dimensions}I", header[4:]))

@@ -25,10 +25,11 @@ from cnnbench.data.sets.class_folders import (
     other_files,
 )
 from cnnbench.data.splits import keep_fraction, size_indices, stratified
-from cnnbench.errors import ConfigError, DataError
+from cnnbench.errors import ConfigError, DataError, SeveralLines
 from cnnbench.text import to_override
 
 LARGEST_AUTO = 224  # pixels a side that data.image_size=auto gives at most
+TEST_SHARE = 0.2  # of every class, where there is no folder for test images
 TEST_SEED = 5000  # selects the test images where there is no folder for them; a constant, equal for all runs
 
 
@@ -63,7 +64,7 @@ class ImageFolder(ImageData):
         root: str | Path = "auto",
         channels: int = 3,
         fit: Fit = "crop",
-        test_share: float = 0.2,
+        test_share: float = TEST_SHARE,
         **keys: Any,
     ) -> None:
         if isinstance(channels, bool) or channels not in (1, 3):
@@ -79,7 +80,7 @@ class ImageFolder(ImageData):
             raise ConfigError("data=imagefolder: which folder? Name the one of your pictures with data.root=FOLDER")
         self.channels, self.fit, self.test_share = channels, fit, test_share
         self.top = expand_home(root).resolve()
-        self.folders = find_splits(self.top)
+        self.folders = self.given_splits = find_splits(self.top)
         self.classes = class_names(self.folders)
         self.own_mean = self.own_std = ()
         self.size = min(self.native, LARGEST_AUTO)
@@ -206,8 +207,9 @@ class ImageFolder(ImageData):
         errors = self._errors(self.files())
         if len(errors) == 1:
             raise DataError(f"{errors[0]}; replace or remove it")
-        named = [f"{len(errors)} pictures cannot be read; replace or remove them", *map(str, errors[:MAX_NAMED])]
-        raise DataError("\n    ".join(named + [f"and {len(errors) - MAX_NAMED} more"] * (len(errors) > MAX_NAMED)))
+        more = [f"and {len(errors) - MAX_NAMED} more"] * (len(errors) > MAX_NAMED)
+        listed = [f"    {line}" for line in (*errors[:MAX_NAMED], *more)]
+        raise SeveralLines(f"{len(errors)} pictures cannot be read; replace or remove them", *listed)
 
     def _decode(self, path: Path, side: int) -> np.ndarray | ConfigError:
         """(C, side, side) uint8, or the error."""

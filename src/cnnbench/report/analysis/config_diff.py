@@ -121,8 +121,8 @@ def _differences_by_name(before: Sequence[Values], after: Sequence[Values]) -> l
 
 def _code(result: Result) -> str:
     """The hash of the source code, with the commit where there is one."""
-    git = result.git or {}
-    commit = f" (commit {git['commit'][:7]}{' with changes' if git.get('dirty') else ''})" if git.get("commit") else ""
+    git = result.git
+    commit = f" (commit {git.commit[:7]}{' with changes' if git.dirty else ''})" if git and git.commit else ""
     return f"{result.code}{commit}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from textwrap import shorten
 from typing import Any
 
+from cnnbench.errors import PROGRAM
 from cnnbench.files import read_text
 from cnnbench.report.analysis.cell import level_label
 from cnnbench.report.analysis.comparisons import Review
@@ -62,7 +63,7 @@ def unfinished_runs(review: Review) -> Iterator[str]:
         others = ""
         if awaited := len(review.runs.awaited):
             part = f"part {review.runs.sweep_record.part}, which runs here"
-            others = f"; {awaited} of them are not in {part}: python -m cnnbench merge adds the others"
+            others = f"; {awaited} of them are not in {part}: {PROGRAM} merge adds the others"
         yield f"Incomplete: {' and '.join(waiting)} of {total}{others}{running}."
 
 

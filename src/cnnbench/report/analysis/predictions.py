@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,12 +15,16 @@ import numpy as np
 from numpy import ndarray
 
 from cnnbench import stats
+from cnnbench.files import open_read
 from cnnbench.report.analysis.cell import Cell
 from cnnbench.report.load.run import Run, broken_file_reported
 from cnnbench.text import first_few
 
 MAX_IMAGES = 24  # of a gallery
 SEED = 0  # of the bootstrap
+SMALL_BYTES = 256 << 20  # of arrays that are loaded from a file of any size
+MOST_CLASSES = 10_000  # of a confusion matrix, which then takes 800 MB
+MOST_COMPRESSION = 4  # logits compress by a tenth, labels eightfold
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,31 @@ class Predictions:
 
 
 def load_arrays(path: Path, *names: str) -> list[ndarray]:
-    """Loads arrays of an npz file; raises nearly any exception for a damaged one."""
-    with np.load(path, allow_pickle=False) as file:
-        return [file[name] for name in names]
+    """Loads arrays of an npz file, which may be from somebody else; raises nearly any exception for a damaged one.
+
+    Raises:
+        ValueError: an array is larger than a file of this size holds; few bytes may be compressed zeros of many gigabytes.
+    """
+    with open_read(path) as file:
+        most = max(SMALL_BYTES, MOST_COMPRESSION * os.fstat(file.fileno()).st_size)
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > most:
+            raise ValueError(f"its arrays have {unpacked:,} bytes, expected at most {most:,} in a file of this size")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            return [_require_array(arrays[name], name) for name in names]
+
+
+def _require_array(value: object, name: str) -> ndarray:
+    """Checks what an npz file holds under a name, which may be bytes that are no array.
+
+    Raises:
+        ValueError: it is no array of numbers.
+    """
+    if not isinstance(value, ndarray) or value.dtype.kind not in "iuf":
+        raise ValueError(f"{name} is no array of numbers")
+    return value
 
 
 def load_predictions(run: Run, problems: list[str]) -> Predictions | None:
@@ -54,6 +82,8 @@ def load_predictions(run: Run, problems: list[str]) -> Predictions | None:
         logits, targets = logits.astype(np.float32), targets.astype(np.int64)
         if logits.ndim != 2 or targets.shape != logits.shape[:1] or not logits.size:
             raise ValueError("the shapes of logits and targets do not match")
+        if logits.shape[1] > MOST_CLASSES:
+            raise ValueError(f"it has {logits.shape[1]:,} classes, expected at most {MOST_CLASSES:,}")
         if not np.isfinite(logits).all() or targets.min() < 0 or targets.max() >= logits.shape[1]:
             raise ValueError("a logit is not finite, or a target is not a class")
         return predictions_from_logits(logits, targets)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -21,6 +20,7 @@ from cnnbench.report.load.run import Run, read_run
 from cnnbench.report.number_format import plural
 from cnnbench.runs.run_dir import RunDir
 from cnnbench.runs.schema import Result
+from cnnbench.text import one_line
 
 TIMES = ("epoch_s", "samples_per_s")  # columns of metrics.csv that differ from run to run
 RESULT_FACTS = ("best_epoch", "n", "split_hash", "label_hash", "params", "macs")  # attributes that must be equal
@@ -142,8 +142,8 @@ def logit_differences(before: RunDir, now: RunDir) -> tuple[list[str], str]:
         ours, theirs = (load_arrays(directory.predictions, "logits")[0] for directory in (before, now))
     except FileNotFoundError:
         return [], ""
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        return [f"predictions.npz cannot be read ({error})"], ""
+    except Exception as error:  # numpy raises nearly any exception for a damaged archive
+        return [f"predictions.npz cannot be read ({one_line(error) or type(error).__name__})"], ""
     compared = f", logits of {plural(len(ours), 'test image')}"
     if ours.shape != theirs.shape:
         return [f"logits of shape {ours.shape}, now {theirs.shape}"], compared

@@ -175,11 +175,9 @@ def read_result(path: Path, problems: list[str]) -> Result | None:
         return None
     if wrong:
         problems.append(f"{path}: {' and '.join(wrong)} cannot be understood")
-    accuracy = result.metric(METRIC)
-    if accuracy is None or 0 <= accuracy <= 1:
-        return result
-    problems.append(f"{path}: {METRIC} {accuracy:g} is not an accuracy, expected 0 to 1")
-    metrics = {name: value for name, value in result.metrics.items() if name != METRIC}
+    impossible = result.impossible_metrics()
+    problems += [f"{path}: {name} {reason}" for name, reason in impossible.items()]
+    metrics = {name: value for name, value in result.metrics.items() if name not in impossible}
     return result.model_copy(update={"metrics": metrics})
 
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cnnbench.errors import ConfigError
+from cnnbench.errors import PROGRAM, ConfigError
 from cnnbench.report.load.run import GROUPS, NON_CELL_KEYS, Run, read_run
 from cnnbench.runs.part import in_part
 from cnnbench.runs.run_dir import HASHED, RunDir
@@ -117,7 +117,7 @@ def folder_hint(path: Path) -> str:
         return "; the folder does not exist"
     inside = [file.parent for file in sorted(path.glob("*/sweep.json"))]
     inside += [file.parents[1] for file in sorted(path.glob("*/*/config.yaml"))]
-    return f"; did you mean {inside[-1]}?" if inside else "; python -m cnnbench -m key=a,b ... makes some"
+    return f"; did you mean {inside[-1]}?" if inside else f"; {PROGRAM} -m key=a,b ... makes some"
 
 
 def infer_runs(path: Path, folders: Iterable[Path], problems: list[str]) -> Runs:

@@ -17,6 +17,7 @@ from cnnbench.report.analysis.pareto import cost_points
 from cnnbench.report.analysis.predictions import class_names
 from cnnbench.report.analysis.report_data import Report
 from cnnbench.report.render.styles import style_of
+from cnnbench.text import printable
 
 WIDTH = 6.4  # inches: the text width of most papers
 MAX_HEIGHT = 200.0  # inches: Agg limits the height of a PNG
@@ -100,7 +101,8 @@ def learning_curves(report: Report) -> Figure | None:
 
 
 def short(name: str, most: int = 32) -> str:
-    """Shortens a name so that it leaves room for the plot."""
+    """A name in printable characters, shortened so that it leaves room for the plot."""
+    name = printable(name)
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 

@@ -10,6 +10,7 @@ from cnnbench.report.analysis.report_data import Report
 from cnnbench.report.render import tables
 from cnnbench.report.render.plotly_data import plotly_data
 from cnnbench.report.render.run_table import baseline_run, run_row
+from cnnbench.text import printable
 
 SECTIONS = {  # anchor -> title
     "answer": "Answer", "cells": "Settings", "curves": "Curves", "costs": "Cost", "errors": "Errors", "claims": "Claims",
@@ -30,7 +31,11 @@ def render(report: Report, command: str) -> str:
     data = plotly_data(report)
     contents = {**data, "claims": report.verdicts or report.published}  # an empty section is left out
     environment = Environment(
-        loader=PackageLoader("cnnbench.report.render"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("cnnbench.report.render"),
+        autoescape=True,
+        finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     review, base = report.review, baseline_run(report)
     plots = review.known_cells or data["curves"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.report.analysis.report_data import Report
 from cnnbench.report.render import tables
+from cnnbench.text import printable
 
 
 def render(report: Report, figures: Sequence[Path], folder: Path, command: str) -> str:
@@ -36,7 +38,7 @@ def render(report: Report, figures: Sequence[Path], folder: Path, command: str) 
             parts += [f"## {title}", table_text(table)]
     if pictures := [path.relative_to(folder) for path in figures if path.suffix == ".svg"]:
         parts += ["## Figures", *(f"![{path.stem}]({path.as_posix()})" for path in pictures)]
-    parts.append(f"{len(review.runs.done)} of {len(review.runs.runs)} runs; `{command}`")
+    parts.append(f"{len(review.runs.done)} of {len(review.runs.runs)} runs; {code(command)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,8 +52,16 @@ def table_text(table: tables.Table) -> str:
     return "\n".join([head, f"|{rule}|", *lines])
 
 
+def code(text: str) -> str:
+    """A text as code: between more backticks than it has in a row."""
+    text = printable(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{text}{fence}" if len(fence) == 1 else f"{fence} {text} {fence}"
+
+
 def plain(text: str) -> str:
-    """Escapes what Markdown or HTML would interpret."""
+    """A text in one line, with escapes for what Markdown, HTML or a terminal would interpret."""
+    text = printable(" ".join(text.split()))
     for mark in "\\`*_[]<>|#&$~":
         text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
+    return text

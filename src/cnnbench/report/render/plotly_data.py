@@ -16,7 +16,7 @@ from cnnbench.report.analysis.predictions import CellPredictions, Misclassified
 from cnnbench.report.analysis.report_data import ImageComparison, Report
 from cnnbench.report.number_format import interval_text, p_value, signed_points
 from cnnbench.report.render.styles import style_of
-from cnnbench.text import Values
+from cnnbench.text import Values, printable
 
 PAIRS = 12  # pairs with the baseline that have galleries
 FIRST = 6  # settings of which any two have galleries
@@ -35,7 +35,7 @@ def plotly_data(report: Report) -> Values:
         "costs": [{"name": name, "points": list(map(vars, points))} for name, points in cost_points(cells).items()],
         "errors": errors_data(report) if report.cell_predictions else None,
     }
-    return rounded(data)
+    return for_json(data)
 
 
 def setting_data(number: int, cell: Cell) -> Values:
@@ -117,12 +117,17 @@ def image_comparison_sentence(each: ImageComparison, over: str) -> str:
     )
 
 
-def rounded(value: Any) -> Any:
-    """Rounds each float in nested dicts and lists to six digits; None for one that is not finite, which JSON cannot hold."""
+def for_json(value: Any) -> Any:
+    """Rounds each float in nested dicts and lists to six digits, and makes each text printable.
+
+    A float that is not finite, which JSON cannot hold, becomes None.
+    """
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
+        return {key: for_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [rounded(item) for item in value]
+        return [for_json(item) for item in value]
+    if isinstance(value, str):
+        return printable(value)
     if not isinstance(value, float):
         return value
     return float(f"{value:.6g}") if math.isfinite(value) else None

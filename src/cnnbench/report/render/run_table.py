@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from cnnbench.config.trusted_names import TRUSTED_NAME
+from cnnbench.errors import PROGRAM
 from cnnbench.report.analysis.cell import setting_label
 from cnnbench.report.analysis.report_data import Report
 from cnnbench.report.load.run import Run
@@ -65,9 +66,9 @@ def repeat_command(run: Run) -> str:
     trust = "" if all(TRUSTED_NAME.fullmatch(target) for target in targets) else " --trust"
     path = run.directory.path if run.directory.path.name else run.directory.path.resolve()
     if not run.done:
-        return f"python -m cnnbench resume={shlex.quote(str(path))}{trust}"
+        return f"{PROGRAM} resume={shlex.quote(str(path))}{trust}"
     runs_dir = "" if NAME.fullmatch(path.resolve().parent.name) else " runs_dir=runs"
-    return f"python -m cnnbench reproduce {shlex.quote(str(path))}{runs_dir}{trust}"
+    return f"{PROGRAM} reproduce {shlex.quote(str(path))}{runs_dir}{trust}"
 
 
 def baseline_run(report: Report) -> Run | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from cnnbench.console import Console, plain_text
 from cnnbench.report.analysis.report_data import Report
 from cnnbench.report.render import tables
 
@@ -13,11 +12,11 @@ from cnnbench.report.render import tables
 def print_report(report: Report, console: Console) -> None:
     """Prints question, answer, limitations, settings, main effects and claims."""
     if report.review.question:
-        console.print(Text(report.review.question, "italic"), soft_wrap=True)
+        console.print(plain_text(report.review.question, "italic"), soft_wrap=True)
     for sentence in report.answer:
-        console.print(Text(sentence, "bold"), highlight=False)
+        console.print(plain_text(sentence, "bold"), highlight=False)
     for sentence in report.limits:
-        console.print(Text(f"- {sentence}", "yellow"), highlight=False)
+        console.print(plain_text(f"- {sentence}", "yellow"), highlight=False)
     review = report.review
     for table in (tables.cells_table(review), tables.effects_table(review), tables.claims_table(report.verdicts)):
         if table.rows:
@@ -32,5 +31,7 @@ def rich_table(table: tables.Table) -> Table:
     for index in filled:
         made.add_column(table.columns[index], justify="right" if index in table.numbers else "left", overflow="fold")
     for row in table.rows:
-        made.add_row(*(Text(row.texts[index]) for index in filled), style="bold" if "best" in row.classes else None)
+        made.add_row(
+            *(plain_text(row.texts[index]) for index in filled), style="bold" if "best" in row.classes else None
+        )
     return made

@@ -7,6 +7,7 @@ from typing import Any
 
 from cnnbench.errors import ConfigError
 from cnnbench.files import write_atomic
+from cnnbench.runs.links import require_no_outside_links
 
 
 def write(report: Any, out: Path, command: str) -> dict[str, Path]:
@@ -16,7 +17,7 @@ def write(report: Any, out: Path, command: str) -> dict[str, Path]:
         The files by what they are: page, text, table, figures.
 
     Raises:
-        ConfigError: the folder cannot be written to.
+        ConfigError: the folder cannot be written to, or a link leads out of it.
     """
     from cnnbench.report.render import figures, html, markdown
 
@@ -26,6 +27,7 @@ def write(report: Any, out: Path, command: str) -> dict[str, Path]:
         "table": out / "summary.csv",
         "figures": out / "figures",
     }
+    require_no_outside_links(out)
     try:
         drawn = figures.draw(report, files["figures"])
         write_atomic(files["page"], html.render(report, command))

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from cnnbench.data.datamodule import ImageData
 from cnnbench.distributed.ranks import all_gather
+from cnnbench.errors import RunFailed
 from cnnbench.files import open_atomic
 from cnnbench.runs.environment import bit_determining_environment
 from cnnbench.text import Values
@@ -56,6 +57,7 @@ class Checkpoints(Callback):
             loader: Any = trainer.train_dataloader
             loader.seek(**self._resumed["position"])
             for optimizer in trainer.optimizers:
+                require_fitting_state(optimizer, self.context.directory.last)
                 optimizer_state_to_memory_format(optimizer)
             state = self._state_of_this_rank(self._resumed["ranks"])
             pl_module.train_sums = torch.tensor(state["train_sums"], device=pl_module.device)
@@ -131,6 +133,28 @@ class Checkpoints(Callback):
             }
             with open_atomic(path) as file:
                 torch.save(content, file)
+
+
+def require_fitting_state(optimizer: Optimizer, path: Path) -> None:
+    """Checks the state that a fused optimizer has from a checkpoint: its kernels check no shape, and would use other memory.
+
+    Args:
+        optimizer: with the state, which may be from somebody else.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        RunFailed: a part of the state has another shape than its weight.
+    """
+    if not any(group.get("fused") for group in optimizer.param_groups):
+        return
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            expected = torch.Size([]) if name == "step" else parameter.shape
+            if isinstance(value, torch.Tensor) and (value.shape, value.layout) != (expected, parameter.layout):
+                raise RunFailed(
+                    f"{path}: the optimizer's {name} has shape {list(value.shape)}, expected {list(expected)}; remove the file, "
+                    "and the run starts from the beginning"
+                )
 
 
 def optimizer_state_to_memory_format(optimizer: Optimizer) -> None:

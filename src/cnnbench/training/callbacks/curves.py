@@ -9,6 +9,7 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 
 from cnnbench.files import open_atomic
+from cnnbench.text import printable
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.epoch_records import EpochRecord, ValidationRecord
@@ -57,7 +58,7 @@ def plot_curves(
     figure = Figure(figsize=(9, 3.6))
     # a layout engine would take as long as all the rest
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.14, top=0.88, wspace=0.17)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(printable(title), fontsize=11, parse_math=False)
     line = {"markersize": 3.5, "linewidth": 1.6}
     star = {"color": VAL, "markeredgecolor": "black", "markersize": 13}
     for axes, name, ylabel in zip(figure.subplots(1, 2), ("loss", "acc"), ("loss", "accuracy"), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import re
 import time
 import warnings
 from contextlib import redirect_stdout
@@ -106,7 +107,8 @@ def add_graph(writer: SummaryWriter, net: nn.Module, shape: tuple[int, int, int]
 
 def _wait_until_sorted_last(files: list[Path]) -> None:
     """Waits until a new event file will sort after `files`: TensorBoard reads them by name, which contains the second."""
-    last = max((int(path.name.split(".")[3]) for path in files), default=0)
+    seconds = (re.match(r"events\.out\.tfevents\.(\d{1,12})\.", path.name) for path in files)
+    last = max((int(found[1]) for found in seconds if found), default=0)
     deadline = time.monotonic() + 2  # if the clock was turned back, waiting would not help
     while int(time.time()) <= last and time.monotonic() < deadline:
         time.sleep(0.02)

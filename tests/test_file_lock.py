@@ -11,14 +11,14 @@ import time
 
 import pytest
 
-from cnnbench.runs import file_lock
-from cnnbench.runs.file_lock import Locked, exclusive_lock, is_locked
+from cnnbench import file_lock
+from cnnbench.file_lock import Locked, exclusive_lock, is_locked
 from owners import no_locks
 
 HOLD = """
 import sys
 from pathlib import Path
-from cnnbench.runs.file_lock import exclusive_lock
+from cnnbench.file_lock import exclusive_lock
 with exclusive_lock(Path(sys.argv[1])):
     print("locked", flush=True)
     input()

@@ -1,6 +1,7 @@
 """Locks held on a file: one process has it, the operating system releases it when that process ends, however it ends.
 
-Not filelock's, which on a file system without locks leaves a file that a killed process would hold for ever.
+Not filelock's, which on a file system without locks leaves a file that a killed process would hold for ever, and which empties
+a file that a link in the lock's place leads to.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from cnnbench.files import NO_FOLLOW, NO_WAIT
 
 WAIT_S = 0.5  # `is_locked` of another process holds the lock for a moment
 POLL_S = 0.02
@@ -25,16 +28,20 @@ class Locked(Exception):
 
 
 @contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Holds the lock on a file, which is made, until the end of the context; then the file is removed.
 
-    Where there are no locks, as on some network file systems, or no file can be made, the context holds none.
+    Where there are no locks, as on some network file systems, or no file can be made or opened, the context holds none.
+
+    Args:
+        path: of the file.
+        on_wait: called once if another process holds the lock; then this one waits for it. None: it does not wait.
 
     Raises:
         Locked: another process holds it.
     """
     try:
-        file = _acquire(path)
+        file = _acquire(path, on_wait)
     except (OSError, ImportError):
         yield
         return
@@ -51,7 +58,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock on a file; False also where that cannot be told. Makes and removes no file."""
     try:
-        file = os.open(path, os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY | NO_FOLLOW | NO_WAIT)
     except OSError:
         return False
     try:
@@ -62,7 +69,7 @@ def is_locked(path: Path) -> bool:
         os.close(file)
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, on_wait: Callable[[], None] | None) -> int:
     """The descriptor of the file, locked.
 
     Raises:
@@ -71,7 +78,7 @@ def _acquire(path: Path) -> int:
     """
     deadline = time.monotonic() + WAIT_S
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = _open_or_make(path)
         try:
             if _try_lock(file) and os.fstat(file).st_nlink:  # else the last owner has removed the file meanwhile
                 return file
@@ -80,8 +87,32 @@ def _acquire(path: Path) -> int:
             raise
         os.close(file)
         if time.monotonic() > deadline:
-            raise Locked
+            if on_wait is None:
+                raise Locked
+            on_wait()
+            deadline = float("inf")
         time.sleep(POLL_S)
+
+
+def _open_or_make(path: Path) -> int:
+    """The descriptor of the file; one that is made can be opened by all users, whatever the umask: another may wait for it.
+
+    Raises:
+        OSError: it is a link, or can be neither opened nor made.
+    """
+    flags = NO_FOLLOW | NO_WAIT
+    with suppress(FileExistsError):
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o644)
+        if hasattr(os, "fchmod"):
+            with suppress(OSError):
+                os.fchmod(file, 0o644)
+        return file
+    try:
+        return os.open(path, os.O_RDWR | flags)
+    except PermissionError:  # it is another user's
+        return os.open(path, os.O_RDONLY | flags)
+    except FileNotFoundError:  # its owner has just removed it
+        return _open_or_make(path)
 
 
 def _try_lock(file: int, shared: bool = False) -> bool:
