@@ -56,9 +56,7 @@ def make(folder: Path, cells: int, seeds: int) -> None:
         "keys": ["optimizer.lr", "seed"],
         "fixed": {},
     }
-    (folder / "sweep.json").write_text(
-        json.dumps({**record, "command": "cnnbench -m", "slots": 2, "jobs": jobs})
-    )
+    (folder / "sweep.json").write_text(json.dumps({**record, "command": "cnnbench -m", "slots": 2, "jobs": jobs}))
 
 
 def result(accuracy: float, dice: random.Random) -> dict[str, object]:

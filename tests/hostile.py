@@ -55,7 +55,7 @@ LARGE_VALUES = {
     "deep lists": "[" * DEEP + "]" * DEEP,
     "deep objects": '{"a":' * DEEP + "1" + "}" * DEEP,
     "a text of 10 MB": '"' + "x" * 10_000_000 + '"',
-    "a list of a million": "[" + "1," * 999_999 + "1]",
+    "a list of 100,000": "[" + "1," * 99_999 + "1]",
 }
 TEXTS = {  # contents of a whole file
     "nothing": b"",

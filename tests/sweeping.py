@@ -35,7 +35,11 @@ METRICS = {"best/val/acc": 0.75, "best/val/loss": 0.5, "last/val/acc": 0.7, "tes
 @pytest.fixture
 def in_this_process(monkeypatch, tmp_path):
     """Changes to an empty folder; jobs are frozen in this process, which has imported torch; compositions are cached."""
-    monkeypatch.chdir(tmp_path)
+    use_this_process(monkeypatch, tmp_path)
+
+
+def use_this_process(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.chdir(folder)
     monkeypatch.setattr("cnnbench.sweep.plan.run_in_subprocess", call_here)
     monkeypatch.setattr("cnnbench.sweep.time_estimates.run_in_subprocess", call_here)
     monkeypatch.setattr("cnnbench.cli.plan.stop_fork_server", lambda: None)

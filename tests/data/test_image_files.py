@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnnbench.data.image_files import read_image
+from cnnbench.data.image_files import read_image, short_side
 from cnnbench.errors import ConfigError
 from cnnbench.runs.preprocess import to_input
+from hostile import ODD_FILES, replace_file
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +204,68 @@ def test_each_channel_is_normalised_by_its_own_mean_and_deviation():
     fed = to_input(image, facts_of(3, 8, mean, std))
     by_hand = (np.asarray(image) / 255 - mean) / std
     assert np.allclose(fed.permute(1, 2, 0).numpy(), by_hand, atol=1e-5)
+
+
+# ---- pictures of a stranger ---------------------------------------------------------------------------------------
+
+
+def png(*chunks: tuple[bytes, bytes], width: int = 8, height: int = 8, rows: bytes = b"\0" * 80) -> bytes:
+    """A PNG of grey pixels with further chunks before its rows."""
+    head = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    every = (head, *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    packed = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in every
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch ran) (w) file\n%%EOF\n"
+HOSTILE = {
+    "PostScript": EPS,
+    "PDF": b"%PDF-1.4\n%%EOF",
+    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/passwd"/></svg>',
+    "a web page": b"<html>",
+    "MPEG": b"\0\0\1\xb3" + b"\0" * 40,
+    "FITS": b"SIMPLE  = T" + b" " * 5000,
+    "PSD": b"8BPS\0\1" + b"\0" * 60,
+    "nothing": b"",
+    "half a PNG": png()[:40],
+    "a PNG without pixels": png(width=0, height=0),
+    "a PNG of too many pixels": png(width=60_000, height=60_000),
+    "a PNG of 2**31 pixels a side": png(width=2**31 - 1, height=2**31 - 1),
+    "a PNG with a bomb as text": png((b"zTXt", b"k\0\0" + zlib.compress(b"x" * 50_000_000))),
+    "a PNG with a bomb as colour profile": png((b"iCCP", b"k\0\0" + zlib.compress(b"x" * 50_000_000))),
+    "a GIF": b"GIF89a" + b"\xff" * 10 + b"\0" * 100,
+    "a BMP": b"BM" + b"\xff" * 60,
+    "an ICO": b"\0\0\1\0\xff\xff" + b"\0" * 60,
+    "a TIFF": b"II*\0\x08\0\0\0\xff\xff" + b"\xff" * 200,
+    "a TGA": b"\0" * 18,
+    "a WebP": b"RIFF\xff\xff\xff\xffWEBPVP8 " + b"\0" * 30,
+    "a JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + b"\xff" * 60,
+    "a PPM of too many pixels": b"P6 99999 99999 255\n",
+    "a PPM of 5,000 digits": b"P6 " + b"9" * 5000 + b" 1 255\n",
+    "a PPM with a long comment": b"P6 #" + b"x" * 300_000,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_picture_of_a_stranger_is_refused_in_one_line(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_bytes(HOSTILE[kind])
+    with pytest.raises(ConfigError) as raised:
+        read_image(Path("a.png"), 3)
+    assert "\n" not in str(raised.value)
+    assert short_side(Path("a.png")) is None or "PNG" in kind or "PPM" in kind
+    assert os.listdir() == ["a.png"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ODD_FILES if kind != "half of the file"])
+def test_an_odd_file_is_no_picture(tmp_path, kind):
+    replace_file(tmp_path / "a.png", kind)
+    with pytest.raises(ConfigError):
+        read_image(tmp_path / "a.png", 3)
+
+
+def test_a_picture_with_many_texts_is_read(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(*[(b"tEXt", b"k\0v")] * 20_000))
+    assert read_image(tmp_path / "a.png", 1).size == (8, 8)

@@ -15,7 +15,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.files import open_append, overwrite_in_place, write_atomic
 from cnnbench.runs.links import find_outside_link, require_no_outside_links
 from cnnbench.runs.run_dir import RunDir
-from sweeping import tree
+from sweeping import in_this_process, tree  # noqa: F401
 
 PRECIOUS = "what nobody may change\n"
 IN_A_RUN = [
@@ -99,6 +99,7 @@ def test_the_report_of_a_sweep_writes_nothing_through_a_link(tmp_path, outside, 
     assert len(captured.err.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("name", IN_A_SWEEP)
 def test_a_sweep_with_a_link_to_outside_is_not_started(tmp_path, outside, name, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -159,6 +160,7 @@ def test_a_log_that_is_a_fifo_is_refused_at_once(tmp_path):
 # ---- directories of jobs ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     "directory",
     [

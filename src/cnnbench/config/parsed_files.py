@@ -22,11 +22,12 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from cnnbench.config.hydra_errors import refuse_hydra_key
 from cnnbench.config.text_values import restore_text
-from cnnbench.config.yaml_file import read_yaml_nodes
+from cnnbench.config.yaml_file import read_yaml_nodes, require_few_values
 from cnnbench.errors import CnnbenchError, ConfigError
 from cnnbench.files import read_text
 from cnnbench.text import flatten, one_line
 
+MOST_NODES = 40_000  # keys and values of a file; OmegaConf takes seconds for them
 MOST_INTERPOLATIONS = 1000  # in one composition
 TOO_MANY_INTERPOLATIONS = f"more than {MOST_INTERPOLATIONS:,} values are computed from others (${{...}})"
 
@@ -114,7 +115,7 @@ class ParsedFiles(ConfigRepository):
             return super().load_config(config_path)
         path = Path(source.path, f"{config_path}.yaml")
         with _problems_named(path):
-            read_yaml_nodes(path)  # Hydra sets no limits
+            require_few_values(read_yaml_nodes(path), MOST_NODES)  # Hydra sets no limits
             if read_text(path).count("${") > MOST_INTERPOLATIONS:
                 raise ValueError(TOO_MANY_INTERPOLATIONS)
             result = super().load_config(config_path)
