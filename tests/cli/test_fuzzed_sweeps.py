@@ -12,7 +12,7 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,13 @@ def every_place(document: Any, before: Place = ()) -> Iterator[Place]:
             yield from every_place(value, (*before, key))
 
 
+def value_at(document: Any, place: Iterable[str | int]) -> Any:
+    """The value at a place of a document."""
+    for name in place:
+        document = document[name]
+    return document
+
+
 def changed_document(data: st.DataObject, document: Any, is_yaml: bool) -> str:
     """The text of a document with one to three changes: a value is replaced, removed, put into lists or repeated elsewhere."""
     values: list[str] = []
@@ -112,9 +119,7 @@ def changed_document(data: st.DataObject, document: Any, is_yaml: bool) -> str:
         if not places:
             break
         *above, key = data.draw(st.sampled_from(places))
-        inner = document
-        for name in above:
-            inner = inner[name]
+        inner = value_at(document, above)
         change = data.draw(st.sampled_from(["replace", "replace", "replace", "remove", "deepen", "repeat", "rename"]))
         note(f"{change} {[*above, key]}")
         if change == "remove":
@@ -123,10 +128,7 @@ def changed_document(data: st.DataObject, document: Any, is_yaml: bool) -> str:
             for _ in range(data.draw(st.sampled_from([1, 2, 30, 60, 300]))):
                 inner[key] = [inner[key]]
         elif change == "repeat":
-            other: Any = document
-            for name in data.draw(st.sampled_from(places)):
-                other = other[name] if isinstance(other, dict | list) and _has(other, name) else other
-            inner[key] = json.loads(json.dumps(other))
+            inner[key] = json.loads(json.dumps(value_at(document, data.draw(st.sampled_from(places)))))
         elif change == "rename" and isinstance(inner, dict):
             inner[data.draw(st.text(max_size=10))] = inner.pop(key)
         else:
@@ -136,10 +138,6 @@ def changed_document(data: st.DataObject, document: Any, is_yaml: bool) -> str:
     for number, value in enumerate(values):
         text = text.replace(json.dumps(f"{MARK} {number}"), value).replace(f"{MARK} {number}", value)
     return text
-
-
-def _has(value: Any, name: str | int) -> bool:
-    return name in value if isinstance(value, dict) else isinstance(name, int) and name < len(value)
 
 
 def changed_bytes(data: st.DataObject, content: bytes) -> bytes:
