@@ -13,6 +13,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from cnnbench.__main__ import main
 from cnnbench.runs.sweep_dir import SweepDir
 from processes import CommandProcess, child_environment, processes_with_mark, wait_until
 from sweeps import FAULTY, LEFT_S, STOPPABLE, Sweep, assert_same_sweep, changed, sleeping, swept
@@ -116,6 +117,24 @@ def test_a_signal_while_jobs_are_checked_stops_the_sweep_before_anything_is_writ
     )
     assert sweep.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_that_a_library_turns_into_another_exception_stops_the_sweep(name, monkeypatch, capsys):
+    """OmegaConf raises errors of what it calls anew, with a longer message."""
+
+    def plan(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.Signals[name])
+            time.sleep(10)
+        except Exception as error:
+            raise TypeError("cannot be made anew") from error
+
+    monkeypatch.setattr("cnnbench.cli.sweep.plan_with_progress", plan)
+    assert main(["-m", "seed=0,1"]) == 128 + signal.Signals[name]
+    assert capsys.readouterr().err.startswith(
+        f"cnnbench: stopped by {name} while no job ran. To resume, type the same "
+    )
 
 
 # ---- at a terminal ---------------------------------------------------------------------------------------------------

@@ -33,10 +33,16 @@ def main(overrides: list[str], config_dir: Path | None, command: str) -> int:
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         how = f"stopped by {signal.Signals(number).name} while no job ran"
-        raise Interrupted(f"{how}. To resume, type the same command again: {command}", number)
+        raised.append(Interrupted(f"{how}. To resume, type the same command again: {command}", number))
+        raise raised[-1]
 
+    raised: list[Interrupted] = []
     with signals.handled_by(interrupt):
         try:
             return run_sweep(plan_with_progress(overrides, config_dir, console), command, console)
+        except Exception as error:
+            if raised and error is not raised[-1]:  # a library, as OmegaConf, has turned it into another exception
+                raise raised[-1] from error
+            raise
         finally:
             stop_fork_server()
