@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from cnnbench.__main__ import main
 
-LIMIT_S = 5.0  # for a command
+LIMIT_S = 60.0  # for a command
 Place = tuple[str | int, ...]  # keys and indices, from the top of a document to a value in it
 
 DEEP = 100_000
