@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from cnnbench.__main__ import main
 
-LIMIT_S = 60.0  # for a command
+LIMIT_S = 5.0  # of processor time, for a command
+HANG_S = 60.0  # of time, also while it waits; a busy machine takes longer than LIMIT_S
 Place = tuple[str | int, ...]  # keys and indices, from the top of a document to a value in it
 
 DEEP = 100_000
@@ -123,14 +124,14 @@ def tried(*arguments: object) -> tuple[int, str]:
     that a terminal obeys is printed.
     """
     printed, errors = io.StringIO(), io.StringIO()
-    begun = time.monotonic()
-    with redirect_stdout(printed), redirect_stderr(errors), _alarm(LIMIT_S):
+    begun = time.process_time()
+    with redirect_stdout(printed), redirect_stderr(errors), _alarm(HANG_S):
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as exit_:
             code = int(exit_.code or 0)
     text, error = printed.getvalue(), errors.getvalue()
-    assert time.monotonic() - begun < LIMIT_S
+    assert time.process_time() - begun < LIMIT_S
     assert code in (0, 1, 2, 3)
     assert "Traceback" not in text + error
     assert len(error.splitlines()) <= 1, error

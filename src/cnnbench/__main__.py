@@ -34,9 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         restart_in_utf8_mode()
         arguments = sys.argv[1:]
         warnings.filterwarnings("ignore", module=r"PIL\.")  # as on damaged EXIF data: the picture is what counts
-        sys.excepthook = lambda kind, error, trace: print_traceback(
-            error
-        )  # the message of a bug may hold text of others
+        # the message of a bug may hold text of others
+        sys.excepthook = lambda kind, error, trace: print_traceback(error)
         with suppress(OSError):  # the folder was removed
             import_path.allow(os.getcwd())
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -95,7 +95,7 @@ def _acquire(path: Path, on_wait: Callable[[], None] | None) -> int:
 
 
 def _open_or_make(path: Path) -> int:
-    """The descriptor of the file; one that is made can be opened by all users, whatever the umask: another may wait for it.
+    """The descriptor of the file; one that is made can be opened by all users, as another may wait for it.
 
     Raises:
         OSError: it is a link, or can be neither opened nor made.

@@ -91,10 +91,10 @@ def test_the_config_of_a_run_is_refused_in_one_line(tmp_path, monkeypatch, name)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "config.yaml"
     path.write_bytes(FILES[name])
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(ConfigError) as raised:
         Config.load(path)
-    assert time.monotonic() - begun < 60
+    assert time.process_time() - begun < 5
     assert "\n" not in str(raised.value)
     assert os.listdir() == ["config.yaml"]
 
@@ -149,10 +149,10 @@ IN_CONF = {
 
 def composed(folder: Path, override: str) -> None:
     """Checks that a conf folder is refused in one line, in time, and that nothing is written."""
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(ConfigError) as raised:
         compose([override, "data=synthetic"], folder)
-    assert time.monotonic() - begun < 8
+    assert time.process_time() - begun < 8
     assert str(raised.value)
     assert "\n" not in str(raised.value)
     assert not Path("ran").exists()

@@ -60,7 +60,7 @@ def test_a_sweeps_command_is_quoted_anew(stored, offered):
         "cnnbench -m | sh", "cnnbench -m & rm x", "cnnbench -m $(rm x)", "cnnbench -m `rm x`", "cnnbench -m # seed=0",
         "cnnbench -m a=1\nrm x", "cnnbench -m a=1 > x", "cnnbench -m a=\x1b[8mx", "cnnbench -m a=\u202ex",
         "cnnbench -m 'a=1", "cnnbench -m --trust a=1", "cnnbench -m --config-dir", "sudo cnnbench -m",
-        "/tmp/cnnbench -m a=1", "A=1 cnnbench -m a=1", "python -m evil -m a=1", "python -c cnnbench -m a=1",
+        "./cnnbench -m a=1", "A=1 cnnbench -m a=1", "python -m evil -m a=1", "python -c cnnbench -m a=1",
         "cnnbench -m a.b", "cnnbench -m é=1",
     ],
 )  # fmt: skip

@@ -29,16 +29,16 @@ def picture(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def refusal(copied, picture, capsys):
-    """Predicts with the copied run; returns the line with which it is refused, after at most ten seconds."""
+    """Predicts with the copied run; returns the line with which it is refused, after at most ten seconds of processor time."""
 
     def predict(*flags: str) -> str:
         capsys.readouterr()
-        began = time.monotonic()
+        began = time.process_time()
         code = main(["predict", str(copied.path), str(picture), *flags])
         out, error = capsys.readouterr()
         assert (code, out, error.count("\n")) == (2, "", 1), (code, out, error)
         assert error[:-1].isprintable()
-        assert time.monotonic() - began < 60
+        assert time.process_time() - began < 10
         return error
 
     return predict

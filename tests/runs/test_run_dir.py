@@ -350,6 +350,18 @@ def test_a_damaged_result_is_refused_with_what_to_do(directory, content):
     )
 
 
+def test_a_result_that_cannot_be_read_may_be_intact_and_is_not_to_be_removed(directory, monkeypatch):
+    directory.result.write_text(json.dumps({"metrics": {"test/acc": 0.5}, "n": {"test": 5}}))
+    monkeypatch.setattr("cnnbench.runs.run_dir.read_bytes", refuse_access)
+    with pytest.raises(ConfigError) as raised:
+        directory.load_result()
+    assert str(raised.value) == f"{directory.result}: cannot be read (Permission denied)"
+
+
+def refuse_access(path: Path) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
 def test_a_result_is_loaded_with_its_numbers(directory):
     directory.result.write_text(json.dumps({"metrics": {"test/acc": 0.5}, "n": {"test": 5}}))
     assert directory.load_result() == Result(metrics={"test/acc": 0.5}, n={"test": 5})

@@ -136,6 +136,16 @@ def test_a_sweep_json_that_is_no_json_is_refused_with_what_to_do(sweep, job, con
     assert "\n" not in str(raised.value)
 
 
+def test_a_sweep_json_without_permission_may_be_intact_and_is_not_to_be_deleted(sweep, job, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("cnnbench.runs.sweep_dir.read_bytes", refuse)
+    with pytest.raises(ConfigError) as raised:
+        sweep.read()
+    assert str(raised.value) == f"{sweep.record}: cannot be read (Permission denied)"
+
+
 @pytest.mark.parametrize("content", ["{}", '{"schema": 2}'])
 def test_a_sweep_json_of_another_version_is_refused(sweep, job, content):
     sweep.record.write_text(content)

@@ -40,9 +40,8 @@ if TYPE_CHECKING:
 Number = TypeVar("Number")
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 NotNegative = Annotated[FiniteFloat, Field(ge=0)]
-Mean = Annotated[
-    FiniteFloat, Field(ge=-1e6, le=1e6)
-]  # of pixels; far beyond, float32 cannot hold the normalized pixels
+# of pixels; far beyond, float32 cannot hold the normalized pixels
+Mean = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
 Deviation = Annotated[FiniteFloat, Field(ge=1e-6, le=1e6)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 SeedNumber = Annotated[int, Field(ge=0, lt=2**32)]

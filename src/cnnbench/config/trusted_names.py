@@ -21,9 +21,8 @@ NO_WEIGHTS: dict[str, Any] = {
     "pretrained_backbone": False,
     "checkpoint_path": "",
 }
-LARGEST_NUMBER = (
-    1_000_000  # of a net's arguments; no net has so many layers or channels, but a loop over more takes minutes
-)
+# of a net's arguments; no net has so many layers or channels, but a loop over more takes minutes
+LARGEST_NUMBER = 1_000_000
 
 
 def needs_trust(config: Config) -> bool:

@@ -57,7 +57,7 @@ def _read(path: Path) -> Iterator[tuple[Any, yaml.Node | None]]:
             loader.dispose()
     except OSError:
         raise
-    except Exception as error:  # besides YAMLError, what PyYAML's constructors raise, as KeyError for `!!bool x`
+    except Exception as error:  # PyYAML raises other errors than its own, too, as KeyError for `!!bool x`
         clear = isinstance(error, yaml.YAMLError | UnicodeError | ValueError)
         reason = one_line(error) or type(error).__name__
         raise ValueError(reason if clear else f"a value cannot be understood, {reason}") from error

@@ -210,7 +210,7 @@ def _write(path: Path, shape: tuple[int, ...], parts: Iterator[np.ndarray]) -> N
 
 @contextmanager
 def _open_private_atomic(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file with `open_atomic` that no other user may write to, whatever the umask."""
+    """Opens a file with `open_atomic` that no other user may write to, also where the umask would allow it."""
     with open_atomic(path) as file:
         keep_others_from_writing(file)
         yield file

@@ -67,7 +67,7 @@ def require_no_links(top: Path, path: Path) -> None:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Makes a folder and those above it, which other users may not change, whatever the umask.
+    """Makes a folder and those above it, which other users may not change, also where the umask would allow it.
 
     Raises:
         OSError: it cannot be made, or another user has just made it.

@@ -193,12 +193,15 @@ class RunDir:
         """The result.
 
         Raises:
-            ConfigError: result.json is absent or damaged.
+            ConfigError: result.json is absent, damaged, or cannot be read.
         """
-        with suppress(OSError, ValueError):
-            result, wrong = Result.parse(read_bytes(self.result))
-            if result.n and not wrong and not result.impossible_metrics():
-                return result
+        try:
+            with suppress(FileNotFoundError, ValueError):
+                result, wrong = Result.parse(read_bytes(self.result))
+                if result.n and not wrong and not result.impossible_metrics():
+                    return result
+        except OSError as error:  # the file may be intact
+            raise ConfigError(f"{self.result}: cannot be read ({error.strerror or error})") from error
         raise ConfigError(
             f"{self.result}: damaged, expected the result of a run; remove it, and {resume_command(self.path)} tests the net again"
         )

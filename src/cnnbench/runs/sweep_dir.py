@@ -144,8 +144,10 @@ class SweepDir:
             return record.model_copy(update={"fixed": with_current_keys(record.fixed)})
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValidationError) as error:
-            if isinstance(error, ValidationError) and wrong_field(error) == "schema":
+        except OSError as error:  # the file may be intact
+            raise ConfigError(f"{self.record}: {problem_of(error)}") from error
+        except ValidationError as error:
+            if wrong_field(error) == "schema":
                 raise ConfigError(f"{self.record}: not the sweep.json of this version of cnnbench") from error
             raise ConfigError(f"{self.record}: {problem_of(error)}; delete it, and type the sweep again") from error
 

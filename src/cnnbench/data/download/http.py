@@ -69,9 +69,8 @@ def receive(url: str, part: Path, size: int, slowest: float, progress: Callable[
         since = time.monotonic()
         while position < size:
             try:
-                with watchdog.limit(
-                    SILENCE_S
-                ):  # what surrounds the pieces of a file counts as a pause, however it comes
+                # the headers of a piece count as a pause, however slowly they come
+                with watchdog.limit(SILENCE_S):
                     piece = response.raw.read1(min(PIECE, size - position))
             except (urllib3.exceptions.HTTPError, OSError, ValueError):
                 piece = b""
