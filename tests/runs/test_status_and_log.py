@@ -175,6 +175,19 @@ def test_the_error_of_a_failed_run_names_the_log_which_has_the_traceback(directo
     assert "Traceback (most recent call last)" in directory.log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("removed", "is_said"), [("checkpoints/.last.ckpt.1.2.tmp", True), ("status.json", True), ("../other.json", False)]
+)
+def test_a_run_that_finds_no_place_for_its_files_says_that_its_directory_is_removed(directory, removed, is_said):
+    """The folder itself may still be there, as the last that is removed."""
+    absent = os.path.normpath(directory.path / removed)
+    with pytest.raises(RunFailed) as raised, record_run(directory, Ranks()):
+        end_with(FileNotFoundError(2, "No such file or directory", absent), directory)
+    assert (
+        "its directory has been removed while it ran; the same command starts it anew" in str(raised.value)
+    ) == is_said
+
+
 def test_another_rank_writes_its_own_log_and_only_its_failure_into_the_status(directory):
     with record_run(directory, Ranks(1, 2)):
         pass

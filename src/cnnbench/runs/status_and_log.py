@@ -150,7 +150,7 @@ class RunRecorder:
         if is_lost_connection(error) and received:
             return self.interrupted(received)
         reason, advice = explain_failure(error)
-        if not self.directory.path.is_dir():
+        if self._is_removed(error):
             reason, advice = "its directory has been removed while it ran", "the same command starts it anew"
         if self.ranks.size > 1 and self.directory.status().state in ("failed", "diverged"):
             return ReportedByOtherRank(RunFailed.exit_code)
@@ -158,6 +158,12 @@ class RunRecorder:
         self.write("failed", f"{rank}{reason}")
         traceback_hint = f"the traceback is in {self.log}"
         return RunFailed(f"{self.directory.path}: {rank}failed, {reason}; {advice or traceback_hint}")
+
+    def _is_removed(self, error: Exception) -> bool:
+        """Whether the run's directory has been removed, or is just being removed, so that a file of it was not found."""
+        absent = error.filename if isinstance(error, FileNotFoundError) else None
+        is_inside = isinstance(absent, str) and Path(absent).is_relative_to(self.directory.path)
+        return is_inside or not self.directory.path.is_dir()
 
     def interrupted(self, number: int, how: str = "", saved: str = "") -> Interrupted:
         """Records that a signal stopped the run, and returns the error to raise, with the command that resumes the run.
